@@ -1,0 +1,104 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A Command is a program to run on the machine, without a shell.
+type Command struct {
+	Args  []string
+	Dir   string
+	Env   []string // in place of the agent's own environment, beside PATH and LANG
+	Stdin string
+	// Sensitive keeps arguments and output out of errors.
+	Sensitive bool
+}
+
+// An Output is what a command printed: both streams in one, the last 64 KiB.
+type Output struct {
+	Text     string
+	ExitCode int
+}
+
+// A CommandError is a command that could not be started, was killed, or
+// returned something other than 0.
+type CommandError struct {
+	Args   []string
+	Output string
+	Err    error
+}
+
+func (e *CommandError) Error() string {
+	msg := fmt.Sprintf("command %q failed: %v", strings.Join(e.Args, " "), e.Err)
+	if out := strings.TrimSpace(e.Output); out != "" {
+		msg += ": " + out
+	}
+	return msg
+}
+
+func (e *CommandError) Unwrap() error { return e.Err }
+
+const (
+	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	keptOutput = 64 << 10
+	// A cancelled command gets this long to end before it is killed.
+	killDelay = 5 * time.Second
+)
+
+// Run runs a command to its end, or until ctx is done: then its whole process
+// group is ended. The error is a *CommandError.
+func (h *Host) Run(ctx context.Context, c Command) (Output, error) {
+	out := &tail{limit: keptOutput}
+	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...) //nolint:gosec // running what it is told is what this is for
+	cmd.Dir = c.Dir
+	cmd.Env = append([]string{"PATH=" + searchPath, "LANG=C.UTF-8", "HOME=/root"}, c.Env...)
+	cmd.Stdin = strings.NewReader(c.Stdin)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = killDelay
+	err := cmd.Run()
+	if cmd.Process != nil && ctx.Err() != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		err = errors.Join(ctx.Err(), err)
+	}
+	res := Output{Text: out.String()}
+	if cmd.ProcessState != nil {
+		res.ExitCode = cmd.ProcessState.ExitCode()
+	}
+	if err == nil {
+		return res, nil
+	}
+	failed := &CommandError{Args: c.Args, Output: res.Text, Err: err}
+	if c.Sensitive {
+		failed.Args, failed.Output = c.Args[:1], ""
+	}
+	return res, failed
+}
+
+// tail keeps the last bytes written to it.
+type tail struct {
+	limit int
+	buf   bytes.Buffer
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	n := len(p)
+	if n > t.limit {
+		p = p[n-t.limit:]
+	}
+	if over := t.buf.Len() + len(p) - t.limit; over > 0 {
+		t.buf.Next(over)
+	}
+	t.buf.Write(p)
+	return n, nil
+}
+
+func (t *tail) String() string { return t.buf.String() }

@@ -1,0 +1,40 @@
+// Package host is the machine as modules see it: files under a root, commands,
+// users and groups, the service manager, and what was kept of replaced files.
+//
+// It knows how to do things to a machine and nothing about what is desired:
+// no manifest, no plan, no report reaches it.
+package host
+
+import (
+	"path/filepath"
+)
+
+// A Host is a machine, or a tree that will become one. Its methods may be
+// called from several goroutines.
+type Host struct {
+	root    string
+	backups *Backups
+}
+
+// Options are what a Host works with beside its files.
+type Options struct {
+	// Backups takes the content of what is replaced; nil keeps none.
+	Backups *Backups
+}
+
+// New returns the machine whose files are below root. With root "/" it is the
+// running system, with any other an offline tree: no service manager is asked
+// and names of users are those of the tree.
+func New(root string, o Options) *Host {
+	return &Host{root: filepath.Clean(root), backups: o.Backups}
+}
+
+// Root returns the directory that the machine's paths are below.
+func (h *Host) Root() string { return h.root }
+
+// Offline reports whether the machine is a tree rather than the running system.
+func (h *Host) Offline() bool { return h.root != "/" }
+
+// Path returns where a path of the machine is for this process. It resolves no
+// links; to write, use the methods that take the machine's own path.
+func (h *Host) Path(name string) string { return filepath.Join(h.root, name) }

@@ -1,0 +1,115 @@
+package resource
+
+import "context"
+
+// What follows are abilities that a Module or a Resource may have beyond the
+// contract. The engine finds them by type assertion and knows no kind.
+
+// Needy is a Resource that comes after others by what they claim.
+type Needy interface {
+	Needs() []Need
+}
+
+// Sourced is a Resource with content from its group's directory. Load is
+// called once, after decoding and before Validate.
+type Sourced interface {
+	Load(Loader) error
+}
+
+// A Loader reads content for a resource. Paths are relative to the group that
+// the manifest belongs to. Its errors name the path.
+type Loader interface {
+	// Source returns a file as it is.
+	Source(path string) (*Content, error)
+	// Template returns a file with its template executed.
+	Template(path string) (*Content, error)
+	// Tree returns all that is below a directory, parents first, in name order.
+	Tree(path string) ([]TreeEntry, error)
+}
+
+// Reactor is a Resource that answers to the change of others. A reaction is
+// recorded as owed before the change that causes it, and struck off when React
+// returns nil, so it may be asked for again after a crash.
+type Reactor interface {
+	// Triggers lists what the resource watches, by address.
+	Triggers() []Trigger
+	// React does what is owed, in one go. Doing nothing is right when the
+	// resource should not be running. Early reactions come in a call of their
+	// own, before the resource is checked; the others after it was applied.
+	React(ctx context.Context, view View, owed []Reaction) (Result, error)
+}
+
+// Stager is a Resource whose change can be prepared apart from being made
+// visible, so that many share one sync of the file system. Stage is then
+// called in place of Apply.
+type Stager interface {
+	Stage(ctx context.Context, view View, found Finding) (Staged, error)
+}
+
+// A Staged change waits to become visible. The calls come in the order
+// Sync, Commit, Seal; Abort instead of Commit. For many changes the engine
+// syncs the file systems of Dir in place of Sync and of Seal.
+type Staged interface {
+	// Dir is a directory on the file system that the change is on.
+	Dir() string
+	// Sync makes the prepared content durable.
+	Sync() error
+	// Commit makes the change visible, by rename where content changes.
+	Commit(ctx context.Context) (Result, error)
+	// Seal makes the new name durable.
+	Seal() error
+	// Abort leaves no trace of the preparation.
+	Abort()
+}
+
+// Batched is a Module whose neighbouring resources may be handled under one
+// ledger record. Modules that return the same word share batches.
+type Batched interface {
+	Batch() string
+}
+
+// Transactor is a Module whose resources change in one transaction: the engine
+// gathers them as far as order allows.
+type Transactor interface {
+	Module
+	// Transact applies all items, removals among them, and returns one outcome
+	// for each, in their order. One that cannot be had does not keep the others
+	// from being applied.
+	Transact(ctx context.Context, items []Item) []ItemResult
+}
+
+// An Item is one resource of a transaction.
+type Item struct {
+	Resource Resource
+	View     View
+	Found    Finding
+}
+
+// An ItemResult is what came of an Item.
+type ItemResult struct {
+	Result Result
+	Err    error
+}
+
+// Confirmer is a Resource that is looked at once more at the end of the run,
+// at least a second after it was applied or reacted.
+type Confirmer interface {
+	Confirm(ctx context.Context) error
+}
+
+// Leaver is a value made by Absent that must let go before anything else is
+// applied, such as a unit that is stopped before its files change.
+type Leaver interface {
+	Leave(ctx context.Context, view View) error
+}
+
+// Costly is a Resource whose Check starts a process or takes long, and says
+// so; it is not checked more often than a full run asks for.
+type Costly interface {
+	Costly() bool
+}
+
+// Closer is a Module that holds something open for the time of a run.
+type Closer interface {
+	Close() error
+}

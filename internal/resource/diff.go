@@ -1,0 +1,56 @@
+package resource
+
+// A Diff is the difference between the host and a resource: plain data that is
+// printed, kept and sent. Where a value is sensitive it was never put in.
+type Diff []Change
+
+// A Change is one attribute that differs.
+type Change struct {
+	// Field is the attribute's key in the manifest, such as "mode", or with a
+	// path for one file of a tree: "content:/srv/www/index.html".
+	Field string `json:"field"`
+	Old   string `json:"old,omitempty"`
+	New   string `json:"new,omitempty"`
+	// Unified is a unified diff, for text that is too long for Old and New.
+	Unified  string `json:"unified,omitempty"`
+	Redacted bool   `json:"redacted,omitempty"`
+	// Cause is set where the module knows better than the engine: a newer
+	// package for `latest` is intended, a file that left a tree is pruned.
+	Cause Cause `json:"cause,omitempty"`
+}
+
+// Cause tells why a resource changes.
+type Cause string
+
+// The causes.
+const (
+	Intended Cause = "intended"
+	Drift    Cause = "drift"
+	Prune    Cause = "prune"
+	Rollback Cause = "rollback"
+)
+
+// Has reports whether a change of the field is part of the diff.
+func (d Diff) Has(field string) bool {
+	for _, c := range d {
+		if c.Field == field {
+			return true
+		}
+	}
+	return false
+}
+
+// Without returns the diff less the changes of the named fields.
+func (d Diff) Without(fields []string) Diff {
+	var kept Diff
+	for _, c := range d {
+		dropped := false
+		for _, f := range fields {
+			dropped = dropped || c.Field == f
+		}
+		if !dropped {
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}
