@@ -79,8 +79,22 @@ func sendEntry(conn *net.UnixConn, entry []byte) error {
 	if _, err := unix.FcntlInt(file.Fd(), unix.F_ADD_SEALS, seals); err != nil {
 		return fmt.Errorf("seal: %w", err)
 	}
-	_, _, err = conn.WriteMsgUnix(nil, unix.UnixRights(fd), nil)
-	return err
+	return sendFile(conn, fd)
+}
+
+// sendFile passes a descriptor on, within the connection's deadline. The net
+// package refuses to send rights over a connected datagram socket.
+func sendFile(conn *net.UnixConn, fd int) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sendErr error
+	err = raw.Write(func(socket uintptr) (done bool) {
+		sendErr = unix.Sendmsg(int(socket), nil, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
+		return !errors.Is(sendErr, unix.EAGAIN)
+	})
+	return errors.Join(err, sendErr)
 }
 
 // encodeEntry turns an event into an entry of the journal's native protocol.

@@ -75,8 +75,9 @@ func PublicURL(raw string) string {
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		_, rest, _ := strings.Cut(raw, "://")
-		return scrub("://" + rest[strings.LastIndex(rest, "@")+1:])[len("://"):]
+		scheme, rest, _ := strings.Cut(raw, "://")
+		rest, _, _ = strings.Cut(rest, "?")
+		return scheme + "://" + rest[strings.LastIndex(rest, "@")+1:]
 	}
 	u.RawQuery, u.Fragment, u.RawFragment, u.ForceQuery = "", "", "", false
 	switch {
