@@ -13,17 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NoDaemonError says that no daemon listens at the socket.
-type NoDaemonError struct {
-	Path string
-	Err  error
-}
-
-func (e *NoDaemonError) Error() string {
-	return fmt.Sprintf("no daemon listens at %q", e.Path)
-}
-
-func (e *NoDaemonError) Unwrap() error { return e.Err }
+// ErrNoDaemon says that no daemon listens at the socket.
+var ErrNoDaemon = errors.New("no daemon listens")
 
 // crowdTries is how often a client tries again when the daemon's queue is full,
 // with acceptPause between.
@@ -36,8 +27,9 @@ type Client struct {
 
 var _ Agent = (*Client)(nil)
 
-// Dial returns a client when a daemon answers at the socket; the error is a
-// *NoDaemonError when there is none.
+// Dial returns a client when a daemon answers at the socket; the error is
+// ErrNoDaemon when there is none. Each request has a connection of its own, so
+// there is nothing to close.
 func Dial(ctx context.Context, path string) (*Client, error) {
 	c := &Client{path: path}
 	if _, err := c.Ping(ctx); err != nil {
@@ -107,7 +99,7 @@ func (c *Client) connect(ctx context.Context) (*net.UnixConn, error) {
 		conn, err = new(net.Dialer).DialContext(ctx, "unix", c.path)
 	}
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOTDIR) {
-		return nil, &NoDaemonError{c.path, err}
+		return nil, fmt.Errorf("%w at %q: %w", ErrNoDaemon, c.path, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach the daemon: %w", err)

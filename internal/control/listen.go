@@ -11,12 +11,8 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// InUseError says that another daemon listens at the socket.
-type InUseError struct{ Path string }
-
-func (e *InUseError) Error() string {
-	return fmt.Sprintf("another daemon listens at %q", e.Path)
-}
+// ErrInUse says that another daemon listens at the socket.
+var ErrInUse = errors.New("another daemon listens")
 
 // A Listener accepts connections at a socket that is its own for as long as it
 // is open.
@@ -28,7 +24,7 @@ type Listener struct {
 
 // Listen opens the socket, for its owner alone. One that a dead daemon left is
 // replaced; a lock beside it tells the dead from the living. The error for the
-// latter is an *InUseError.
+// latter is ErrInUse.
 func Listen(path string) (*Listener, error) {
 	const (
 		dirMode  = 0o755
@@ -45,7 +41,7 @@ func Listen(path string) (*Listener, error) {
 	case err != nil:
 		return fail(err)
 	case !ok:
-		return nil, &InUseError{path}
+		return nil, fmt.Errorf("%w at %q", ErrInUse, path)
 	}
 	l, err := bind(path, fileMode)
 	if err != nil {

@@ -28,8 +28,10 @@ const (
 	batchSize = 64
 	// sendTimeout is how long a sink may take over one batch.
 	sendTimeout = 30 * time.Second
-	firstPause  = time.Second
-	longPause   = 5 * time.Minute
+	// leaveAfter is how long a sink has to heed that its time is over.
+	leaveAfter = time.Second
+	firstPause = time.Second
+	longPause  = 5 * time.Minute
 )
 
 // A Drain delivers the events of a log to sinks: to each in order, at least
@@ -38,23 +40,16 @@ type Drain struct {
 	log   Log
 	lanes []*lane
 	onErr func(sink string, err error)
-	pause func() backoff.BackOff
 }
 
 // NewDrain returns a drain. onErr, which may be nil, is told once when a sink
 // begins to fail, and once with a nil error when it works again.
 func NewDrain(log Log, sinks []Sink, onErr func(sink string, err error)) *Drain {
-	d := &Drain{log: log, onErr: onErr, pause: growingPause}
+	d := &Drain{log: log, onErr: onErr}
 	for _, s := range sinks {
 		d.lanes = append(d.lanes, &lane{sink: s, news: make(chan struct{}, 1), turn: make(chan struct{}, 1)})
 	}
 	return d
-}
-
-func growingPause() backoff.BackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval = firstPause, longPause
-	return b
 }
 
 // lane is one sink's way out.
@@ -91,63 +86,77 @@ func (d *Drain) Run(ctx context.Context) {
 }
 
 func (d *Drain) serve(ctx context.Context, l *lane) {
-	pause := d.pause()
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = firstPause, longPause
 	for {
-		var retry <-chan time.Time
-		if err := d.deliver(ctx, l); err == nil {
-			pause.Reset()
-		} else if ctx.Err() == nil {
-			timer := time.NewTimer(pause.NextBackOff())
-			defer timer.Stop()
-			retry = timer.C
+		if err := d.deliver(ctx, l); err != nil {
+			// A failing sink is not tried more often because more happens.
+			if !wait(ctx, pause.NextBackOff()) {
+				return
+			}
+			continue
 		}
-		// A failing sink is not tried more often because more happens.
-		news := l.news
-		if retry != nil {
-			news = nil
-		}
+		pause.Reset()
 		select {
 		case <-ctx.Done():
 			return
-		case <-news:
-		case <-retry:
+		case <-l.news:
 		}
+	}
+}
+
+// wait returns false when ctx is done first.
+func wait(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 
 // Flush tries each sink once, all at the same time, and returns when all are
-// done or ctx is. What a sink did not take stays in the log.
+// done, or soon after ctx is. What a sink did not take stays in the log.
 func (d *Drain) Flush(ctx context.Context) error {
-	errs := make(chan error, len(d.lanes))
-	for _, l := range d.lanes {
-		go func() { errs <- d.deliver(ctx, l) }()
+	errs := make([]error, len(d.lanes))
+	var all sync.WaitGroup
+	for i, l := range d.lanes {
+		all.Go(func() { errs[i] = d.deliver(ctx, l) })
 	}
-	var all []error
-	for range d.lanes {
-		select {
-		case err := <-errs:
-			all = append(all, err)
-		case <-ctx.Done():
-			// A sink that cannot be interrupted is left behind.
-			return errors.Join(append(all, fmt.Errorf("not every sink took its events: %w", ctx.Err()))...)
-		}
-	}
-	return errors.Join(all...)
+	all.Wait()
+	return errors.Join(errs...)
 }
 
-// deliver sends what one sink has not taken yet.
+// deliver sends what one sink has not taken yet. A sink that does not heed ctx
+// is left behind; nobody else uses it until it comes back.
 func (d *Drain) deliver(ctx context.Context, l *lane) error {
 	select {
 	case l.turn <- struct{}{}:
-		defer func() { <-l.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	err := d.deliverAll(ctx, l.sink)
-	if ctx.Err() == nil || err == nil {
-		d.note(l, err)
+	result := make(chan error, 1)
+	go func() {
+		defer func() { <-l.turn }()
+		err := d.deliverAll(ctx, l.sink)
+		if ctx.Err() == nil || err == nil {
+			d.note(l, err)
+		}
+		result <- err
+	}()
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
 	}
-	return err
+	select {
+	case err := <-result:
+		return err
+	case <-time.After(leaveAfter):
+		return fmt.Errorf("sink %q did not take its events in time: %w", l.sink.Name(), ctx.Err())
+	}
 }
 
 func (d *Drain) deliverAll(ctx context.Context, sink Sink) error {
