@@ -251,6 +251,9 @@ func (s *store) newDisk() (*disk, error) {
 }
 
 func (d *disk) remove() error {
+	for _, dir := range []string{"propagate", "unix-export"} { // systemd-nspawn leaves them
+		_ = os.Remove(filepath.Join("/run/systemd/nspawn", dir, cgroupName+"-"+d.id()))
+	}
 	err := os.RemoveAll(d.dir)
 	if err != nil { // an immutable file, perhaps
 		_ = exec.Command("chattr", "-Rf", "-ia", d.upper()).Run() //nolint:gosec // our own path
