@@ -43,7 +43,7 @@ func Story() []report.Event {
 		agent.Incident(report.Incident{Type: report.ConfigRefused, ErrType: "config", Err: errors.New("/etc/trued/trued.yaml:3:1: unknown key \"intervall\": did you mean interval?")}),
 		agent.Incident(report.Incident{Type: report.SourceUpdated, Source: "infra"}),
 		agent.Incident(report.Incident{Type: report.SourceRefused, Source: "infra", ErrType: "load", Err: errors.New("groups/web/10-nginx.yaml:4:3: unknown key \"contnet\": did you mean content?")}),
-		agent.Incident(report.Incident{Type: report.SourceUnreachable, Source: "infra", ErrType: "fetch", Err: errors.New("Get \"https://ci:s3cret@git.example.com/infra/hosts.git\": no route to host")}),
+		agent.Incident(report.Incident{Type: report.SourceUnreachable, Source: "infra", ErrType: "fetch", Err: errors.New("cannot fetch \"https://ci:s3cret@git.example.com/infra/hosts.git\": no route to host")}),
 		agent.Incident(report.Incident{Type: report.SourceStale, Source: "infra", Message: "source \"infra\" was last fetched 3 h ago"}),
 		agent.Incident(report.Incident{Type: report.SourceRepaired, Source: "infra"}),
 		agent.Incident(report.Incident{Type: report.AgentSuspended, Reason: "database migration", Until: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)}),
