@@ -101,6 +101,8 @@ type Confirmer interface {
 // applied, such as a unit that is stopped before its files change.
 type Leaver interface {
 	Leave(ctx context.Context, view View) error
+	// Stay takes Leave back, when the removal has to wait after all.
+	Stay(ctx context.Context, view View) error
 }
 
 // Costly is a Resource whose Check starts a process or takes long, and says
