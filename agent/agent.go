@@ -14,6 +14,7 @@ import (
 
 	"trued.dev/trued/internal/facts"
 	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/source"
 	"trued.dev/trued/internal/state"
@@ -102,12 +103,35 @@ func (a *Agent) Facts(ctx context.Context) (facts.Facts, error) {
 }
 
 // Suspend stops convergence, across reboots, until it is over or lifted.
-func (a *Agent) Suspend(reason, by string, until time.Time) error {
-	return a.store.Suspend(state.Suspension{Reason: reason, By: by, Since: time.Now().UTC(), Until: until})
+func (a *Agent) Suspend(ctx context.Context, reason, by string, until time.Time) error {
+	err := a.store.Suspend(state.Suspension{Reason: reason, By: by, Since: time.Now().UTC(), Until: until})
+	if err != nil {
+		return err
+	}
+	message := "convergence suspended: " + reason
+	if by != "" {
+		message += " (by " + by + ")"
+	}
+	a.told(a.tell(ctx, report.Incident{Type: report.AgentSuspended, Message: message, Reason: reason, Until: until}))
+	return nil
 }
 
 // Resume lifts a suspension.
-func (a *Agent) Resume() error { return a.store.Resume() }
+func (a *Agent) Resume(ctx context.Context) error {
+	if err := a.store.Resume(); err != nil {
+		return err
+	}
+	a.told(a.tell(ctx, report.Incident{Type: report.AgentResumed, Message: "convergence resumed"}))
+	return nil
+}
+
+// told logs that an event could not be recorded; what it tells of has happened
+// all the same.
+func (a *Agent) told(err error) {
+	if err != nil {
+		a.opt.Log.Warn("cannot record event", "error", err)
+	}
+}
 
 // A SuspendedError is why a run did not take place.
 type SuspendedError struct{ state.Suspension }

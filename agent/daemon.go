@@ -77,7 +77,7 @@ var ErrRestart = errors.New("the agent itself was changed")
 
 // Serve runs until ctx is done. It returns ErrRestart when the agent should be
 // started anew.
-func (d *Daemon) Serve(ctx context.Context, watchdog time.Duration) error {
+func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Duration) error {
 	hard, kill := context.WithCancel(context.WithoutCancel(ctx))
 	defer kill()
 	var drains sync.WaitGroup
@@ -92,7 +92,7 @@ func (d *Daemon) Serve(ctx context.Context, watchdog time.Duration) error {
 		beat = t.C
 	}
 	d.notify.Ready()
-	d.start(hard, ctx, Request{Trigger: "boot"}, nil)
+	d.start(hard, ctx, Request{Trigger: trigger}, nil)
 	busy := true
 	for {
 		d.publish(c, busy)
