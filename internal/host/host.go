@@ -14,6 +14,7 @@ import (
 type Host struct {
 	root    string
 	backups *Backups
+	systemd Systemd
 }
 
 // Options are what a Host works with beside its files.
