@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
@@ -66,6 +67,33 @@ func (s *Systemd) UnitFileStates(ctx context.Context, names []string) ([]string,
 		return nil
 	})
 	return states, err
+}
+
+// ListUnitFiles returns the same words as UnitFileStates in one call, for the
+// units that have a file of exactly their name.
+func (s *Systemd) ListUnitFiles(ctx context.Context, names []string) (map[string]string, error) {
+	var plain []string
+	for _, name := range names {
+		// systemd takes the names for patterns.
+		if !strings.ContainsAny(name, `*?[]\`) {
+			plain = append(plain, name)
+		}
+	}
+	states := make(map[string]string, len(plain))
+	if len(plain) == 0 {
+		return states, nil
+	}
+	err := s.ask(ctx, func(conn *systemd.Conn, _ *dbus.Conn) error {
+		files, err := conn.ListUnitFilesByPatternsContext(ctx, nil, plain)
+		for _, f := range files {
+			states[path.Base(f.Path)] = f.Type
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read enablement of %s: %w", few(names, "unit"), err)
+	}
+	return states, nil
 }
 
 // noSuchUnit reports whether systemd has no file of a unit's name.
