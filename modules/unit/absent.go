@@ -66,7 +66,7 @@ func (d *departed) Check(ctx context.Context, view resource.View) (resource.Find
 		if claim.Space != resource.SpacePath {
 			continue
 		}
-		differs, err := d.module.restores(claim.Name, d.held.Prior)
+		differs, err := d.module.restores(ctx, claim.Name, d.held.Prior)
 		if err != nil {
 			return found, err
 		}
@@ -105,7 +105,7 @@ func (d *departed) differences(seen observed) resource.Diff {
 	}
 	on := strings.HasPrefix(seen.file, "enabled")
 	switch {
-	case on && !d.before.enabled() && !d.before.Masked:
+	case on && !d.before.enabled():
 		differs(fieldEnabled, "true", "false")
 	case !on && d.before.enabled() && !seen.masked():
 		differs(fieldEnabled, "false", "true")

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
 )
 
@@ -130,6 +129,13 @@ func (c *check) note() error {
 		return nil
 	}
 	b := before{Exists: !seen.missing(), Active: seen.active(), Masked: seen.masked(), Enabled: seen.file}
+	if b.Masked {
+		if below, err := u.module.enabledByLinks(u.Unit); err != nil {
+			return err
+		} else if below == enabled {
+			b.Enabled = "enabled"
+		}
+	}
 	if info, ok := u.module.link(u.filePath()); ok && strings.HasPrefix(seen.file, "linked") {
 		b.Linked = info
 	}
@@ -170,7 +176,8 @@ func (c *check) enablement(ctx context.Context) error {
 		return err
 	}
 	switch {
-	case c.makesFile && want:
+	case want && (c.makesFile || is == fixed && c.found.Diff.Has(fieldContent)):
+		// The file that is about to be written has an [Install] section.
 		c.differs(fieldEnabled, "false", "true")
 	case is == fixed && want:
 		c.remark("it is %s: what needs it starts it, and enabling means nothing", c.seen.file)
@@ -327,5 +334,3 @@ func (m *module) fileStates(ctx context.Context, names []string) ([]string, erro
 	}
 	return states, nil
 }
-
-var _ = host.UnitStatus{}

@@ -65,7 +65,7 @@ func (c *check) files(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.leftover(); err != nil {
+	if err := c.leftover(ctx); err != nil {
 		return err
 	}
 	if len(c.found.Diff) > 0 && c.unit.shouldRun() {
@@ -118,13 +118,13 @@ func (c *check) behindMask(p part) (bool, error) {
 
 // leftover finds files that the unit held after the last run and no longer
 // has, such as a drop-in that was taken out of the manifest.
-func (c *check) leftover() error {
+func (c *check) leftover(ctx context.Context) error {
 	u := c.unit
 	if u.Keeps() {
 		return nil
 	}
 	for _, claim := range u.left(c.view) {
-		differs, err := u.module.restores(claim.Name, c.view.Prior)
+		differs, err := u.module.restores(ctx, claim.Name, c.view.Prior)
 		if err != nil {
 			return err
 		}
@@ -163,18 +163,13 @@ func (u *Unit) fieldOf(name string) string {
 
 // restores reports whether giving a path back changes anything. Of a path that
 // nothing was noted about, nothing is known and nothing is touched.
-func (m *module) restores(name string, noted resource.Prior) (bool, error) {
+func (m *module) restores(ctx context.Context, name string, noted resource.Prior) (bool, error) {
 	prior, ok, err := host.NotedPath(noted, name)
 	if err != nil || !ok {
 		return false, err
 	}
-	now, err := m.host.NotePath(name)
-	if err != nil {
-		return false, err
-	}
-	same := now.Existed == prior.Existed && now.Type == prior.Type && now.SHA256 == prior.SHA256 &&
-		now.Target == prior.Target && now.Mode == prior.Mode && now.UID == prior.UID && now.GID == prior.GID
-	return !same, nil
+	diff, err := m.host.CompareRestore(ctx, name, prior)
+	return len(diff) > 0, err
 }
 
 // writeFiles writes what differs and gives back what has left. It reports

@@ -1,13 +1,12 @@
 package unit
 
 import (
-	"context"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 
-	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/host"
 )
 
 // maskOffline puts the mask in the place of the unit file.
@@ -201,29 +200,8 @@ func (m *module) removeLinks(name string) error {
 
 // putLink makes a link, in place of an earlier one, and its directory.
 func (m *module) putLink(at, target string) error {
-	now, isLink := m.link(at)
-	if isLink && now == target {
+	if now, isLink := m.link(at); isLink && now == target {
 		return nil
 	}
-	if err := m.makeDir(path.Dir(at)); err != nil {
-		return err
-	}
-	if isLink {
-		if err := m.host.Remove(at); err != nil {
-			return err
-		}
-	}
-	return m.host.Symlink(target, at)
+	return m.host.Symlink(target, at, host.Ownership{}, true, false)
 }
-
-func (m *module) makeDir(dir string) error {
-	if _, err := m.host.Lstat(dir); !missing(err) {
-		return err
-	}
-	if err := m.makeDir(path.Dir(dir)); err != nil {
-		return err
-	}
-	return m.host.Mkdir(dir, resource.NewMode(0o755))
-}
-
-var _ = context.Background
