@@ -1,0 +1,124 @@
+package host
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"trued.dev/trued/internal/resource"
+)
+
+// A PathPrior is what was at a path before it was managed, and what must be
+// known to give it back when the resource is no longer there to ask. All kinds
+// that claim paths note it under the claim, so that one can take over from
+// another.
+type PathPrior struct {
+	Existed bool          `json:"existed"`
+	Type    string        `json:"type,omitempty"`
+	SHA256  string        `json:"sha256,omitempty"` // of the content, in the backup store
+	Target  string        `json:"target,omitempty"`
+	Mode    resource.Mode `json:"mode,omitzero"`
+	UID     int           `json:"uid,omitempty"`
+	GID     int           `json:"gid,omitempty"`
+	// Made lists directories that were made for the path, the first one on top.
+	Made []string `json:"made,omitempty"`
+
+	// Discard deletes the path instead of giving back what was there.
+	Discard bool `json:"discard,omitempty"`
+	// NoBackup keeps no copy of what is deleted.
+	NoBackup bool `json:"no_backup,omitempty"`
+	// Force deletes a directory with what is in it that nobody manages.
+	Force bool `json:"force,omitempty"`
+	// Follow gives back what a link at the path points to.
+	Follow bool `json:"follow,omitempty"`
+
+	size int64
+}
+
+func priorOf(i Info) PathPrior {
+	return PathPrior{
+		Existed: true, Type: i.Type(), Target: i.Target,
+		Mode: i.Mode(), UID: i.UID(), GID: i.GID(), size: i.Size(),
+	}
+}
+
+func (p *PathPrior) sum(s [sha256.Size]byte) { p.SHA256 = hex.EncodeToString(s[:]) }
+
+// NotedPath returns what was noted about a path, if anything was.
+func NotedPath(noted resource.Prior, name string) (PathPrior, bool, error) {
+	var p PathPrior
+	data, ok := noted[resource.Path(name)]
+	if !ok {
+		return p, false, nil
+	}
+	if err := json.Unmarshal(data, &p); err != nil {
+		return p, false, fmt.Errorf("cannot read what was noted about %q: %w", name, err)
+	}
+	return p, true, nil
+}
+
+// Note puts what is noted about a path among the rest.
+func (p PathPrior) Note(noted resource.Prior, name string) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("cannot note what is at %q: %w", name, err)
+	}
+	noted[resource.Path(name)] = data
+	return nil
+}
+
+// NotePath returns what is at a path of the machine, links not followed. The
+// content of a file is told by its digest; Stage keeps it when it is replaced.
+func (h *Host) NotePath(name string) (PathPrior, error) { return h.note(name, false) }
+
+func (h *Host) note(name string, follow bool) (PathPrior, error) {
+	p, err := h.resolve(name, follow)
+	var missing *MissingParentError
+	if errors.As(err, &missing) {
+		return PathPrior{Made: h.missingParents(name)}, nil
+	}
+	if err != nil {
+		return PathPrior{}, err
+	}
+	defer p.close()
+	i, err := p.stat()
+	if errors.Is(err, unix.ENOENT) {
+		return PathPrior{}, nil
+	}
+	if err != nil {
+		return PathPrior{}, explain("look at", name, err)
+	}
+	prior := priorOf(i)
+	if i.Type() == TypeFile {
+		text, err := h.read(name, p, FileSpec{Sensitive: true})
+		if err != nil {
+			return PathPrior{}, err
+		}
+		prior.SHA256 = text.SHA256
+	}
+	return prior, nil
+}
+
+// missingParents lists the directories above a path that are not there, the
+// first one on top.
+func (h *Host) missingParents(name string) []string {
+	var made []string
+	for dir := path.Dir(name); dir != "/"; dir = path.Dir(dir) {
+		p, err := h.resolve(dir, true)
+		if err == nil {
+			_, err = p.stat()
+			p.close()
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append([]string{dir}, made...)
+	}
+	return made
+}
