@@ -115,3 +115,19 @@ type Costly interface {
 type Closer interface {
 	Close() error
 }
+
+// An Attacher is a Module that may have left something under way when the agent
+// last let go of it, such as a package transaction. Attach is called once,
+// before anything is checked; it returns when that has ended, or when ctx is done.
+type Attacher interface {
+	Attach(ctx context.Context) error
+}
+
+// A Freshener is a Module that relies on knowledge from outside that ages, such
+// as a package index. Freshen is called once, after Attach and before anything
+// is checked, in a run that may change the host and never for a plan. It does
+// nothing while what the resources rely on is fresh. Its error is a remark: the
+// run goes on with what was known before.
+type Freshener interface {
+	Freshen(ctx context.Context, resources []Resource) error
+}
