@@ -28,19 +28,32 @@ func (h *Host) CompareOwnership(i Info, o Ownership) (resource.Diff, error) {
 	return h.compareOwnership(i, mode, o.Owner, o.Group)
 }
 
-// resolveNew is resolve that makes missing directories if parents is set.
-func (h *Host) resolveNew(name string, follow, parents bool) (place, error) {
-	p, err := h.resolve(name, follow)
+// resolveNew is resolve that makes missing directories if parents is set, and
+// tells which.
+func (h *Host) resolveNew(name string, follow, parents bool) (p place, made []string, err error) {
+	p, err = h.resolve(name, follow)
 	var missing *MissingParentError
 	if !parents || !errors.As(err, &missing) {
-		return p, err
+		return p, nil, err
 	}
 	for _, dir := range h.missingParents(name) {
 		if err := h.Mkdir(dir, Ownership{}); err != nil {
-			return place{}, err
+			return place{}, made, err
 		}
+		made = append(made, dir)
 	}
-	return h.resolve(name, follow)
+	p, err = h.resolve(name, follow)
+	return p, made, err
+}
+
+// MakeParents makes the missing directories above a path, 0755 and of the
+// agent's own user.
+func (h *Host) MakeParents(name string) error {
+	p, _, err := h.resolveNew(name, false, true)
+	if err == nil {
+		p.close()
+	}
+	return err
 }
 
 // Mkdir makes a directory whose parent is there. One that is there already is
@@ -113,7 +126,7 @@ func (h *Host) Symlink(target, name string, o Ownership, parents, force bool) er
 	if err != nil {
 		return err
 	}
-	p, err := h.resolveNew(name, false, parents)
+	p, _, err := h.resolveNew(name, false, parents)
 	if err != nil {
 		return err
 	}

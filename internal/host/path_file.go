@@ -35,6 +35,9 @@ type FileSpec struct {
 	Sensitive bool
 	// Validate is a command that must accept the new file, with {path} for it.
 	Validate string
+
+	// same is the content that the file has already, if that is known.
+	same *resource.Content
 }
 
 // FieldState, and the others, are the fields of differences of a path.
@@ -56,7 +59,7 @@ func (s FileSpec) Only(d resource.Diff) FileSpec {
 		return s
 	}
 	if !d.Has(FieldContent) {
-		s.Content = nil
+		s.Content, s.same = nil, s.Content
 	}
 	if !d.Has(FieldMode) {
 		s.Mode = resource.Mode{}
@@ -263,6 +266,10 @@ func (h *Host) compareContent(name string, p place, spec FileSpec, found *PathFi
 	after, err := wanted(spec)
 	if err != nil {
 		return fmt.Errorf("cannot read content for %q: %w", name, err)
+	}
+	if found.Prior.links > 1 && !p.trusted() {
+		// Somebody may have given another file this name, to have it shown.
+		before.Data = nil
 	}
 	found.Diff = append(found.Diff, spec.contentChange(name, before, after))
 	return nil

@@ -1,12 +1,14 @@
 package host
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +31,14 @@ type PathPrior struct {
 	// Made lists directories that were made for the path, the first one on top.
 	Made []string `json:"made,omitempty"`
 
+	Leaving Leaving `json:"leaving,omitzero"`
+
+	size  int64
+	links int
+}
+
+// Leaving is what a resource wanted for the time when it is gone.
+type Leaving struct {
 	// Discard deletes the path instead of giving back what was there.
 	Discard bool `json:"discard,omitempty"`
 	// NoBackup keeps no copy of what is deleted.
@@ -37,14 +47,12 @@ type PathPrior struct {
 	Force bool `json:"force,omitempty"`
 	// Follow gives back what a link at the path points to.
 	Follow bool `json:"follow,omitempty"`
-
-	size int64
 }
 
 func priorOf(i Info) PathPrior {
 	return PathPrior{
 		Existed: true, Type: i.Type(), Target: i.Target,
-		Mode: i.Mode(), UID: i.UID(), GID: i.GID(), size: i.Size(),
+		Mode: i.Mode(), UID: i.UID(), GID: i.GID(), size: i.Size(), links: i.Links(),
 	}
 }
 
@@ -71,6 +79,29 @@ func (p PathPrior) Note(noted resource.Prior, name string) error {
 	}
 	noted[resource.Path(name)] = data
 	return nil
+}
+
+// Remember notes what is at a path, unless it was noted before, and how the
+// resource wants to leave. It returns the prior to keep from now on, a new one
+// when something is to be added, and whether there is.
+func Remember(noted resource.Prior, name string, now PathPrior, leaving Leaving) (resource.Prior, bool, error) {
+	raw, ok := noted[resource.Path(name)]
+	if ok && leaving == (Leaving{}) && !bytes.Contains(raw, []byte(`"leaving"`)) {
+		return noted, false, nil // the usual case, without decoding
+	}
+	if ok {
+		earlier, _, err := NotedPath(noted, name)
+		if err != nil || earlier.Leaving == leaving {
+			return noted, false, err
+		}
+		now = earlier
+	}
+	now.Leaving = leaving
+	added := maps.Clone(noted)
+	if added == nil {
+		added = resource.Prior{}
+	}
+	return added, true, now.Note(added, name)
 }
 
 // NotePath returns what is at a path of the machine, links not followed. The

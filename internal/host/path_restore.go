@@ -17,7 +17,7 @@ func (h *Host) CompareRestore(ctx context.Context, name string, prior PathPrior)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	now, err := h.note(name, prior.Follow)
+	now, err := h.note(name, prior.Leaving.Follow)
 	if err != nil {
 		return nil, err
 	}
@@ -40,19 +40,19 @@ func (h *Host) CompareRestore(ctx context.Context, name string, prior PathPrior)
 }
 
 // absent reports whether giving back what was there means removing the path.
-func (p PathPrior) absent() bool { return !p.Existed || p.Discard }
+func (p PathPrior) absent() bool { return !p.Existed || p.Leaving.Discard }
 
 func (h *Host) compareRemoval(name string, prior, now PathPrior) (resource.Diff, error) {
 	if !now.Existed {
 		return nil, nil
 	}
-	if now.Type == TypeDirectory && !prior.Force {
+	if now.Type == TypeDirectory && !prior.Leaving.Force {
 		entries, err := h.ReadDir(name)
 		if err != nil || len(entries) > 0 {
 			return nil, err // what is in it is not ours to remove
 		}
 	}
-	if prior.Type == TypeDirectory && prior.Existed && !prior.Force {
+	if prior.Type == TypeDirectory && prior.Existed && !prior.Leaving.Force {
 		return nil, nil
 	}
 	return resource.Diff{{Field: FieldState, Old: now.Type, New: Absent}}, nil
@@ -99,19 +99,19 @@ func (h *Host) restore(ctx context.Context, name string, prior PathPrior, diff r
 	own := Ownership{Mode: prior.Mode, Owner: fmt.Sprint(prior.UID), Group: fmt.Sprint(prior.GID)}
 	switch {
 	case prior.absent():
-		return h.Discard(name, prior.Force, !prior.NoBackup)
+		return h.Discard(name, prior.Leaving.Force, !prior.Leaving.NoBackup)
 	case prior.Type == TypeLink:
 		return h.Symlink(prior.Target, name, own, false, false)
 	case prior.Type == TypeDirectory && diff.Has(FieldState):
 		return h.Mkdir(name, own)
 	case prior.Type == TypeDirectory:
-		return h.SetOwnership(name, own, prior.Follow)
+		return h.SetOwnership(name, own, prior.Leaving.Follow)
 	case prior.Type != TypeFile:
 		return fmt.Errorf("cannot give back %q: it was a %s", name, prior.Type)
 	}
 	spec := FileSpec{
 		Mode: own.Mode, Owner: own.Owner, Group: own.Group,
-		Follow: prior.Follow, Backup: !prior.NoBackup, Force: diff.Has(FieldState),
+		Follow: prior.Leaving.Follow, Backup: !prior.Leaving.NoBackup, Force: diff.Has(FieldState),
 	}
 	if diff.Has(FieldState) || diff.Has(FieldContent) {
 		content, err := h.earlier(name, prior.SHA256)
@@ -152,8 +152,8 @@ func (h *Host) Discard(name string, force, backup bool) error {
 	if err != nil {
 		return err
 	}
-	if i.Type() == TypeFile && backup && h.backups != nil {
-		if err := h.keep(name); err != nil {
+	if i.Type() == TypeFile && backup {
+		if err := h.KeepBackup(name); err != nil {
 			return err
 		}
 	}
@@ -163,7 +163,11 @@ func (h *Host) Discard(name string, force, backup bool) error {
 	return h.Remove(name)
 }
 
-func (h *Host) keep(name string) error {
+// KeepBackup puts the content of a regular file into the backup store.
+func (h *Host) KeepBackup(name string) error {
+	if h.backups == nil {
+		return nil
+	}
 	p, err := h.resolve(name, false)
 	if err != nil {
 		return err
@@ -175,7 +179,7 @@ func (h *Host) keep(name string) error {
 	}
 	defer f.Close()
 	if _, err := h.backups.Keep(f); err != nil {
-		return fmt.Errorf("cannot remove %q: %w", name, err)
+		return fmt.Errorf("cannot replace %q: %w", name, err)
 	}
 	return nil
 }
@@ -192,4 +196,25 @@ func (h *Host) removeMade(made []string) error {
 		}
 	}
 	return nil
+}
+
+// CompareAbsent tells what is at a path that should hold nothing. Something of
+// another type than want is an error unless force is set.
+func (h *Host) CompareAbsent(ctx context.Context, name, want string, force bool) (PathFinding, error) {
+	if err := ctx.Err(); err != nil {
+		return PathFinding{}, err
+	}
+	now, err := h.NotePath(name)
+	found := PathFinding{Prior: now}
+	if err != nil || !now.Existed {
+		found.Prior.Made = nil // nothing is made
+		return found, err
+	}
+	// A file and a link are both one name: either may be removed for the other.
+	if (now.Type == TypeDirectory) != (want == TypeDirectory) && !force {
+		return found, &TypeError{Path: name, Is: now.Type, Want: want,
+			Hint: "`force: true` removes it all the same"}
+	}
+	found.Diff = resource.Diff{{Field: FieldState, Old: now.Type, New: Absent}}
+	return found, nil
 }

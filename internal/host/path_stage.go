@@ -3,6 +3,8 @@ package host
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +30,7 @@ type StagedFile struct {
 	mode     resource.Mode // not set: as it is
 	uid, gid int           // -1: as it is
 
+	made    []string // directories made above it
 	tmp     *os.File // nil: the file is mended in place
 	tmpName string
 	closed  bool
@@ -81,7 +84,7 @@ func (s *StagedFile) prepare(ctx context.Context) (err error) {
 	if s.uid, s.gid, err = s.host.ids(s.spec.Owner, s.spec.Group); err != nil {
 		return err
 	}
-	if s.at, err = s.host.resolveNew(s.name, s.spec.Follow, s.spec.Parents); err != nil {
+	if s.at, s.made, err = s.host.resolveNew(s.name, s.spec.Follow, s.spec.Parents); err != nil {
 		return err
 	}
 	s.closed = false
@@ -176,11 +179,22 @@ func (s *StagedFile) fill(ctx context.Context, old *os.File) error {
 	} else if old != nil {
 		from = old
 	}
-	n, err := io.Copy(s.tmp, &cancelled{ctx: ctx, from: from})
-	if err == nil && s.spec.Content != nil && n != s.spec.Content.Size {
-		err = fmt.Errorf("its content has %d bytes instead of %d", n, s.spec.Content.Size)
+	hash := sha256.New()
+	n, err := io.Copy(io.MultiWriter(s.tmp, hash), &cancelled{ctx: ctx, from: from})
+	sum := hex.EncodeToString(hash.Sum(nil))
+	if err == nil && s.spec.Content == nil && old != nil && !s.mayCopy(sum) {
+		err = errors.New("it has other names, and others than root may write to its directory")
+	}
+	if err == nil && s.spec.Content != nil && (n != s.spec.Content.Size || sum != s.spec.Content.SHA256) {
+		err = errors.New("its content in the source is not what it was when it was loaded")
 	}
 	return err
+}
+
+// mayCopy reports whether content that was copied may get another owner and
+// mode: an ordinary user who can link a file of root's here must not get it.
+func (s *StagedFile) mayCopy(sum string) bool {
+	return s.at.trusted() || s.spec.same != nil && s.spec.same.SHA256 == sum
 }
 
 // dress gives the temporary file all but its name: first the owner, since a
@@ -325,6 +339,7 @@ func (s *StagedFile) commitValidated(ctx context.Context) error {
 // Seal makes the new name durable and ends the staging.
 func (s *StagedFile) Seal() error {
 	defer s.close()
+	s.made = nil
 	return explain("sync the directory of", s.name, s.at.sync())
 }
 
@@ -337,9 +352,12 @@ func (p place) sync() error {
 	return d.Sync()
 }
 
-// Abort removes the temporary file, if it is still there.
+// Abort removes the temporary file, if it is still there, and the directories
+// that were made for it.
 func (s *StagedFile) Abort() {
 	if s.closed {
+		_ = s.host.removeMade(s.made)
+		s.made = nil
 		return
 	}
 	if s.tmpName != "" {
@@ -347,6 +365,8 @@ func (s *StagedFile) Abort() {
 		s.tmpName = ""
 	}
 	s.close()
+	_ = s.host.removeMade(s.made)
+	s.made = nil
 }
 
 func (s *StagedFile) close() {
