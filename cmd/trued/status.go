@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -49,7 +48,7 @@ where none does. The exit code is that of the last run.`,
 func (a *app) status(ctx context.Context) (*agent.Status, error) {
 	if orRoot(a.root_) == "/" {
 		s, err := a.askStatus(ctx)
-		if err == nil || !errors.Is(err, control.ErrNoDaemon) {
+		if err == nil || !isNoDaemon(err) {
 			return s, err
 		}
 	}
@@ -66,7 +65,6 @@ func (a *app) askStatus(ctx context.Context) (*agent.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
 	raw, err := client.Status(ctx)
 	if err != nil {
 		return nil, err
