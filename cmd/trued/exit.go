@@ -86,7 +86,7 @@ func hint(err error) string {
 		return "it is most likely the daemon's; wait for it with --wait 1m, or ask the daemon with 'trued sync'"
 	case errors.As(err, &suspended):
 		return "lift it with 'trued resume'; 'trued plan' works meanwhile"
-	case isNoDaemon(err):
+	case errors.Is(err, control.ErrNoDaemon):
 		return "start it with 'systemctl start trued', or run once without it: 'trued apply'"
 	case errors.As(err, &newer):
 		return "nothing was changed on this host"
@@ -96,9 +96,4 @@ func hint(err error) string {
 		return "name a source in /etc/trued/trued.yaml (an example is beside it), or give --source DIR-or-URL"
 	}
 	return ""
-}
-
-func isNoDaemon(err error) bool {
-	var none *control.NoDaemonError
-	return errors.As(err, &none)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -48,7 +49,7 @@ where none does. The exit code is that of the last run.`,
 func (a *app) status(ctx context.Context) (*agent.Status, error) {
 	if orRoot(a.root_) == "/" {
 		s, err := a.askStatus(ctx)
-		if err == nil || !isNoDaemon(err) {
+		if err == nil || !errors.Is(err, control.ErrNoDaemon) {
 			return s, err
 		}
 	}
