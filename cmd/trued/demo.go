@@ -61,7 +61,7 @@ func newDemo(a *app, dir string) *demo {
 	d := &demo{repo: filepath.Join(dir, "infra"), host: filepath.Join(dir, "host")}
 	d.app = app{
 		in: a.in, out: a.out, err: a.err, format: "text",
-		config: filepath.Join(dir, "trued.yaml"), source: d.repo, root_: d.host,
+		config: filepath.Join(dir, "trued.yaml"), source: d.repo, group: "groups/web", root_: d.host,
 	}
 	return d
 }
@@ -141,7 +141,7 @@ func (d *demo) apply(ctx context.Context) error {
 func (d *demo) plan(ctx context.Context) error {
 	d.say("$ trued plan")
 	c := d.app.planCommand()
-	c.SetArgs([]string{"--source", d.repo, "--root", d.host})
+	c.SetArgs([]string{"--source", d.repo, "--group", "groups/web", "--root", d.host})
 	c.SilenceErrors, c.SilenceUsage = true, true
 	return told(c.ExecuteContext(ctx))
 }
