@@ -21,6 +21,9 @@ type loader struct {
 	// a newer agent may understand is reported.
 	gates    faults
 	warnings []string
+	// incomplete is true when something could not be read, so that what is not
+	// found may be there.
+	incomplete bool
 
 	kinds     map[string]*kind
 	kindNames []string

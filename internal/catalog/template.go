@@ -146,7 +146,9 @@ func templateError(err error) error {
 	case errors.As(err, &known):
 		problem.message, problem.suggestion = known.message, known.suggestion
 	case strings.Contains(problem.message, "map has no entry for key"):
-		problem.message = "unknown name in " + at + ": " + problem.message
+		problem.message = fmt.Sprintf("unknown name %q", at)
+	case strings.Contains(problem.message, "can't evaluate field"):
+		problem.message = fmt.Sprintf("unknown name %q: what it is looked up in is no map", at)
 	default:
 		problem.message = strings.ReplaceAll(problem.message, "error calling "+tmplPrint+": ", "")
 	}
