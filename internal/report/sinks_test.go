@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"trued.dev/trued/internal/document"
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/report/reporttest"
 )
@@ -388,6 +390,33 @@ func TestJournalThatHangsOrIsGoneHoldsNobody(t *testing.T) {
 	send(t, report.NewJournalAt(j.path), many[:1])
 	if n, err := report.NewJournalAt(j.path+".none").Send(t.Context(), many[:1]); n != 0 || err == nil {
 		t.Errorf("Send to no journal = %d, %v", n, err)
+	}
+}
+
+func TestSinksAreReadAsWordsAndMaps(t *testing.T) {
+	for text, want := range map[string]string{
+		"report: [journal, stdout]":                       "[{journal } {stdout }]",
+		"report:\n- journal\n- file: /var/log/e.jsonl\n":  "[{journal } { /var/log/e.jsonl}]",
+		"report:\n- file\n":                               `the sink "file" needs a path`,
+		"report:\n- syslog: /dev/log\n":                   `unknown key "syslog"`,
+		"report:\n- jurnal\n":                             `unknown sink "jurnal"`,
+		"report:\n- file: [a]\n":                          "file: ",
+		"report:\n- file: /var/log/e.jsonl\n  file: /b\n": "",
+	} {
+		docs, problems := document.Parse([]byte(text))
+		var c struct {
+			Report []report.SinkConfig `yaml:"report"`
+		}
+		if len(problems) == 0 {
+			problems = document.NewDecoder().Decode(docs[0], &c)
+		}
+		got := fmt.Sprint(c.Report)
+		if len(problems) > 0 {
+			got = fmt.Sprint(problems)
+		}
+		if !strings.Contains(got, want) || want == "" && len(problems) == 0 {
+			t.Errorf("%q is read as %s, want %s", text, got, want)
+		}
 	}
 }
 
