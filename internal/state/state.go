@@ -54,7 +54,9 @@ type Entry struct {
 	// Left is the revision whose new tree no longer has the resource. While it
 	// is set, the prune is explained and may go on when it had to wait.
 	Left string `json:"left,omitempty"`
-	// Failures in a row, and when the next try is due.
+	// Failing is the digest of what could not be brought about, Failures how
+	// often in a row, and RetryAt when the next try is due.
+	Failing  string    `json:"failing,omitempty"`
 	Failures int       `json:"failures,omitempty"`
 	RetryAt  time.Time `json:"retry_at,omitzero"`
 	// Reported is a digest of the drift that was reported and not repaired, so
@@ -95,13 +97,22 @@ func (o Owed) Same(p Owed) bool {
 
 // A Run is what one run came to.
 type Run struct {
-	ID       string         `json:"id"`
-	Trigger  string         `json:"trigger"`
-	Started  time.Time      `json:"started"`
-	Finished time.Time      `json:"finished,omitzero"`
-	Exit     int            `json:"exit"`
-	Summary  string         `json:"summary,omitempty"`
-	Counts   map[string]int `json:"counts,omitempty"`
+	ID       string    `json:"id"`
+	Trigger  string    `json:"trigger"`
+	Started  time.Time `json:"started"`
+	Finished time.Time `json:"finished,omitzero"`
+	Verdict  string    `json:"verdict,omitempty"`
+	Summary  string    `json:"summary,omitempty"`
+	// Issues are the resources that were not simply brought into order, the
+	// first hundred of them.
+	Issues []Issue `json:"issues,omitempty"`
+}
+
+// An Issue is a resource that a run left in another state than desired.
+type Issue struct {
+	Resource resource.Address `json:"resource"`
+	Outcome  string           `json:"outcome"`
+	Why      string           `json:"why,omitempty"`
 }
 
 // Begin says, before a batch of changes, what will be changed and why.
@@ -135,9 +146,9 @@ type Record struct {
 	Settle  []Owed                     `json:"settle,omitempty"`
 	Sources map[string]Source          `json:"sources,omitempty"`
 	// Forget names sources whose memory is given up.
-	Forget   []string          `json:"forget,omitempty"`
-	Started  *Run              `json:"started,omitempty"`
-	Finished *Run              `json:"finished,omitempty"`
+	Forget   []string `json:"forget,omitempty"`
+	Started  *Run     `json:"started,omitempty"`
+	Finished *Run     `json:"finished,omitempty"`
 	// FirstEvent is the number of the first of Events.
 	FirstEvent uint64            `json:"first_event,omitempty"`
 	Events     []json.RawMessage `json:"events,omitempty"`

@@ -376,6 +376,19 @@ func (s *Store) Lock(ctx context.Context, wait time.Duration) (unlock func(), er
 	return func() { _ = lock.Unlock() }, nil
 }
 
+// Free reports whether nobody holds the lock right now.
+func (s *Store) Free() bool {
+	lock := flock.New(s.path("lock"), flock.SetFlag(os.O_RDONLY))
+	got, err := lock.TryRLock()
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	if got {
+		_ = lock.Unlock()
+	}
+	return got
+}
+
 // Digest returns a digest of what is desired that gives nothing away to whoever
 // reads the state but not the key beside it.
 func (s *Store) Digest(v any) (string, error) {
