@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"trued.dev/trued/internal/facts"
@@ -28,6 +29,10 @@ type Agent struct {
 	digests *host.Digests
 	store   *state.Store
 	sources []source.Source
+
+	mu sync.Mutex
+	// heard is what sources had to tell and nobody has recorded.
+	heard []source.Event
 }
 
 // Options are what an agent is made with, beside its configuration.
@@ -74,7 +79,12 @@ func New(config Config, opt Options) (*Agent, error) {
 }
 
 // Close lets go of what the agent holds open.
-func (a *Agent) Close() { a.store.Close() }
+func (a *Agent) Close() {
+	for _, s := range a.sources {
+		_ = s.Close()
+	}
+	a.store.Close()
+}
 
 func (a *Agent) modules() ([]resource.Module, map[string]resource.Module) {
 	all := a.opt.Modules(a.host)
@@ -142,4 +152,39 @@ func (e *SuspendedError) Error() string {
 		until = "until " + e.Until.Local().Format(time.DateTime)
 	}
 	return fmt.Sprintf("suspended %s: %s", until, e.Reason)
+}
+
+// RefuseConfig tells that a new configuration is wrong and that the old one
+// stays in force.
+func (a *Agent) RefuseConfig(ctx context.Context, err error) {
+	a.opt.Log.Error("the new configuration is wrong; the old one stays in force", "error", err)
+	a.told(a.tell(ctx, report.Incident{
+		Type: report.ConfigRefused, Err: err, ErrType: "config",
+		Message: "the new configuration is wrong; the old one stays in force",
+	}))
+}
+
+// Forget gives up what is known of a source that left the configuration: what
+// it brought stays on the host. It returns how many resources that were.
+func (a *Agent) Forget(ctx context.Context, name string) (int, error) {
+	for _, s := range a.sources {
+		if s.Name() == name {
+			return 0, fmt.Errorf("source %q is configured: take it out of the configuration first", name)
+		}
+	}
+	unlock, err := a.store.Lock(ctx, lockWait)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	n := 0
+	for _, e := range a.store.Snapshot().Inventory {
+		if e.Source == name {
+			n++
+		}
+	}
+	if n == 0 {
+		return 0, fmt.Errorf("nothing is held for a source %q: see 'trued status'", name)
+	}
+	return n, a.store.Append(state.Record{Forget: []string{name}})
 }

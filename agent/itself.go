@@ -66,7 +66,7 @@ func (a *Agent) mayRepair(ctx context.Context) bool {
 	if a.host.Offline() {
 		return true
 	}
-	st, err := a.host.SystemState(ctx)
+	st, err := a.host.Systemd().SystemState(ctx)
 	if err != nil {
 		return true // no systemd here that could be shutting down
 	}

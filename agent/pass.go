@@ -38,8 +38,10 @@ func (a *Agent) newRun(req Request) (*run, error) {
 	r := &run{agent: a, req: req, started: time.Now().UTC(), facts: f}
 	r.modules, r.byKind = a.modules()
 	snap := a.store.Snapshot()
-	for _, src := range a.sources {
-		r.sources = append(r.sources, &sourceRun{source: src, before: snap.Sources[src.Name()]})
+	for i, src := range a.sources {
+		r.sources = append(r.sources, &sourceRun{
+			source: src, config: a.config.Sources[i], before: snap.Sources[src.Name()],
+		})
 	}
 	r.stream = report.NewRun(a.reportContext(f, r.states()))
 	r.rec = newRecorder(a.store, r.stream, state.Run{ID: r.stream.ID(), Trigger: req.Trigger, Started: r.started})
@@ -53,29 +55,41 @@ func (a *Agent) reportContext(f facts.Facts, sources []report.SourceState) repor
 	return report.Context{HostID: f.Host.ID, HostName: f.Host.Name, Version: a.opt.Version, Sources: sources}
 }
 
-// load makes one catalog of all sources. A source that does not load falls
-// back to its last good state; one without is left out, and nothing of it is
-// pruned.
+// load makes one catalog of all sources. A source that does not load, or that
+// clashes with an earlier one, falls back to its last good state; one without is
+// left out, and nothing of it is pruned.
 func (r *run) load() []catalog.Entry {
-	var cats []*catalog.Catalog
 	for _, s := range r.sources {
 		s.load(r)
-		if s.catalog == nil {
-			continue
-		}
-		if err := catalog.Merge(append(slices.Clone(cats), s.catalog)...); err != nil {
-			s.refuse(r, err)
-			s.catalog = nil
-			continue
-		}
-		cats = append(cats, s.catalog)
 	}
-	r.stream.SetSources(r.states()...)
-	var entries []catalog.Entry
-	for _, c := range cats {
-		entries = append(entries, c.Entries...)
+	merged := r.merge()
+	if len(merged.Refused) > 0 {
+		for _, refusal := range merged.Refused {
+			for _, s := range r.sources {
+				if s.catalog == refusal.Catalog {
+					s.refuse(r, refusal.Err)
+					s.fallBack(r, refusal.Err)
+				}
+			}
+		}
+		merged = r.merge()
+		for _, s := range r.sources {
+			if !slices.Contains(merged.Catalogs, s.catalog) {
+				s.catalog = nil
+			}
+		}
 	}
-	return entries
+	return merged.Entries()
+}
+
+func (r *run) merge() catalog.Merged {
+	var cats []*catalog.Catalog
+	for _, s := range r.sources {
+		if s.catalog != nil {
+			cats = append(cats, s.catalog)
+		}
+	}
+	return catalog.Merge(cats...)
 }
 
 // plan works out what to do. A catalog that cannot be ordered is one that does
@@ -91,13 +105,7 @@ func (r *run) plan(ctx context.Context, entries []catalog.Entry) (*plan.Plan, er
 			s.fallBack(r, cycle)
 		}
 	}
-	entries = nil
-	for _, s := range r.sources {
-		if s.catalog != nil {
-			entries = append(entries, s.catalog.Entries...)
-		}
-	}
-	return plan.Make(ctx, r.planInput(entries))
+	return plan.Make(ctx, r.planInput(r.merge().Entries()))
 }
 
 func (r *run) planInput(entries []catalog.Entry) plan.Input {
@@ -111,6 +119,10 @@ func (r *run) planInput(entries []catalog.Entry) plan.Input {
 		AcceptPrune: r.req.AcceptPrune,
 		Hasty:       r.req.Hasty,
 		Now:         time.Now(),
+	}
+	if name := r.req.PruneSource; name != "" {
+		in.Configured = append(in.Configured, name)
+		in.Sources[name] = plan.Source{Explains: func(resource.Address) bool { return true }}
 	}
 	for _, s := range r.sources {
 		in.Configured = append(in.Configured, s.name())
@@ -135,7 +147,10 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome) (*Result, e
 		ID: r.stream.ID(), Trigger: r.req.Trigger, Started: r.started, Finished: time.Now().UTC(),
 		Verdict: string(verdict), Summary: summary(counts, r.sources), Issues: issues(outcomes),
 	}
-	sources := r.newStates()
+	sources, err := r.newStates()
+	if err != nil {
+		return nil, err
+	}
 	r.stream.SetSources(r.states()...)
 	if err := r.rec.finish(past, counts, r.agent.opt.ExitCode(verdict), sources); err != nil {
 		return nil, err

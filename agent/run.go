@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"trued.dev/trued/internal/apply"
+	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/plan"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/state"
@@ -22,6 +23,9 @@ type Request struct {
 	// AcceptPrune lets go what is held; AcceptHistory takes a commit that does
 	// not descend from the one applied.
 	AcceptPrune, AcceptHistory bool
+	// PruneSource names a source that left the configuration and whose resources
+	// are to leave the host.
+	PruneSource string
 	// Hasty tries again at once what failed before.
 	Hasty bool
 	// Wait is how long to wait for another run to end.
@@ -101,7 +105,7 @@ func (r *run) apply(ctx, stop context.Context, p *plan.Plan) ([]*apply.Outcome, 
 		outcomes := apply.Observe(p)
 		return outcomes, r.rec.Record(state.Record{}, outcomes)
 	}
-	return apply.Run(ctx, stop, p, r.rec, r.agent.host, apply.Options{
+	return apply.Run(ctx, stop, p, r.rec, host.SyncFS, apply.Options{
 		Run:         r.stream.ID(),
 		AcceptPrune: r.req.AcceptPrune,
 		Now:         time.Now,

@@ -66,7 +66,6 @@ func (a *app) askStatus(ctx context.Context) (*agent.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
 	raw, err := client.Status(ctx)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ func (a *app) suspendCommand() *cobra.Command {
 		Short:   "Stop convergence, across reboots; 'trued plan' still works",
 		Example: `  trued suspend --reason "moving the database" --for 2h`,
 		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			if reason == "" {
 				return errors.New("suspend needs --reason: the next one who looks will want to know")
 			}
@@ -35,7 +35,7 @@ func (a *app) suspendCommand() *cobra.Command {
 			if length > 0 {
 				until = time.Now().Add(length).UTC().Truncate(time.Second)
 			}
-			if err := ag.Suspend(reason, operator(), until); err != nil {
+			if err := ag.Suspend(c.Context(), reason, operator(), until); err != nil {
 				return err
 			}
 			if until.IsZero() {
@@ -58,13 +58,13 @@ func (a *app) resumeCommand() *cobra.Command {
 		GroupID: "converge",
 		Short:   "Take convergence up again",
 		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			ag, err := a.open()
 			if err != nil {
 				return err
 			}
 			defer ag.Close()
-			if err := ag.Resume(); err != nil {
+			if err := ag.Resume(c.Context()); err != nil {
 				return err
 			}
 			fmt.Fprintln(a.out, "Resumed.")

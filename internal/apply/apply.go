@@ -24,12 +24,6 @@ type Recorder interface {
 	Record(r state.Record, outcomes []*Outcome) error
 }
 
-// A Syncer makes all that was written to the file systems of some directories
-// durable.
-type Syncer interface {
-	SyncFS(dirs []string) error
-}
-
 // Status says what came of a step.
 type Status string
 
@@ -75,7 +69,7 @@ type Options struct {
 type walk struct {
 	plan    *plan.Plan
 	rec     Recorder
-	sync    Syncer
+	sync    func(dirs []string) error
 	opt     Options
 	stop    context.Context // done: finish what is in hand and end
 	results []*Outcome      // by place
@@ -99,9 +93,10 @@ type confirmation struct {
 
 // Run carries out the plan and returns an outcome for each step. When stop is
 // done, it finishes the batch in hand and returns with context.Canceled; when
-// ctx is done, what is in hand is cut off. Any other error means that the
+// ctx is done, what is in hand is cut off. sync makes all that was written to
+// the file systems of some directories durable. Any other error means that the
 // ledger could not be written, and that nothing was changed since.
-func Run(ctx, stop context.Context, p *plan.Plan, rec Recorder, sync Syncer, opt Options) ([]*Outcome, error) {
+func Run(ctx, stop context.Context, p *plan.Plan, rec Recorder, sync func(dirs []string) error, opt Options) ([]*Outcome, error) {
 	w := &walk{
 		plan: p, rec: rec, sync: sync, opt: opt, stop: stop,
 		results: make([]*Outcome, len(p.Steps)),

@@ -101,7 +101,7 @@ func (w *walk) commit(ctx context.Context, todo []*plan.Step, staged []resource.
 	}
 	together := n >= syncTogether
 	if together {
-		if err := w.sync.SyncFS(dirs); err != nil {
+		if err := w.sync(dirs); err != nil {
 			abortAll(staged, results, err)
 			return
 		}
@@ -118,7 +118,7 @@ func (w *walk) commit(ctx context.Context, todo []*plan.Step, staged []resource.
 		results[i] = commitOne(ctx, st, together)
 	}
 	if together {
-		if err := w.sync.SyncFS(dirs); err != nil {
+		if err := w.sync(dirs); err != nil {
 			for i, st := range staged {
 				if st != nil && results[i].Err == nil {
 					results[i].Err = err

@@ -72,17 +72,20 @@ type SyncReply struct {
 type SuspendRequest struct {
 	Reason string        `json:"reason"`
 	For    time.Duration `json:"-"`
+	// By is the operator's name, as far as it is known.
+	By string `json:"by,omitempty"`
 }
 
 // suspendWire is a SuspendRequest with the time as people write it.
 type suspendWire struct {
 	Reason string `json:"reason"`
 	For    string `json:"for,omitempty"`
+	By     string `json:"by,omitempty"`
 }
 
 // MarshalJSON writes For as "2h0m0s".
 func (r SuspendRequest) MarshalJSON() ([]byte, error) {
-	w := suspendWire{Reason: r.Reason}
+	w := suspendWire{Reason: r.Reason, By: r.By}
 	if r.For != 0 {
 		w.For = r.For.String()
 	}
@@ -95,7 +98,7 @@ func (r *SuspendRequest) UnmarshalJSON(data []byte) error {
 	if err := strict(data, &w); err != nil {
 		return err
 	}
-	*r = SuspendRequest{Reason: w.Reason}
+	*r = SuspendRequest{Reason: w.Reason, By: w.By}
 	if len(w.Reason) > maxReason {
 		return fmt.Errorf("the reason is longer than %d bytes", maxReason)
 	}

@@ -210,11 +210,11 @@ func TestTheDaemonRetriesWithAGrowingPauseAndSaysSoOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, works := newMemory(10), new(atomic.Bool)
 		flaky := &taker{name: "flaky"}
-		flaky.rule = func(_ context.Context, events []Stored) (int, error) {
+		flaky.rule = func(ctx context.Context, events []Stored) (int, error) {
 			if works.Load() {
 				return len(events), nil
 			}
-			return dead(nil, nil)
+			return dead(ctx, events)
 		}
 		told := make(chan error, 10)
 		d := NewDrain(log, []Sink{flaky}, func(_ string, err error) { told <- err })

@@ -24,7 +24,7 @@ import (
 func stored(t *testing.T) []report.Stored {
 	t.Helper()
 	var all []report.Stored
-	for i, e := range story() {
+	for i, e := range reporttest.Story() {
 		raw, err := json.Marshal(e)
 		if err != nil {
 			t.Fatal(err)
@@ -59,7 +59,7 @@ func TestFileHasOneEventALine(t *testing.T) {
 	sink := report.NewFile(path)
 	send(t, sink, events[:3])
 	send(t, sink, events[3:])
-	if diff := cmp.Diff(story(), lines(t, path)); diff != "" {
+	if diff := cmp.Diff(reporttest.Story(), lines(t, path)); diff != "" {
 		t.Errorf("(-sent +read):\n%s", diff)
 	}
 	info, err := os.Stat(path)
@@ -198,7 +198,7 @@ func TestStdoutIsForPersonsOrPrograms(t *testing.T) {
 	send(t, report.NewStdout(&text, false), stored(t))
 	send(t, report.NewStdout(&asJSON, true), stored(t))
 	golden(t, "stdout.txt", text.Bytes())
-	if diff := cmp.Diff(story(), reporttest.ValidLines(t, &asJSON)); diff != "" {
+	if diff := cmp.Diff(reporttest.Story(), reporttest.ValidLines(t, &asJSON)); diff != "" {
 		t.Errorf("(-sent +read):\n%s", diff)
 	}
 }
