@@ -38,11 +38,12 @@ func NewDeparture(h *Host, held resource.Held) (*Departure, error) {
 			d.noted[c.Name] = prior
 		}
 	}
-	slices.SortFunc(d.paths, deepestFirst)
+	slices.SortFunc(d.paths, DeepestFirst)
 	return d, nil
 }
 
-func deepestFirst(a, b string) int {
+// DeepestFirst orders paths so that what is in a directory comes before it.
+func DeepestFirst(a, b string) int {
 	if n := strings.Count(b, "/") - strings.Count(a, "/"); n != 0 {
 		return n
 	}

@@ -114,6 +114,9 @@ func (h *Host) note(name string, follow bool) (PathPrior, error) {
 	if errors.As(err, &missing) {
 		return PathPrior{Made: h.missingParents(name)}, nil
 	}
+	if errors.Is(err, unix.ENOTDIR) {
+		return PathPrior{}, nil // what is in the way is another path's matter
+	}
 	if err != nil {
 		return PathPrior{}, err
 	}
