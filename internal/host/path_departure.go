@@ -36,6 +36,7 @@ func NewDeparture(h *Host, held resource.Held) (*Departure, error) {
 		if ok {
 			d.paths = append(d.paths, c.Name)
 			d.noted[c.Name] = prior
+			d.Sensitive = d.Sensitive || prior.Leaving.Sensitive
 		}
 	}
 	slices.SortFunc(d.paths, DeepestFirst)
@@ -84,7 +85,7 @@ func (d *Departure) Check(ctx context.Context, view resource.View) (resource.Fin
 		}
 		for _, c := range diff {
 			c.Field = d.field(c.Field, name)
-			if d.Sensitive {
+			if d.noted[name].Leaving.Sensitive {
 				c = resource.Change{Field: c.Field, Redacted: true}
 			}
 			found.Diff = append(found.Diff, c)

@@ -47,6 +47,8 @@ type Leaving struct {
 	Force bool `json:"force,omitempty"`
 	// Follow gives back what a link at the path points to.
 	Follow bool `json:"follow,omitempty"`
+	// Sensitive keeps values out of differences.
+	Sensitive bool `json:"sensitive,omitempty"`
 }
 
 func priorOf(i Info) PathPrior {

@@ -149,9 +149,10 @@ func (r *Resource) keepsBackup() bool { return r.Backup == nil || *r.Backup }
 
 func (r *Resource) leaving() host.Leaving {
 	return host.Leaving{
-		Discard:  r.Restore != nil && !*r.Restore,
-		NoBackup: !r.keepsBackup(),
-		Force:    r.Force,
+		Discard:   r.Restore != nil && !*r.Restore,
+		NoBackup:  !r.keepsBackup(),
+		Sensitive: r.Sensitive,
+		Force:     r.Force,
 	}
 }
 

@@ -114,8 +114,9 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		}
 	}
 	noted, added, err := host.Remember(view.Prior, name, found.Prior, host.Leaving{
-		Discard:  r.Restore != nil && !*r.Restore,
-		NoBackup: !r.keepsBackup(),
+		Discard:   r.Restore != nil && !*r.Restore,
+		NoBackup:  !r.keepsBackup(),
+		Sensitive: r.Sensitive,
 	})
 	if added {
 		finding.Prior = noted
