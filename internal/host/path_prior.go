@@ -2,8 +2,6 @@ package host
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,8 +55,6 @@ func priorOf(i Info) PathPrior {
 		Mode: i.Mode(), UID: i.UID(), GID: i.GID(), size: i.Size(), links: i.Links(),
 	}
 }
-
-func (p *PathPrior) sum(s [sha256.Size]byte) { p.SHA256 = hex.EncodeToString(s[:]) }
 
 // NotedPath returns what was noted about a path, if anything was.
 func NotedPath(noted resource.Prior, name string) (PathPrior, bool, error) {
