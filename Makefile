@@ -30,7 +30,7 @@ demo: build
 .PHONY: doc
 doc: build
 	@rm -rf bin/doc && mkdir -p bin/doc/man bin/doc/completion
-	@bin/trued generate man bin/doc/man && gzip -9n bin/doc/man/*.1
+	@bin/trued generate man bin/doc/man && gzip -9n bin/doc/man/*
 	@for shell in bash zsh fish; do bin/trued completion $$shell >bin/doc/completion/trued.$$shell || exit; done
 
 .PHONY: packages

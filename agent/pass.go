@@ -28,6 +28,8 @@ type run struct {
 	sources []*sourceRun
 	stream  *report.Run
 	rec     *recorder
+	// last is the run before this one.
+	last *state.Run
 }
 
 func (a *Agent) newRun(req Request) (*run, error) {
@@ -38,6 +40,7 @@ func (a *Agent) newRun(req Request) (*run, error) {
 	r := &run{agent: a, req: req, started: time.Now().UTC(), facts: f}
 	r.modules, r.byKind = a.modules()
 	snap := a.store.Snapshot()
+	r.last = snap.LastRun
 	for i, src := range a.sources {
 		r.sources = append(r.sources, &sourceRun{
 			source: src, config: a.config.Sources[i], before: snap.Sources[src.Name()],
@@ -161,7 +164,7 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome) (*Result, e
 	if err := r.agent.digests.Save(); err != nil {
 		r.agent.opt.Log.Debug("cannot save digests", "error", err)
 	}
-	if r.rec.noteworthy {
+	if r.rec.noteworthy || !sameIssues(r.last, past.Issues) {
 		if err := r.agent.store.Keep(state.Past{Run: past, Events: r.rec.events}); err != nil {
 			return nil, err
 		}
@@ -172,6 +175,11 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome) (*Result, e
 	return &Result{
 		Verdict: verdict, Run: past, Outcomes: outcomes, Sources: r.status(), Restart: changesAgent(outcomes),
 	}, ctx.Err()
+}
+
+// sameIssues reports whether a run left what the one before it left.
+func sameIssues(last *state.Run, now []state.Issue) bool {
+	return last != nil && slices.Equal(last.Issues, now)
 }
 
 // input is what a revision was loaded with, kept so that the same commit can be

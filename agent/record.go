@@ -15,7 +15,9 @@ type recorder struct {
 	store  *state.Store
 	stream *report.Run
 	run    state.Run
-	begun  bool
+	// opened: the run's first event is in line; begun: the ledger says that the
+	// run is under way.
+	opened, begun bool
 	// waiting are events that no change of the state hangs on; they go with the
 	// next record.
 	waiting []json.RawMessage
@@ -30,6 +32,9 @@ func newRecorder(store *state.Store, stream *report.Run, r state.Run) *recorder 
 
 // Record implements apply.Recorder.
 func (r *recorder) Record(rec state.Record, outcomes []*apply.Outcome) error {
+	if err := r.open(); err != nil {
+		return err
+	}
 	for _, o := range outcomes {
 		if o.Status == apply.InOrder || o.Told {
 			continue
@@ -37,7 +42,7 @@ func (r *recorder) Record(rec state.Record, outcomes []*apply.Outcome) error {
 		if err := r.add(r.stream.Resource(reportOutcome(o))); err != nil {
 			return err
 		}
-		r.noteworthy = true
+		r.noteworthy = r.noteworthy || o.Status == apply.Applied || o.Status == apply.Repaired || o.Status == apply.Failed
 	}
 	if rec.Begin == nil && !rec.Done && len(rec.Put) == 0 && len(rec.Drop) == 0 &&
 		len(rec.Owe) == 0 && len(rec.Settle) == 0 {
@@ -54,6 +59,22 @@ func (r *recorder) incident(i report.Incident) error {
 
 // add puts an event in line. The first of a run is that it started.
 func (r *recorder) add(e report.Event) error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	return r.queue(e)
+}
+
+// open puts the event that the run started before all others.
+func (r *recorder) open() error {
+	if r.opened {
+		return nil
+	}
+	r.opened = true
+	return r.queue(r.stream.Started(r.run.Trigger))
+}
+
+func (r *recorder) queue(e report.Event) error {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("cannot encode event: %w", err)
@@ -75,7 +96,10 @@ func (r *recorder) write(rec state.Record) error {
 
 // finish writes the record that closes the run.
 func (r *recorder) finish(past state.Run, counts report.Counts, code int, sources map[string]state.Source) error {
-	err := r.add(r.stream.Finished(report.Result{
+	if err := r.open(); err != nil {
+		return err
+	}
+	err := r.queue(r.stream.Finished(report.Result{
 		Counts: counts, Duration: past.Finished.Sub(past.Started), ExitCode: code,
 		Message: problems(sources),
 	}))
@@ -101,7 +125,7 @@ func reportOutcome(o *apply.Outcome) report.ResourceOutcome {
 		Cause:    o.Cause,
 		Outcome:  report.Outcome(o.Status),
 		Changes:  o.Changes,
-		Creates:  o.Step.Finding.Creates,
+		Creates:  o.Creates,
 		Note:     o.Why,
 		Duration: o.Duration,
 		Err:      o.Err,

@@ -346,8 +346,15 @@ func (r *run) status() []SourceStatus {
 // states is what events say about the sources.
 func (r *run) states() []report.SourceState {
 	var list []report.SourceState
-	for _, s := range r.status() {
-		list = append(list, reportState(s))
+	for i, st := range r.status() {
+		// What is being applied is what the run's events are about.
+		if s := r.sources[i]; s.revision != "" {
+			st.Applied, st.Attempted = s.revision, s.newest.Commit
+			if s.catalog != nil {
+				st.Group = s.catalog.Group
+			}
+		}
+		list = append(list, reportState(st))
 	}
 	return list
 }

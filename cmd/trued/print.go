@@ -195,11 +195,15 @@ func (p *printer) outcomes(list []*apply.Outcome) {
 			switch {
 			case o.Step.Prune:
 				mark, paint = "-", p.c.remove
-			case o.Step.Finding.Creates:
+			case o.Creates:
 				mark, paint = "+", p.c.add
 			}
 		}
-		p.line("%s %s  %s (%s)%s", paint(mark), p.c.bold(o.Step.Address.String()), o.Status, o.Cause, fields(o.Changes))
+		cause := ""
+		if o.Cause != "" {
+			cause = " (" + string(o.Cause) + ")"
+		}
+		p.line("%s %s  %s%s%s", paint(mark), p.c.bold(o.Step.Address.String()), o.Status, cause, fields(o.Changes))
 		switch {
 		case o.Err != nil:
 			p.line("    %s", indent(o.Err.Error(), "    "))

@@ -51,6 +51,8 @@ type Outcome struct {
 	Why      string
 	Err      error
 	Duration time.Duration
+	// Creates is true when the thing did not exist before.
+	Creates bool
 	// Told is true when the outcome is known to the sinks already and has not
 	// changed since.
 	Told bool
@@ -214,7 +216,7 @@ func (w *walk) carryOut(ctx context.Context, batch []*plan.Step) error {
 	}
 	started := w.opt.Now()
 	for _, s := range todo {
-		w.results[s.Place] = &Outcome{Step: s, Cause: s.Cause, Changes: s.Finding.Diff}
+		w.results[s.Place] = &Outcome{Step: s, Cause: s.Cause, Changes: s.Finding.Diff, Creates: s.Finding.Creates}
 	}
 	results := w.change(ctx, todo)
 	var outcomes []*Outcome

@@ -22,6 +22,9 @@ type built struct {
 	Entry
 	instance   *instance
 	attributes []attribute
+	// broken is true when something is wrong with it: then its module is asked
+	// nothing more about it.
+	broken bool
 }
 
 // applyOverrides finds what each override lays itself over.
@@ -55,7 +58,7 @@ func (l *loader) override(in *instance) {
 			base.overrides = append(base.overrides, in)
 		}
 	}
-	if !found && !l.mayBeNameless(in.address.Kind) {
+	if !found && !l.mayBe(in.address.Kind) {
 		l.faults.add(Error{
 			Origin:     at,
 			Message:    "nothing to override: no included group has " + in.address.String(),
@@ -64,10 +67,10 @@ func (l *loader) override(in *instance) {
 	}
 }
 
-// mayBeNameless reports whether there is a resource of the kind whose name is
-// not known yet, so that an address that is not found may still come.
-func (l *loader) mayBeNameless(kind string) bool {
-	return slices.ContainsFunc(l.nameless, func(i *instance) bool { return i.address.Kind == kind })
+// mayBe reports whether an address of the kind that is not found may be there
+// all the same: one whose name is not known yet, or in what could not be read.
+func (l *loader) mayBe(kind string) bool {
+	return l.incomplete || slices.ContainsFunc(l.nameless, func(i *instance) bool { return i.address.Kind == kind })
 }
 
 func (l *loader) nearestAddress(a resource.Address) string {
@@ -132,7 +135,7 @@ func (l *loader) exclude(g *group, pattern string, at resource.Origin) {
 		known = append(known, in.address.String())
 	}
 	kind, _, _ := strings.Cut(wanted, ":")
-	if !found && !l.mayBeNameless(kind) {
+	if !found && !l.mayBe(kind) {
 		l.faults.add(Error{Origin: at, Message: "exclude: " + pattern + " matches nothing that the group includes", Suggestion: document.Nearest(pattern, known)})
 	}
 }
@@ -185,9 +188,7 @@ func (l *loader) buildOne(in *instance) *built {
 		ok = l.complete(b, r, content)
 		b.Pending = cmp.Or(b.Pending, content.open)
 	}
-	if !ok && b.Pending == "" {
-		return nil
-	}
+	b.broken = !ok
 	if b.Pending == "" {
 		b.Resource = r
 	}
@@ -248,7 +249,7 @@ func (l *loader) decode(b *built, r resource.Resource) (refs []ref, ok bool, ope
 // the templates are left alone: what they name may be there only where it is.
 func (l *loader) attributeValue(in *instance, a *attribute) (*document.Node, []ref, error) {
 	i := a.from.item
-	if in.absent != "" || a.from.pending == errSaid.Error() || in.pending != "" && in.address.Name == "" {
+	if in.absent != "" || in.pending != "" && (in.address.Name == "" || l.guards(in.item)) {
 		if i.steering.Raw {
 			return a.value, nil, nil
 		}
@@ -262,6 +263,13 @@ func (l *loader) attributeValue(in *instance, a *attribute) (*document.Node, []r
 		return opened(a.value), refs, err
 	}
 	return value, refs, err
+}
+
+// guards reports whether an item's `when` reads something optional, so that it
+// may be what keeps its templates from naming what is not there.
+func (l *loader) guards(i *item) bool {
+	e := l.expressions.compiled[i.steering.When]
+	return i.when != nil && e != nil && slices.ContainsFunc(e.refs, func(r ref) bool { return r.optional })
 }
 
 // opened returns a node with all templates in it marked as not known.
@@ -339,7 +347,7 @@ func (l *loader) common(b *built, m *resource.Meta) bool {
 	if m.Timeout < 0 || m.Timeout > 24*time.Hour {
 		problems = append(problems, resource.Wrong("timeout", "%s is not between 0 and 24h", m.Timeout))
 	}
-	if err := errors.Join(problems...); err != nil {
+	for _, err := range problems {
 		l.fieldFaults(b, err)
 	}
 	good := len(problems) == 0

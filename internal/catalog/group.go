@@ -72,8 +72,12 @@ func (l *loader) collect(name string, at resource.Origin, under []string) *group
 	for i, include := range g.settings.Include {
 		item := g.doc.Get("include").Items[i]
 		at := l.groupOrigin(g, item)
+		if include == "" && item.Kind != document.Scalar {
+			continue // said already
+		}
 		clean := l.cleanGroup(include, at)
 		if clean == "" {
+			l.incomplete = true
 			continue
 		}
 		if below := l.collect(clean, at, append(slices.Clone(under), name)); below != nil {
@@ -92,6 +96,7 @@ func (l *loader) collect(name string, at resource.Origin, under []string) *group
 func (l *loader) openGroup(name string, at resource.Origin) *group {
 	entries, err := l.tree.readDir(name)
 	if err != nil {
+		l.incomplete = true
 		l.faults.add(Error{
 			Origin:     at,
 			Message:    fmt.Sprintf("cannot read group %q: %s", name, reason(err)),
@@ -148,9 +153,6 @@ func (l *loader) readSettings(g *group) *group {
 	}
 	problems := l.dec.Decode(doc, &g.settings)
 	l.faults.problems(l.groupOrigin(g, doc), problems)
-	if len(problems) > 0 {
-		g.settings.Include = nil
-	}
 	if limit := g.settings.PruneLimit; limit != nil && *limit < 0 {
 		l.faults.at(l.groupOrigin(g, doc.Get("prune_limit")), "prune_limit: %d is less than 0", *limit)
 	}

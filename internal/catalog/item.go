@@ -73,12 +73,12 @@ func (l *loader) readGroup(g *group) {
 		f, err := l.tree.yaml(name)
 		if err != nil {
 			l.faults.at(l.tree.origin(g.path, name, 0, 0), "cannot read manifest: %s", reason(err))
+			l.incomplete = true
 			continue
 		}
 		l.faults.problems(l.tree.origin(g.path, name, 1, 1), f.problems)
-		if len(f.problems) > 0 {
-			continue
-		}
+		// What could be read is checked all the same.
+		l.incomplete = l.incomplete || len(f.problems) > 0
 		for _, doc := range f.docs {
 			l.readDocument(g, f, doc)
 		}
@@ -96,6 +96,7 @@ func (l *loader) readDocument(g *group, f *file, doc *document.Node) {
 			hint = `: begin each resource with "- "`
 		}
 		l.faults.at(at, "%s where a list of resources is wanted%s", doc.What(), hint)
+		l.incomplete = true
 		return
 	}
 	for _, n := range doc.Items {
@@ -103,8 +104,8 @@ func (l *loader) readDocument(g *group, f *file, doc *document.Node) {
 			l.faults.at(at, "more than %d resources", maxResources)
 			return
 		}
-		if i := l.readItem(g, f, n); i != nil {
-			l.expand(i)
+		if i := l.readItem(g, f, n); i == nil || !l.expand(i) {
+			l.incomplete = true
 		}
 	}
 }
@@ -139,7 +140,7 @@ func (l *loader) readItem(g *group, f *file, n *document.Node) *item {
 		if i.when.Kind == document.Scalar && i.when.Type == document.Text {
 			l.faults.at(l.itemOrigin(i, i.when), "when: empty expression")
 		}
-		return nil // said already
+		i.when = nil // said already
 	}
 	return i
 }
@@ -190,20 +191,22 @@ func (l *loader) noKind(i *item, n *document.Node) {
 }
 
 // expand makes the instances of an item: one for each turn of for_each, and in
-// it one for each name.
-func (l *loader) expand(i *item) {
+// it one for each name. It reports whether it could make all.
+func (l *loader) expand(i *item) bool {
 	turns, pending, ok := l.turns(i)
 	switch {
 	case !ok:
+		return false
 	case pending != "":
 		l.addNameless(i, nil, "", pending)
 	case i.forEach == nil:
-		l.expandNames(i, nil, "")
+		return l.expandNames(i, nil, "")
 	default:
 		for _, turn := range turns {
-			l.expandNames(i, turn, keyText(turn.key))
+			ok = l.expandNames(i, turn, keyText(turn.key)) && ok
 		}
 	}
+	return ok
 }
 
 func (l *loader) addNameless(i *item, turn *each, eachKey, pending string) {
@@ -212,7 +215,7 @@ func (l *loader) addNameless(i *item, turn *each, eachKey, pending string) {
 	l.nameless = append(l.nameless, in)
 }
 
-func (l *loader) expandNames(i *item, turn *each, eachKey string) {
+func (l *loader) expandNames(i *item, turn *each, eachKey string) bool {
 	l.names.each = turn
 	defer func() { l.names.each = nil }()
 	absent, pending, ok := l.when(i)
@@ -224,10 +227,10 @@ func (l *loader) expandNames(i *item, turn *each, eachKey string) {
 	var open *openError
 	if errors.As(err, &open) {
 		l.addNameless(i, turn, eachKey, open.Error())
-		return
+		return true
 	}
 	if err != nil {
-		return
+		return false
 	}
 	list := []*document.Node{name}
 	if name.Kind == document.List {
@@ -240,8 +243,11 @@ func (l *loader) expandNames(i *item, turn *each, eachKey string) {
 		in := &instance{item: i, each: turn, eachKey: eachKey, name: n, absent: absent, pending: pending}
 		if l.address(in) {
 			l.instances = append(l.instances, in)
+		} else {
+			ok = false
 		}
 	}
+	return ok
 }
 
 // address asks the module what the resource is called, in its own spelling.

@@ -28,7 +28,7 @@ func (l *loader) checkLinks(entries []*built) {
 			continue
 		}
 		k.requires(b)
-		if r, ok := b.Resource.(resource.Reactor); ok {
+		if r, ok := b.Resource.(resource.Reactor); ok && !b.broken {
 			for _, t := range r.Triggers() {
 				k.trigger(b, t)
 			}
@@ -51,7 +51,7 @@ func (k *linkCheck) requires(b *built) {
 		wanted := k.l.normal(pattern)
 		found := k.match(b, wanted, at, "requires")
 		if !found {
-			if kind, _, _ := strings.Cut(wanted, ":"); k.l.mayBeNameless(kind) && b.Pending == "" {
+			if kind, _, _ := strings.Cut(wanted, ":"); k.l.mayBe(kind) && b.Pending == "" {
 				b.Pending = fmt.Sprintf("requires %s, which may be one whose name is not known yet", pattern)
 				b.Resource = nil
 			}
@@ -103,7 +103,7 @@ func (k *linkCheck) match(b *built, pattern string, at resource.Origin, key stri
 		k.l.faults.add(e)
 		return true
 	}
-	if k.l.mayBeNameless(a.Kind) {
+	if k.l.mayBe(a.Kind) {
 		return false
 	}
 	e := Error{Origin: at, Message: fmt.Sprintf("%s: %s: %s matches no resource", b.Address, key, pattern)}
@@ -151,7 +151,7 @@ func (c claimed) add(e *Entry) {
 func (l *loader) checkClaims(entries []*built) {
 	held := claimed{}
 	for _, b := range entries {
-		if b.Resource == nil {
+		if b.Resource == nil || b.broken {
 			continue
 		}
 		if h, claim, clash := held.clash(&b.Entry); clash {

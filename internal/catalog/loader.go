@@ -21,6 +21,9 @@ type loader struct {
 	// a newer agent may understand is reported.
 	gates    faults
 	warnings []string
+	// incomplete is true when something could not be read, so that what is not
+	// found may be there.
+	incomplete bool
 
 	kinds     map[string]*kind
 	kindNames []string
@@ -75,6 +78,15 @@ func (l *loader) load() (*Catalog, error) {
 	at := resource.Origin{Source: l.tree.name, File: name}
 	if l.in.Group == "" && member != nil {
 		at = member.origin
+	}
+	return l.loadGroup(name, at, member)
+}
+
+// loadGroup loads a group for a host that hosts.yaml says member about. at is
+// where the group is named.
+func (l *loader) loadGroup(name string, at resource.Origin, member *membership) (*Catalog, error) {
+	if name == "" {
+		return nil, l.faults.err()
 	}
 	root := l.collect(name, at, nil)
 	if l.gates.any() {

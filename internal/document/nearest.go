@@ -15,7 +15,10 @@ func Nearest(word string, among []string) string {
 		if diff := len(candidate) - len(word); diff >= bestAt || -diff >= bestAt || candidate == word {
 			continue
 		}
-		at := distance(word, candidate, bestAt)
+		at := distance(word, candidate, bestAt+1)
+		if at >= len(word) {
+			continue // another word altogether
+		}
 		if at < bestAt || at == bestAt && best != "" && candidate < best {
 			best, bestAt = candidate, at
 		}

@@ -192,8 +192,9 @@ func ip(ns *os.File, commands ...string) error {
 	return nil
 }
 
-// Dial connects to a host of the lab, by name or address.
-func (l *Lab) Dial(_ context.Context, network, address string) (net.Conn, error) {
+// Dial connects to a host of the lab, by name or address; it is a DialContext
+// for an http.Transport.
+func (l *Lab) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	name, portNumber, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -211,7 +212,7 @@ func (l *Lab) Dial(_ context.Context, network, address string) (net.Conn, error)
 	}
 	var c net.Conn
 	err = within(n.ns, func() (err error) {
-		c, err = net.Dial(network, net.JoinHostPort(name, portNumber))
+		c, err = new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(name, portNumber))
 		return err
 	})
 	return c, err

@@ -175,8 +175,14 @@ func (s *store) base(suite string) (string, error) {
 	return base, nil
 }
 
-// alone reports whether no other process uses the store, and keeps it so.
-func (s *store) alone() bool { return flock(s.inUse, unix.LOCK_EX|unix.LOCK_NB) == nil }
+// alone reports whether nobody else uses the store, and keeps it so.
+func (s *store) alone() bool {
+	if flock(s.inUse, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		return true
+	}
+	_ = flock(s.inUse, unix.LOCK_SH) // the failed attempt gave it up
+	return false
+}
 
 func (s *store) buildBase(base, suite, mirror string) error {
 	tmp := base + ".tmp"
