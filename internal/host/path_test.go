@@ -342,3 +342,59 @@ func TestWhatWasReplacedComesBack(t *testing.T) {
 		t.Errorf("the parents that were made are still there: %v", err)
 	}
 }
+
+func TestAFileOfAPackageStays(t *testing.T) {
+	h := scratch(t)
+	put(t, h, "/var/lib/dpkg/info/tiny.list", "/.\n/etc\n/etc/tiny.conf\n/lib/tiny\n")
+	for name, stays := range map[string]bool{"/etc/tiny.conf": true, "/usr/lib/tiny": true, "/etc/other": false} {
+		put(t, h, name, "new")
+		diff, note, err := h.CompareDeparture(t.Context(), name, PathPrior{}, map[string]bool{})
+		if err != nil || (len(diff) == 0) != stays || (note != "") != stays {
+			t.Errorf("%s: difference %v, note %q, error %v", name, diff, note, err)
+		}
+		discard := PathPrior{Leaving: Leaving{Discard: true}}
+		if diff, _, err := h.CompareDeparture(t.Context(), name, discard, map[string]bool{}); err != nil || len(diff) == 0 {
+			t.Errorf("%s with restore: false: difference %v, error %v", name, diff, err)
+		}
+	}
+}
+
+func TestWhatWasNotKeptStays(t *testing.T) {
+	h := scratch(t)
+	put(t, h, "/x", "old")
+	prior, err := h.NotePath("/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.WriteFile(t.Context(), "/x", FileSpec{Content: text("new")}); err != nil {
+		t.Fatal(err)
+	}
+	diff, note, err := h.CompareDeparture(t.Context(), "/x", prior, map[string]bool{})
+	if err != nil || len(diff) > 0 || note == "" {
+		t.Errorf("difference %v, note %q, error %v", diff, note, err)
+	}
+}
+
+func TestAFileThatWasMadeThroughALinkGoesAndTheLinkStays(t *testing.T) {
+	h := scratch(t)
+	mkdirAll(t, h.Path("/srv"))
+	link(t, h, "/srv/x", "/x")
+	spec := FileSpec{Content: text("new"), Follow: true}
+	found, err := h.CompareFile(t.Context(), "/x", spec)
+	if err != nil || !found.Creates {
+		t.Fatalf("found %+v, error %v", found, err)
+	}
+	if err := h.WriteFile(t.Context(), "/x", spec); err != nil {
+		t.Fatal(err)
+	}
+	found.Prior.Leaving.Follow = true
+	if err := h.RestorePath(t.Context(), "/x", found.Prior); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(h.Path("/srv/x")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
+	}
+	if target, err := os.Readlink(h.Path("/x")); err != nil || target != "/srv/x" {
+		t.Errorf("the link is %q, error %v", target, err)
+	}
+}
