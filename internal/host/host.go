@@ -16,6 +16,7 @@ import (
 type Host struct {
 	root    string
 	backups *Backups
+	systemd Systemd
 	digests *Digests
 
 	rootOnce sync.Once
