@@ -92,7 +92,8 @@ func (a *accounts) read(h *Host) error {
 	}
 	a.numbers, a.names, a.seen = map[string]int{}, map[int]string{}, i
 	if err != nil {
-		return nil // a tree without users
+		a.add("root", 0) // a tree without users has the one that all have
+		return nil
 	}
 	data, err := h.ReadFile(a.file, accountsLimit)
 	if err != nil {
