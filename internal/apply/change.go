@@ -206,9 +206,7 @@ func (w *walk) react(ctx context.Context, s *plan.Step, o *Outcome, done *state.
 			o.Because = append(o.Because, d.Because)
 		}
 	}
-	for _, name := range reactions(owed) {
-		o.Changes = append(o.Changes, resource.Change{Field: string(name), New: "done"})
-	}
+	o.Reactions = reactions(owed)
 	done.Settle = append(done.Settle, w.take(s.Address)...)
 	return nil
 }
