@@ -30,7 +30,7 @@ func TestOnHost(t *testing.T) {
 	}
 	lab := hosttest.New(t)
 	binary := filepath.Join(t.TempDir(), "unit.test")
-	build := exec.Command("go", "test", "-c", "-o", binary, ".") //nolint:gosec // no outside input
+	build := exec.Command("go", "test", "-c", "-o", binary, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("cannot build the tests for the host: %v\n%s", err, out)
@@ -57,7 +57,7 @@ func TestOnHost(t *testing.T) {
 }
 
 // alone are the cases that do something to all units of the host.
-var alone = map[string]bool{"reconnects": true, "unread-files": true}
+var alone = map[string]bool{"promises": true, "reconnects": true, "unread-files": true}
 
 func runCases(t *testing.T) {
 	for name, run := range cases {
@@ -167,7 +167,7 @@ func sh(t *testing.T, line string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "bash", "-c", line).CombinedOutput() //nolint:gosec // the tests' own
+	out, err := exec.CommandContext(ctx, "bash", "-c", line).CombinedOutput()
 	if ctx.Err() != nil {
 		t.Fatalf("%s: %v %v", line, ctx.Err(), err)
 	}
@@ -185,10 +185,10 @@ func expect(t *testing.T, line, want string) {
 func foreign(t *testing.T, name, text string) {
 	t.Helper()
 	file := filepath.Join("/usr/lib/systemd/system", name)
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // as on any host
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil { //nolint:gosec // as on any host
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	sh(t, "systemctl daemon-reload")
