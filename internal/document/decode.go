@@ -97,7 +97,8 @@ func (r *decoding) value(n *Node, v reflect.Value) {
 			return
 		}
 	}
-	if reflect.PointerTo(v.Type()).Implements(unmarshalType) {
+	long := n.Kind == Map && r.d.takesMap(v.Type())
+	if !long && reflect.PointerTo(v.Type()).Implements(unmarshalType) {
 		r.text(n, v)
 		return
 	}
@@ -124,6 +125,12 @@ func (r *decoding) value(n *Node, v reflect.Value) {
 	default:
 		r.scalar(n, v)
 	}
+}
+
+// takesMap reports whether a type has keys. One that can be written as a text,
+// too, is for what has a short form and a long one.
+func (d *Decoder) takesMap(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && len(d.plan(t).keys) > 0
 }
 
 // takesStructure reports whether a type is written as a list or a map.

@@ -40,18 +40,30 @@ func (b *Backups) Keep(r io.Reader) (string, error) {
 	if b.Has(sum) {
 		return sum, nil
 	}
-	final := b.path(sum)
-	err = errors.Join(
-		tmp.Sync(),
-		os.MkdirAll(filepath.Dir(final), 0o700),
-		os.Rename(tmp.Name(), final),
-		syncDir(filepath.Dir(final)),
-		syncDir(b.dir),
-	)
-	if err != nil {
+	if err := b.place(tmp, b.path(sum)); err != nil {
 		return "", fmt.Errorf("cannot keep backup: %w", err)
 	}
 	return sum, nil
+}
+
+// place moves a finished copy to its final name, each step durable before the
+// next.
+func (b *Backups) place(tmp *os.File, final string) error {
+	if err := tmp.Sync(); err != nil {
+		return err
+	}
+	dir := filepath.Dir(final)
+	if err := os.Mkdir(dir, 0o700); err == nil {
+		if err := syncDir(b.dir); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), final); err != nil {
+		return err
+	}
+	return syncDir(dir)
 }
 
 // Has reports whether content with the digest is kept.

@@ -6,7 +6,9 @@
 package host
 
 import (
+	"os"
 	"path/filepath"
+	"sync"
 )
 
 // A Host is a machine, or a tree that will become one. Its methods may be
@@ -14,19 +16,36 @@ import (
 type Host struct {
 	root    string
 	backups *Backups
+	systemd Systemd
+	digests *Digests
+
+	rootOnce sync.Once
+	rootFile *os.File
+	rootDesc int
+	rootErr  error
+
+	users, groups accounts
 }
 
 // Options are what a Host works with beside its files.
 type Options struct {
 	// Backups takes the content of what is replaced; nil keeps none.
 	Backups *Backups
+	// Digests remembers what files hold; nil reads each one every time.
+	Digests *Digests
 }
 
 // New returns the machine whose files are below root. With root "/" it is the
 // running system, with any other an offline tree: no service manager is asked
 // and names of users are those of the tree.
 func New(root string, o Options) *Host {
-	return &Host{root: filepath.Clean(root), backups: o.Backups}
+	return &Host{
+		root:    filepath.Clean(root),
+		backups: o.Backups,
+		digests: o.Digests,
+		users:   accounts{kind: "user", file: "/etc/passwd"},
+		groups:  accounts{kind: "group", file: "/etc/group"},
+	}
 }
 
 // Root returns the directory that the machine's paths are below.

@@ -1,0 +1,74 @@
+package host
+
+import (
+	"bytes"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/aymanbagabas/go-udiff"
+
+	"trued.dev/trued/internal/resource"
+)
+
+const (
+	// DiffLimit is the size up to which content is compared line by line.
+	DiffLimit = 256 << 10
+	// A diff is cut at this length.
+	unifiedLimit = 64 << 10
+	diffContext  = 3
+	// The comparison of lines takes time in their product.
+	diffLines = 8000
+)
+
+// Text is content as far as it is needed to show a difference.
+type Text struct {
+	// Data is all of the content, or nothing when there is more than DiffLimit.
+	Data   []byte
+	Size   int64
+	SHA256 string
+}
+
+// DiffText returns the change of a field from one content to another: a unified
+// diff of text, sizes and digests of anything else.
+func DiffText(field, name string, before, after Text) resource.Change {
+	c := resource.Change{Field: field}
+	if showable(before) && showable(after) {
+		edits := udiff.Lines(string(before.Data), string(after.Data))
+		unified, err := udiff.ToUnified(name, name, string(before.Data), edits, diffContext)
+		if err == nil && unified != "" {
+			c.Unified = cut(unified)
+			return c
+		}
+	}
+	c.Old, c.New = before.describe(), after.describe()
+	return c
+}
+
+func (t Text) describe() string {
+	if t.SHA256 == "" {
+		return fmt.Sprintf("%d bytes", t.Size)
+	}
+	return fmt.Sprintf("%d bytes, sha256 %.16s", t.Size, t.SHA256)
+}
+
+// showable reports whether content is text that is short enough. Text with
+// control characters is not: it could say anything to a terminal.
+func showable(t Text) bool {
+	if int64(len(t.Data)) != t.Size || t.Size > DiffLimit || !utf8.Valid(t.Data) {
+		return false
+	}
+	for _, b := range t.Data {
+		if b < ' ' && b != '\n' && b != '\t' && b != '\r' && b != '\f' || b == 0x7f {
+			return false
+		}
+	}
+	return bytes.Count(t.Data, []byte("\n")) <= diffLines
+}
+
+func cut(s string) string {
+	if len(s) <= unifiedLimit {
+		return s
+	}
+	end := bytes.LastIndexByte([]byte(s[:unifiedLimit]), '\n') + 1
+	return fmt.Sprintf("%s… and %d bytes more\n", s[:end], len(s)-end)
+}

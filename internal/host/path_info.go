@@ -1,0 +1,254 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"trued.dev/trued/internal/resource"
+)
+
+// Info is what is at a path.
+type Info struct {
+	st unix.Stat_t
+	// Target is what a link points to.
+	Target string
+}
+
+// Type is one of file, directory, link, fifo, socket, device.
+func (i Info) Type() string {
+	switch i.st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return TypeFile
+	case unix.S_IFDIR:
+		return TypeDirectory
+	case unix.S_IFLNK:
+		return TypeLink
+	case unix.S_IFIFO:
+		return "fifo"
+	case unix.S_IFSOCK:
+		return "socket"
+	default:
+		return "device"
+	}
+}
+
+// The types that are managed.
+const (
+	TypeFile      = "file"
+	TypeDirectory = "directory"
+	TypeLink      = "link"
+)
+
+// Mode returns the permission and special bits.
+func (i Info) Mode() resource.Mode { return resource.NewMode(i.st.Mode) }
+
+// UID returns the owner's number.
+func (i Info) UID() int { return int(i.st.Uid) }
+
+// GID returns the group's number.
+func (i Info) GID() int { return int(i.st.Gid) }
+
+// Size returns the size in bytes.
+func (i Info) Size() int64 { return i.st.Size }
+
+// Links returns how many names the file has.
+func (i Info) Links() int { return int(i.st.Nlink) } //nolint:unconvert // its width differs between architectures
+
+// SameFile reports whether two infos are of the same inode.
+func (i Info) SameFile(j Info) bool { return i.st.Dev == j.st.Dev && i.st.Ino == j.st.Ino }
+
+func (p place) stat() (Info, error) {
+	var i Info
+	if err := unix.Fstatat(p.dir, p.base, &i.st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); err != nil {
+		return i, err
+	}
+	if i.st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return i, nil
+	}
+	target, err := readLink(p.dir, p.base)
+	i.Target = target
+	return i, err
+}
+
+// Lstat looks at a path of the machine and follows no link at its end. When
+// there is nothing, or no directory for it, the error is fs.ErrNotExist.
+func (h *Host) Lstat(name string) (Info, error) {
+	p, err := h.resolve(name, false)
+	if err != nil {
+		return Info{}, err
+	}
+	defer p.close()
+	i, err := p.stat()
+	return i, explain("look at", name, err)
+}
+
+// ReadFile returns the content of a regular file of the machine, links
+// followed below the root. More than limit bytes are an error.
+func (h *Host) ReadFile(name string, limit int64) ([]byte, error) {
+	p, err := h.resolve(name, true)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	f, _, err := p.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, explain("read", name, err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("cannot read %q: it has more than %d bytes", name, limit)
+	}
+	return data, nil
+}
+
+// open opens a regular file for reading. Anything else at the place is only
+// looked at, never opened: to open a FIFO or a device does something.
+func (p place) open(name string) (*os.File, Info, error) {
+	var i Info
+	fd, err := unix.Openat(p.dir, p.base, openPath, 0)
+	if err != nil {
+		return nil, i, explain("open", name, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Fstat(fd, &i.st); err != nil {
+		return nil, i, explain("look at", name, err)
+	}
+	if i.Type() != TypeFile {
+		return nil, i, &TypeError{Path: name, Is: i.Type(), Want: TypeFile}
+	}
+	// The descriptor is opened anew, so that it is the file just looked at.
+	f, err := os.Open("/proc/self/fd/" + strconv.Itoa(fd))
+	if errors.Is(err, fs.ErrNotExist) { // no /proc
+		f, err = p.openAgain(i)
+	}
+	if err != nil {
+		return nil, i, explain("read", name, errors.Unwrap(err))
+	}
+	return f, i, nil
+}
+
+func (p place) openAgain(want Info) (*os.File, error) {
+	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
+	fd, err := unix.Openat(p.dir, p.base, flags, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("openat", err)
+	}
+	var got Info
+	if err := unix.Fstat(fd, &got.st); err != nil || !got.SameFile(want) {
+		_ = unix.Close(fd)
+		return nil, os.NewSyscallError("openat", unix.ESTALE)
+	}
+	return os.NewFile(uintptr(fd), p.base), nil
+}
+
+// An Entry is a name in a directory.
+type Entry struct {
+	Name string
+	Info Info
+}
+
+// ReadDir returns what is in a directory of the machine, in name order.
+func (h *Host) ReadDir(name string) ([]Entry, error) {
+	p, err := h.resolve(name, false)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	d, err := p.openDir()
+	if err != nil {
+		return nil, explain("read", name, err)
+	}
+	defer d.Close()
+	return readEntries(d, name)
+}
+
+func (p place) openDir() (*os.File, error) {
+	fd, err := unix.Openat(p.dir, p.base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), p.base), nil
+}
+
+func readEntries(d *os.File, name string) ([]Entry, error) {
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, explain("read", name, err)
+	}
+	slices.Sort(names)
+	entries := make([]Entry, 0, len(names))
+	for _, base := range names {
+		at := place{dir: int(d.Fd()), base: base}
+		i, err := at.stat()
+		if errors.Is(err, unix.ENOENT) {
+			continue // removed since
+		}
+		if err != nil {
+			return nil, explain("look at", path.Join(name, base), err)
+		}
+		entries = append(entries, Entry{Name: base, Info: i})
+	}
+	return entries, nil
+}
+
+// Walk calls visit for all that is below a directory of the machine, each
+// directory before what is in it, in name order. It follows no links, and does
+// not go below a directory for which visit returns fs.SkipDir.
+func (h *Host) Walk(name string, visit func(name string, i Info) error) error {
+	p, err := h.resolve(name, false)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	d, err := p.openDir()
+	if err != nil {
+		return explain("read", name, err)
+	}
+	defer d.Close()
+	return walkDir(d, name, visit)
+}
+
+func walkDir(d *os.File, name string, visit func(string, Info) error) error {
+	entries, err := readEntries(d, name)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		at := path.Join(name, e.Name)
+		err := visit(at, e.Info)
+		if errors.Is(err, fs.SkipDir) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if e.Info.Type() != TypeDirectory {
+			continue
+		}
+		sub, err := place{dir: int(d.Fd()), base: e.Name}.openDir()
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return explain("read", at, err)
+		}
+		err = walkDir(sub, at, visit)
+		_ = sub.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

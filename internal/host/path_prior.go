@@ -1,0 +1,156 @@
+package host
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"trued.dev/trued/internal/resource"
+)
+
+// A PathPrior is what was at a path before it was managed, and what must be
+// known to give it back when the resource is no longer there to ask. All kinds
+// that claim paths note it under the claim, so that one can take over from
+// another.
+type PathPrior struct {
+	Existed bool          `json:"existed"`
+	Type    string        `json:"type,omitempty"`
+	SHA256  string        `json:"sha256,omitempty"` // of the content, in the backup store
+	Target  string        `json:"target,omitempty"`
+	Mode    resource.Mode `json:"mode,omitzero"`
+	UID     int           `json:"uid,omitempty"`
+	GID     int           `json:"gid,omitempty"`
+	// Made lists directories that were made for the path, the first one on top.
+	Made []string `json:"made,omitempty"`
+
+	Leaving Leaving `json:"leaving,omitzero"`
+
+	size  int64
+	links int
+}
+
+// Leaving is what a resource wanted for the time when it is gone.
+type Leaving struct {
+	// Discard deletes the path instead of giving back what was there.
+	Discard bool `json:"discard,omitempty"`
+	// NoBackup keeps no copy of what is deleted.
+	NoBackup bool `json:"no_backup,omitempty"`
+	// Force deletes a directory with what is in it that nobody manages.
+	Force bool `json:"force,omitempty"`
+	// Follow gives back what a link at the path points to.
+	Follow bool `json:"follow,omitempty"`
+	// Sensitive keeps values out of differences.
+	Sensitive bool `json:"sensitive,omitempty"`
+}
+
+func priorOf(i Info) PathPrior {
+	return PathPrior{
+		Existed: true, Type: i.Type(), Target: i.Target,
+		Mode: i.Mode(), UID: i.UID(), GID: i.GID(), size: i.Size(), links: i.Links(),
+	}
+}
+
+// NotedPath returns what was noted about a path, if anything was.
+func NotedPath(noted resource.Prior, name string) (PathPrior, bool, error) {
+	var p PathPrior
+	data, ok := noted[resource.Path(name)]
+	if !ok {
+		return p, false, nil
+	}
+	if err := json.Unmarshal(data, &p); err != nil {
+		return p, false, fmt.Errorf("cannot read what was noted about %q: %w", name, err)
+	}
+	return p, true, nil
+}
+
+// Note puts what is noted about a path among the rest.
+func (p PathPrior) Note(noted resource.Prior, name string) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("cannot note what is at %q: %w", name, err)
+	}
+	noted[resource.Path(name)] = data
+	return nil
+}
+
+// Remember notes what is at a path, unless it was noted before, and how the
+// resource wants to leave. It returns the prior to keep from now on, a new one
+// when something is to be added, and whether there is.
+func Remember(noted resource.Prior, name string, now PathPrior, leaving Leaving) (resource.Prior, bool, error) {
+	raw, ok := noted[resource.Path(name)]
+	if ok && leaving == (Leaving{}) && !bytes.Contains(raw, []byte(`"leaving"`)) {
+		return noted, false, nil // the usual case, without decoding
+	}
+	if ok {
+		earlier, _, err := NotedPath(noted, name)
+		if err != nil || earlier.Leaving == leaving {
+			return noted, false, err
+		}
+		now = earlier
+	}
+	now.Leaving = leaving
+	added := maps.Clone(noted)
+	if added == nil {
+		added = resource.Prior{}
+	}
+	return added, true, now.Note(added, name)
+}
+
+// NotePath returns what is at a path of the machine, links not followed. The
+// content of a file is told by its digest; Stage keeps it when it is replaced.
+func (h *Host) NotePath(name string) (PathPrior, error) { return h.note(name, false) }
+
+func (h *Host) note(name string, follow bool) (PathPrior, error) {
+	p, err := h.resolve(name, follow)
+	var missing *MissingParentError
+	if errors.As(err, &missing) {
+		return PathPrior{Made: h.missingParents(name)}, nil
+	}
+	if errors.Is(err, unix.ENOTDIR) {
+		return PathPrior{}, nil // what is in the way is another path's matter
+	}
+	if err != nil {
+		return PathPrior{}, err
+	}
+	defer p.close()
+	i, err := p.stat()
+	if errors.Is(err, unix.ENOENT) {
+		return PathPrior{}, nil
+	}
+	if err != nil {
+		return PathPrior{}, explain("look at", name, err)
+	}
+	prior := priorOf(i)
+	if i.Type() == TypeFile {
+		text, err := h.read(name, p, FileSpec{Sensitive: true})
+		if err != nil {
+			return PathPrior{}, err
+		}
+		prior.SHA256 = text.SHA256
+	}
+	return prior, nil
+}
+
+// missingParents lists the directories above a path that are not there, the
+// first one on top.
+func (h *Host) missingParents(name string) []string {
+	var made []string
+	for dir := path.Dir(name); dir != "/"; dir = path.Dir(dir) {
+		p, err := h.resolve(dir, true)
+		if err == nil {
+			_, err = p.stat()
+			p.close()
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append([]string{dir}, made...)
+	}
+	return made
+}

@@ -1,0 +1,228 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+
+	"trued.dev/trued/internal/resource"
+)
+
+// CompareRestore tells what RestorePath would change.
+func (h *Host) CompareRestore(ctx context.Context, name string, prior PathPrior) (resource.Diff, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	now, err := h.note(name, prior.Leaving.Follow)
+	if err != nil {
+		return nil, err
+	}
+	if prior.absent() {
+		return h.compareRemoval(name, prior, now)
+	}
+	if !now.Existed {
+		if prior.Type == TypeFile && prior.SHA256 == "" {
+			return nil, nil // there is nothing to make it from
+		}
+		return resource.Diff{{Field: FieldState, Old: Absent, New: prior.Type}}, nil
+	}
+	if now.Type != prior.Type {
+		if now.Type == TypeDirectory {
+			if entries, err := h.ReadDir(name); err != nil || len(entries) > 0 {
+				return nil, err // what is in it is not ours to remove
+			}
+		}
+		return resource.Diff{{Field: FieldState, Old: now.Type, New: prior.Type}}, nil
+	}
+	return h.compareEarlier(prior, now), nil
+}
+
+// absent reports whether giving back what was there means removing the path.
+func (p PathPrior) absent() bool { return !p.Existed || p.Leaving.Discard }
+
+func (h *Host) compareRemoval(name string, prior, now PathPrior) (resource.Diff, error) {
+	if !now.Existed {
+		return nil, nil
+	}
+	if now.Type == TypeDirectory && !prior.Leaving.Force {
+		entries, err := h.ReadDir(name)
+		if err != nil || len(entries) > 0 {
+			return nil, err // what is in it is not ours to remove
+		}
+	}
+	if prior.Type == TypeDirectory && prior.Existed && !prior.Leaving.Force {
+		return nil, nil
+	}
+	return resource.Diff{{Field: FieldState, Old: now.Type, New: Absent}}, nil
+}
+
+func (h *Host) compareEarlier(prior, now PathPrior) resource.Diff {
+	var diff resource.Diff
+	if prior.SHA256 != "" && prior.SHA256 != now.SHA256 {
+		diff = append(diff, resource.Change{Field: FieldContent,
+			Old: Text{Size: now.size, SHA256: now.SHA256}.describe(),
+			New: fmt.Sprintf("the earlier content, sha256 %.16s", prior.SHA256)})
+	}
+	if prior.Target != now.Target {
+		diff = append(diff, resource.Change{Field: FieldTarget, Old: now.Target, New: prior.Target})
+	}
+	if prior.Mode != now.Mode && prior.Type != TypeLink {
+		diff = append(diff, resource.Change{Field: FieldMode, Old: now.Mode.String(), New: prior.Mode.String()})
+	}
+	if prior.UID != now.UID {
+		diff = append(diff, resource.Change{Field: FieldOwner, Old: h.UserName(now.UID), New: h.UserName(prior.UID)})
+	}
+	if prior.GID != now.GID {
+		diff = append(diff, resource.Change{Field: FieldGroup, Old: h.GroupName(now.GID), New: h.GroupName(prior.GID)})
+	}
+	return diff
+}
+
+// RestorePath gives back what was at a path before it was managed. A file that
+// is removed is kept in the backup store.
+func (h *Host) RestorePath(ctx context.Context, name string, prior PathPrior) error {
+	diff, err := h.CompareRestore(ctx, name, prior)
+	if err != nil {
+		return err
+	}
+	if len(diff) > 0 {
+		if err := h.restore(ctx, name, prior, diff); err != nil {
+			return err
+		}
+	}
+	return h.removeMade(prior.Made)
+}
+
+func (h *Host) restore(ctx context.Context, name string, prior PathPrior, diff resource.Diff) error {
+	own := Ownership{Mode: prior.Mode, Owner: fmt.Sprint(prior.UID), Group: fmt.Sprint(prior.GID)}
+	if prior.absent() {
+		return h.Discard(name, prior.Leaving.Force, !prior.Leaving.NoBackup)
+	}
+	if diff.Has(FieldState) && (prior.Type == TypeDirectory || diff[0].Old == TypeDirectory) {
+		if err := h.Discard(name, false, !prior.Leaving.NoBackup); err != nil {
+			return err
+		}
+	}
+	switch {
+	case prior.Type == TypeLink:
+		return h.Symlink(prior.Target, name, own, false, false)
+	case prior.Type == TypeDirectory && diff.Has(FieldState):
+		return h.Mkdir(name, own)
+	case prior.Type == TypeDirectory:
+		return h.SetOwnership(name, own, prior.Leaving.Follow)
+	case prior.Type != TypeFile:
+		return fmt.Errorf("cannot give back %q: it was a %s", name, prior.Type)
+	}
+	spec := FileSpec{
+		Mode: own.Mode, Owner: own.Owner, Group: own.Group,
+		Follow: prior.Leaving.Follow, Backup: !prior.Leaving.NoBackup, Force: diff.Has(FieldState),
+	}
+	if diff.Has(FieldState) || diff.Has(FieldContent) {
+		content, err := h.earlier(name, prior.SHA256)
+		if err != nil {
+			return err
+		}
+		spec.Content = content
+	}
+	return h.WriteFile(ctx, name, spec)
+}
+
+// earlier returns content from the backup store.
+func (h *Host) earlier(name, sum string) (*resource.Content, error) {
+	if h.backups == nil {
+		return nil, fmt.Errorf("cannot give back the earlier content of %q: there is no backup store", name)
+	}
+	open := func() (io.ReadCloser, error) { return h.backups.Open(sum) }
+	r, err := open()
+	if err != nil {
+		return nil, fmt.Errorf("cannot give back the earlier content of %q: %w", name, err)
+	}
+	defer r.Close()
+	size, err := io.Copy(io.Discard, r)
+	if err != nil {
+		return nil, fmt.Errorf("cannot give back the earlier content of %q: %w", name, err)
+	}
+	return resource.Lazy(size, sum, false, open), nil
+}
+
+// Discard removes what is at a path. A file's content goes to the backup store
+// first when backup is set; a directory that is not empty stays, and is an
+// error, unless force is set.
+func (h *Host) Discard(name string, force, backup bool) error {
+	i, err := h.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if i.Type() == TypeFile && backup {
+		if err := h.KeepBackup(name); err != nil {
+			return err
+		}
+	}
+	if i.Type() == TypeDirectory && force {
+		return h.RemoveAll(name)
+	}
+	return h.Remove(name)
+}
+
+// KeepBackup puts the content of a regular file into the backup store.
+func (h *Host) KeepBackup(name string) error {
+	if h.backups == nil {
+		return nil
+	}
+	p, err := h.resolve(name, false)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	f, _, err := p.open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := h.backups.Keep(f); err != nil {
+		return fmt.Errorf("cannot replace %q: %w", name, err)
+	}
+	return nil
+}
+
+// removeMade removes directories that were made for a path and are empty now.
+func (h *Host) removeMade(made []string) error {
+	for i := len(made) - 1; i >= 0; i-- {
+		err := h.Remove(made[i])
+		if errors.Is(err, unix.ENOTEMPTY) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CompareAbsent tells what is at a path that should hold nothing. Something of
+// another type than want is an error unless force is set.
+func (h *Host) CompareAbsent(ctx context.Context, name, want string, force bool) (PathFinding, error) {
+	if err := ctx.Err(); err != nil {
+		return PathFinding{}, err
+	}
+	now, err := h.NotePath(name)
+	found := PathFinding{Prior: now}
+	if err != nil || !now.Existed {
+		found.Prior.Made = nil // nothing is made
+		return found, err
+	}
+	// A file and a link are both one name: either may be removed for the other.
+	if (now.Type == TypeDirectory) != (want == TypeDirectory) && !force {
+		return found, &TypeError{Path: name, Is: now.Type, Want: want,
+			Hint: "`force: true` removes it all the same"}
+	}
+	found.Diff = resource.Diff{{Field: FieldState, Old: now.Type, New: Absent}}
+	return found, nil
+}

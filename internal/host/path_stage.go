@@ -1,0 +1,392 @@
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"trued.dev/trued/internal/resource"
+)
+
+// A StagedFile is a file that is ready to be put in place. It holds two
+// descriptors until it is committed or aborted, so a batch should have at most a
+// few hundred.
+type StagedFile struct {
+	host *Host
+	name string
+	spec FileSpec
+	at   place
+	old  Info // what is there, if anything
+	had  bool
+
+	mode     resource.Mode // not set: as it is
+	uid, gid int           // -1: as it is
+
+	made    []string // directories made above it
+	tmp     *os.File // nil: the file is mended in place
+	tmpName string
+	closed  bool
+}
+
+// TemporaryPrefix begins the name of each temporary file. The name ends like
+// the final one, for those that judge a file by its name.
+const TemporaryPrefix = ".trued-"
+
+func temporaryName(base string) string {
+	random := strings.ToLower(rand.Text()[:10])
+	if over := len(TemporaryPrefix) + len(random) + 1 + len(base) - unix.NAME_MAX; over > 0 {
+		base = base[over:]
+	}
+	return TemporaryPrefix + random + "-" + base
+}
+
+// Stage prepares a file beside its final place, with owner, mode and extended
+// attributes set. Content that is not given stays: then the file is mended in
+// place at Commit when it has no other name, and replaced by a copy otherwise.
+func (h *Host) Stage(ctx context.Context, name string, spec FileSpec) (*StagedFile, error) {
+	s := &StagedFile{host: h, name: name, spec: spec}
+	if err := s.prepare(ctx); err != nil {
+		s.Abort()
+		return nil, err
+	}
+	return s, nil
+}
+
+// WriteFile does all steps of a staged file at once.
+func (h *Host) WriteFile(ctx context.Context, name string, spec FileSpec) error {
+	s, err := h.Stage(ctx, name, spec)
+	if err != nil {
+		return err
+	}
+	if err := s.Sync(); err != nil {
+		s.Abort()
+		return err
+	}
+	if _, err := s.Commit(ctx); err != nil {
+		return err
+	}
+	return s.Seal()
+}
+
+func (s *StagedFile) prepare(ctx context.Context) (err error) {
+	s.closed = true // until there is something to close
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.uid, s.gid, err = s.host.ids(s.spec.Owner, s.spec.Group); err != nil {
+		return err
+	}
+	if s.at, s.made, err = s.host.resolveNew(s.name, s.spec.Follow, s.spec.Parents); err != nil {
+		return err
+	}
+	s.closed = false
+	s.old, err = s.at.stat()
+	s.had = err == nil
+	switch {
+	case errors.Is(err, unix.ENOENT):
+	case err != nil:
+		return explain("look at", s.name, err)
+	default:
+		if err := s.spec.accepts(s.name, s.old); err != nil {
+			return err
+		}
+	}
+	if s.mode = s.spec.Mode; !s.keepsFile() {
+		s.mode = s.spec.newMode()
+	}
+	if s.mends() {
+		return nil
+	}
+	if err := s.writeTemporary(ctx); err != nil {
+		return err
+	}
+	if strings.Contains(s.spec.Validate, "{path}") {
+		return s.validate(ctx, s.tmpName)
+	}
+	return nil
+}
+
+// keepsFile reports whether there is a file whose attributes stay.
+func (s *StagedFile) keepsFile() bool { return s.had && s.old.Type() == TypeFile }
+
+func (s *StagedFile) mends() bool {
+	return s.keepsFile() && s.spec.Content == nil && s.old.Links() == 1
+}
+
+// Dir is the directory that the file is in, for this process.
+func (s *StagedFile) Dir() string { return s.host.Path(s.at.real) }
+
+func (s *StagedFile) writeTemporary(ctx context.Context) error {
+	var old *os.File
+	if s.keepsFile() {
+		f, i, err := s.at.open(s.name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		old, s.old = f, i
+	}
+	if err := s.keepBackup(old); err != nil {
+		return err
+	}
+	s.tmpName = temporaryName(s.at.base)
+	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(s.at.dir, s.tmpName, flags, 0o600)
+	if err != nil {
+		s.tmpName = ""
+		return explainAt("write", s.name, s.at, err)
+	}
+	s.tmp = os.NewFile(uintptr(fd), s.tmpName)
+	if err := s.fill(ctx, old); err != nil {
+		return explainAt("write", s.name, s.at, err)
+	}
+	if err := s.dress(old); err != nil {
+		return explainAt("set attributes of", s.name, s.at, err)
+	}
+	return nil
+}
+
+// keepBackup puts the content that is to be replaced into the backup store.
+func (s *StagedFile) keepBackup(old *os.File) error {
+	if old == nil || s.spec.Content == nil || !s.spec.Backup || s.host.backups == nil {
+		return nil
+	}
+	if _, err := s.host.backups.Keep(old); err != nil {
+		return fmt.Errorf("cannot replace %q: %w", s.name, err)
+	}
+	_, err := old.Seek(0, io.SeekStart)
+	return err
+}
+
+// fill writes the content: the spec's, or that of the old file.
+func (s *StagedFile) fill(ctx context.Context, old *os.File) error {
+	var from io.Reader = strings.NewReader("")
+	if s.spec.Content != nil {
+		r, err := s.spec.Content.Open()
+		if err != nil {
+			return fmt.Errorf("cannot read its content: %w", err)
+		}
+		defer r.Close()
+		from = r
+	} else if old != nil {
+		from = old
+	}
+	hash := sha256.New()
+	n, err := io.Copy(io.MultiWriter(s.tmp, hash), &cancelled{ctx: ctx, from: from})
+	sum := hex.EncodeToString(hash.Sum(nil))
+	if err == nil && s.spec.Content == nil && old != nil && !s.mayCopy(sum) {
+		err = errors.New("it has other names, and others than root may write to its directory")
+	}
+	if err == nil && s.spec.Content != nil && (n != s.spec.Content.Size || sum != s.spec.Content.SHA256) {
+		err = errors.New("its content in the source is not what it was when it was loaded")
+	}
+	return err
+}
+
+// mayCopy reports whether content that was copied may get another owner and
+// mode: an ordinary user who can link a file of root's here must not get it.
+func (s *StagedFile) mayCopy(sum string) bool {
+	return s.at.trusted() || s.spec.same != nil && s.spec.same.SHA256 == sum
+}
+
+// dress gives the temporary file all but its name: first the owner, since a
+// change of owner strips what follows; last the mode, which also is the mask of
+// an access control list.
+func (s *StagedFile) dress(old *os.File) error {
+	uid, gid, mode := s.uid, s.gid, s.mode
+	if old != nil {
+		if uid < 0 {
+			uid = s.old.UID()
+		}
+		if gid < 0 {
+			gid = s.old.GID()
+		}
+		mode = mode.Or(s.old.Mode().Bits())
+	}
+	fd := int(s.tmp.Fd())
+	if err := chown(fd, uid, gid); err != nil {
+		return err
+	}
+	if old != nil {
+		if err := copyXattrs(int(old.Fd()), fd); err != nil {
+			return err
+		}
+	}
+	return unix.Fchmod(fd, mode.Bits())
+}
+
+// chown changes the owner of a descriptor where it is another. Group alone is
+// left to the directory when it has the setgid bit.
+func chown(fd, uid, gid int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if (uid < 0 || uid == int(st.Uid)) && (gid < 0 || gid == int(st.Gid)) {
+		return nil
+	}
+	return unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH)
+}
+
+// Sync makes the content durable.
+func (s *StagedFile) Sync() error {
+	if s.tmp == nil {
+		return nil
+	}
+	return explain("write", s.name, s.tmp.Sync())
+}
+
+// Commit puts the file in place. After an error nothing has changed and nothing
+// is left of the preparation.
+func (s *StagedFile) Commit(ctx context.Context) (resource.Result, error) {
+	if err := s.commit(ctx); err != nil {
+		s.Abort()
+		return resource.Result{}, err
+	}
+	s.made = nil
+	s.close()
+	return resource.Result{}, nil
+}
+
+func (s *StagedFile) commit(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.tmp == nil {
+		return s.host.mend(s.name, s.at, s.old, s.mode, s.uid, s.gid)
+	}
+	if err := s.unchanged(); err != nil {
+		return err
+	}
+	if s.spec.Validate != "" && !strings.Contains(s.spec.Validate, "{path}") && s.spec.Content != nil {
+		return s.commitValidated(ctx)
+	}
+	if s.had && s.old.Type() == TypeDirectory {
+		if err := removeAll(s.at, s.name); err != nil {
+			return err
+		}
+	}
+	if err := unix.Renameat(s.at.dir, s.tmpName, s.at.dir, s.at.base); err != nil {
+		return explainAt("replace", s.name, s.at, err)
+	}
+	s.tmpName = ""
+	return nil
+}
+
+// unchanged reports whether the temporary file is still the one that was
+// written, and what it replaces still of the same type.
+func (s *StagedFile) unchanged() error {
+	var mine Info
+	if err := unix.Fstat(int(s.tmp.Fd()), &mine.st); err != nil {
+		return explain("look at", s.name, err)
+	}
+	there, err := place{dir: s.at.dir, base: s.tmpName}.stat()
+	if err != nil || !there.SameFile(mine) {
+		return &PathError{Op: "replace", Path: s.name, Reason: "its temporary file was replaced by somebody", Err: err}
+	}
+	now, err := s.at.stat()
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return nil
+	case err != nil:
+		return explain("look at", s.name, err)
+	case s.had && now.Type() == s.old.Type():
+		return nil
+	}
+	return s.spec.accepts(s.name, now)
+}
+
+// commitValidated puts the file in place, and the old one back when the command
+// does not accept it.
+func (s *StagedFile) commitValidated(ctx context.Context) error {
+	back := func() error { return unix.Unlinkat(s.at.dir, s.at.base, 0) }
+	put := func() error { return unix.Renameat(s.at.dir, s.tmpName, s.at.dir, s.at.base) }
+	if s.had {
+		swap := func() error {
+			return unix.Renameat2(s.at.dir, s.tmpName, s.at.dir, s.at.base, unix.RENAME_EXCHANGE)
+		}
+		put, back = swap, swap
+	}
+	if err := put(); err != nil {
+		return explainAt("replace", s.name, s.at, err)
+	}
+	if err := s.validate(ctx, s.at.base); err != nil {
+		if !s.had {
+			s.tmpName = ""
+		}
+		if undo := back(); undo != nil {
+			s.tmpName = "" // it may be all that is left of the old one
+			return errors.Join(err, explainAt("put back", s.name, s.at, undo))
+		}
+		return err
+	}
+	if !s.had {
+		s.tmpName = ""
+		return nil
+	}
+	// What has the temporary name now is the old one.
+	err := removeAll(place{dir: s.at.dir, base: s.tmpName, real: s.at.real}, s.name)
+	s.tmpName = ""
+	return err
+}
+
+// Seal makes the new name durable.
+func (s *StagedFile) Seal() error { return s.host.SyncDir(s.at.real) }
+
+func (p place) sync() error {
+	d, err := place{dir: p.dir, base: "."}.openDir()
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// Abort removes the temporary file, if it is still there, and the directories
+// that were made for it.
+func (s *StagedFile) Abort() {
+	if s.closed {
+		_ = s.host.removeMade(s.made)
+		s.made = nil
+		return
+	}
+	if s.tmpName != "" {
+		_ = unix.Unlinkat(s.at.dir, s.tmpName, 0)
+		s.tmpName = ""
+	}
+	s.close()
+	_ = s.host.removeMade(s.made)
+	s.made = nil
+}
+
+func (s *StagedFile) close() {
+	if s.closed {
+		return
+	}
+	s.closed = true
+	if s.tmp != nil {
+		_ = s.tmp.Close()
+	}
+	s.at.close()
+}
+
+// cancelled ends a copy when its context is done.
+type cancelled struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+func (c *cancelled) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.from.Read(p)
+}

@@ -1,0 +1,119 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+)
+
+const cursorFile = "cursors.json"
+
+// A StoredEvent is an event that waits in the ledger.
+type StoredEvent struct {
+	Seq   uint64
+	Event json.RawMessage
+}
+
+// EventsAfter returns up to limit events that follow the one numbered seq.
+func (s *Store) EventsAfter(seq uint64, limit int) ([]StoredEvent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if seq >= s.snap.Events {
+		return nil, nil
+	}
+	var found []StoredEvent
+	err := s.eachRecord(func(r Record) {
+		for i, e := range r.Events {
+			if n := r.FirstEvent + uint64(i); n > seq && len(found) < limit {
+				found = append(found, StoredEvent{Seq: n, Event: e})
+			}
+		}
+	})
+	if errors.Is(err, errDamaged) {
+		err = nil // what could be read is what there is
+	}
+	return found, err
+}
+
+// Cursor returns the number of the last event that a sink has taken.
+func (s *Store) Cursor(sink string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cursors, err := s.readCursors()
+	if err != nil {
+		return 0 // once too often is better than never
+	}
+	return cursors[sink]
+}
+
+// SetCursor records that a sink has taken all events up to seq.
+func (s *Store) SetCursor(sink string, seq uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cursors, err := s.readCursors()
+	if err != nil {
+		return err
+	}
+	cursors[sink] = seq
+	return s.writeCursors(cursors)
+}
+
+// Enroll makes the named sinks those that events are kept for. One that is new
+// starts with the next event; one that is gone holds nothing up any more.
+func (s *Store) Enroll(sinks []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, err := s.readCursors()
+	if err != nil {
+		old = map[string]uint64{}
+	}
+	now := make(map[string]uint64, len(sinks))
+	for _, name := range sinks {
+		now[name] = s.snap.Events
+		if n, ok := old[name]; ok {
+			now[name] = min(n, s.snap.Events)
+		}
+	}
+	if err == nil && maps.Equal(old, now) {
+		return nil
+	}
+	return s.writeCursors(now)
+}
+
+func (s *Store) readCursors() (map[string]uint64, error) {
+	cursors := map[string]uint64{}
+	data, err := os.ReadFile(s.path(cursorFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return cursors, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &cursors)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read sinks' cursors: %w", err)
+	}
+	return cursors, nil
+}
+
+// writeCursors does not sync: a cursor that is lost sends an event twice, with
+// the same event_id.
+func (s *Store) writeCursors(cursors map[string]uint64) error {
+	data, err := json.Marshal(cursors)
+	if err != nil {
+		return fmt.Errorf("cannot write sinks' cursors: %w", err)
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("cannot write sinks' cursors: %w", err)
+	}
+	tmp := s.path("." + cursorFile + ".new")
+	if err := os.WriteFile(tmp, append(data, '\n'), 0o600); err != nil {
+		return fmt.Errorf("cannot write sinks' cursors: %w", err)
+	}
+	if err := os.Rename(tmp, s.path(cursorFile)); err != nil {
+		return fmt.Errorf("cannot write sinks' cursors: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,238 @@
+// Package state is what the agent remembers: the snapshot of what it holds on
+// this host, the ledger of what it is about to do and did since, the events
+// that wait for their sinks, and the lock that lets one run at a time.
+//
+// It stores and replays. It decides nothing: what a record means for the host
+// is said by its callers.
+package state
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"trued.dev/trued/internal/resource"
+)
+
+// Format is the version of the files written. A release reads the format
+// before its own and writes nothing that the one before could not read.
+const Format = 1
+
+// A Snapshot is everything remembered at one moment. It is written whole and
+// atomically; the ledger holds what has happened since.
+type Snapshot struct {
+	Format int `json:"format"`
+	// Seq is the last ledger record that the snapshot contains.
+	Seq uint64 `json:"seq"`
+	// Events is the number of the last event written.
+	Events uint64 `json:"events"`
+	// Inventory is what trued holds on this host.
+	Inventory map[resource.Address]Entry `json:"inventory"`
+	Sources   map[string]Source          `json:"sources"`
+	Owed      []Owed                     `json:"owed,omitempty"`
+	// Open is a batch whose outcome was never recorded.
+	Open *Begin `json:"open,omitempty"`
+	// LastRun is the last run that finished.
+	LastRun *Run `json:"last_run,omitempty"`
+	// Running is a run that started and has not finished.
+	Running *Run `json:"running,omitempty"`
+}
+
+// An Entry is one resource of the inventory.
+type Entry struct {
+	Source string           `json:"source"`
+	Claims []resource.Claim `json:"claims"`
+	Prior  resource.Prior   `json:"prior,omitempty"`
+	// Digest of what was desired when the host was last brought to it, keyed so
+	// that it gives nothing away. Empty until it succeeded once.
+	Digest string `json:"digest,omitempty"`
+	// Keep is true for `prune: false`.
+	Keep bool `json:"keep,omitempty"`
+	// Place is the resource's position in its catalog; what leaves goes in
+	// reverse.
+	Place int `json:"place"`
+	// Left is the revision whose new tree no longer has the resource. While it
+	// is set, the prune is explained and may go on when it had to wait.
+	Left string `json:"left,omitempty"`
+	// Failing is the digest of what could not be brought about, Failures how
+	// often in a row, and RetryAt when the next try is due.
+	Failing  string    `json:"failing,omitempty"`
+	Failures int       `json:"failures,omitempty"`
+	RetryAt  time.Time `json:"retry_at,omitzero"`
+	// Reported is a digest of the drift that was reported and not repaired, so
+	// that it is told once and again only when it changes.
+	Reported string `json:"reported,omitempty"`
+}
+
+// A Source is what is known of a source's state on this host.
+type Source struct {
+	URL    string `json:"url,omitempty"`
+	Branch string `json:"branch,omitempty"`
+	// Applied is the revision that the host was last brought to.
+	Applied string `json:"applied,omitempty"`
+	// Attempted is the newest revision seen, when it is another.
+	Attempted string `json:"attempted,omitempty"`
+	// Problem says why Attempted is not applied, in one line.
+	Problem string `json:"problem,omitempty"`
+	// Input is what the applied revision was loaded with.
+	Input json.RawMessage `json:"input,omitempty"`
+	Group string          `json:"group,omitempty"`
+}
+
+// Owed is a reaction that has not been carried out yet.
+type Owed struct {
+	Target   resource.Address  `json:"target"`
+	Reaction resource.Reaction `json:"reaction"`
+	// Because is the resource whose change causes it.
+	Because resource.Address `json:"because"`
+	Cause   resource.Cause   `json:"cause"`
+	// Since is when the change was about to be made.
+	Since time.Time `json:"since"`
+}
+
+// Same reports whether two entries stand for the same debt.
+func (o Owed) Same(p Owed) bool {
+	return o.Target == p.Target && o.Reaction == p.Reaction && o.Because == p.Because
+}
+
+// A Run is what one run came to.
+type Run struct {
+	ID       string    `json:"id"`
+	Trigger  string    `json:"trigger"`
+	Started  time.Time `json:"started"`
+	Finished time.Time `json:"finished,omitzero"`
+	Verdict  string    `json:"verdict,omitempty"`
+	Summary  string    `json:"summary,omitempty"`
+	// Issues are the resources that were not simply brought into order, the
+	// first hundred of them.
+	Issues []Issue `json:"issues,omitempty"`
+}
+
+// An Issue is a resource that a run left in another state than desired.
+type Issue struct {
+	Resource resource.Address `json:"resource"`
+	Outcome  string           `json:"outcome"`
+	Why      string           `json:"why,omitempty"`
+}
+
+// Begin says, before a batch of changes, what will be changed and why.
+type Begin struct {
+	Run   string    `json:"run"`
+	Batch int       `json:"batch"`
+	Time  time.Time `json:"time"`
+	Items []Intent  `json:"items"`
+}
+
+// An Intent is one resource of a batch.
+type Intent struct {
+	Address resource.Address `json:"address"`
+	Source  string           `json:"source"`
+	Cause   resource.Cause   `json:"cause"`
+	Claims  []resource.Claim `json:"claims"`
+	Prior   resource.Prior   `json:"prior,omitempty"`
+	Keep    bool             `json:"keep,omitempty"`
+	Place   int              `json:"place"`
+}
+
+// A Record is one line of the ledger: what changes in the snapshot, and the
+// events that tell of it.
+type Record struct {
+	Seq     uint64                     `json:"seq"`
+	Begin   *Begin                     `json:"begin,omitempty"`
+	Done    bool                       `json:"done,omitempty"`
+	Put     map[resource.Address]Entry `json:"put,omitempty"`
+	Drop    []resource.Address         `json:"drop,omitempty"`
+	Owe     []Owed                     `json:"owe,omitempty"`
+	Settle  []Owed                     `json:"settle,omitempty"`
+	Sources map[string]Source          `json:"sources,omitempty"`
+	// Forget names sources whose memory is given up.
+	Forget   []string `json:"forget,omitempty"`
+	Started  *Run     `json:"started,omitempty"`
+	Finished *Run     `json:"finished,omitempty"`
+	// FirstEvent is the number of the first of Events.
+	FirstEvent uint64            `json:"first_event,omitempty"`
+	Events     []json.RawMessage `json:"events,omitempty"`
+}
+
+func newSnapshot() Snapshot {
+	return Snapshot{
+		Format:    Format,
+		Inventory: map[resource.Address]Entry{},
+		Sources:   map[string]Source{},
+	}
+}
+
+// fold makes the snapshot what it is after the record.
+func (s *Snapshot) fold(r Record) {
+	s.Seq = r.Seq
+	if r.Begin != nil {
+		s.Open = r.Begin
+		for _, item := range r.Begin.Items {
+			s.begin(item)
+		}
+	}
+	for _, o := range r.Owe {
+		if !slices.ContainsFunc(s.Owed, o.Same) {
+			s.Owed = append(s.Owed, o)
+		}
+	}
+	if r.Done {
+		s.Open = nil
+	}
+	for a, e := range r.Put {
+		s.Inventory[a] = e
+	}
+	for _, a := range r.Drop {
+		delete(s.Inventory, a)
+	}
+	for _, o := range r.Settle {
+		s.Owed = slices.DeleteFunc(s.Owed, o.Same)
+	}
+	for name, src := range r.Sources {
+		s.Sources[name] = src
+	}
+	for _, name := range r.Forget {
+		delete(s.Sources, name)
+		for a, e := range s.Inventory {
+			if e.Source == name {
+				delete(s.Inventory, a)
+			}
+		}
+	}
+	if r.Started != nil {
+		s.Running = r.Started
+	}
+	if r.Finished != nil {
+		s.LastRun, s.Running = r.Finished, nil
+	}
+	if n := len(r.Events); n > 0 {
+		s.Events = r.FirstEvent + uint64(n) - 1
+	}
+}
+
+// begin makes what is about to be changed part of the inventory: from here on
+// the host may have it, whatever comes.
+func (s *Snapshot) begin(item Intent) {
+	e := s.Inventory[item.Address]
+	e.Source, e.Keep, e.Place = item.Source, item.Keep, item.Place
+	for _, c := range item.Claims {
+		if !slices.Contains(e.Claims, c) {
+			e.Claims = append(e.Claims, c)
+		}
+	}
+	if item.Prior != nil {
+		e.Prior = item.Prior
+	}
+	s.Inventory[item.Address] = e
+}
+
+// OwedTo returns what is owed to a resource.
+func (s *Snapshot) OwedTo(a resource.Address) []Owed {
+	var owed []Owed
+	for _, o := range s.Owed {
+		if o.Target == a {
+			owed = append(owed, o)
+		}
+	}
+	return owed
+}

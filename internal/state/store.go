@@ -1,0 +1,471 @@
+package state
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"trued.dev/trued/internal/resource"
+)
+
+// A Store is the state directory, open. Its methods may be called from several
+// goroutines; to append to it, hold the lock.
+type Store struct {
+	dir string
+
+	mu       sync.Mutex
+	snap     Snapshot
+	ledger   *os.File
+	size     int64
+	repaired string
+	key      []byte
+}
+
+// A NewerError is a state that a later release wrote.
+type NewerError struct{ Format int }
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("the state was written by a newer trued (format %d, this one knows %d): upgrade trued, or move the state aside", e.Format, Format)
+}
+
+// ErrLocked is returned when another run holds the lock.
+var ErrLocked = errors.New("another run holds the lock")
+
+const (
+	snapshotFile = "state.json"
+	ledgerFile   = "ledger.jsonl"
+	keyFile      = "key"
+	// The ledger is folded into the snapshot beyond this size.
+	compactAbove = 256 << 10
+	// Events that no sink takes are kept up to this size.
+	eventsKept = 32 << 20
+)
+
+// Open reads the state in dir. It writes nothing: a state that is not there is
+// an empty one, and is made by the first Append.
+func Open(dir string) (*Store, error) {
+	s := &Store{dir: dir}
+	return s, s.Reload()
+}
+
+// Dir returns the state directory.
+func (s *Store) Dir() string { return s.dir }
+
+// Reload reads the state again, since another process may have changed it.
+func (s *Store) Reload() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closeLedger()
+	snap, err := readSnapshot(filepath.Join(s.dir, snapshotFile))
+	if err != nil {
+		return err
+	}
+	s.snap, s.repaired = snap, ""
+	return s.replay()
+}
+
+func readSnapshot(name string) (Snapshot, error) {
+	snap := newSnapshot()
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return snap, nil
+	}
+	if err != nil {
+		return snap, fmt.Errorf("cannot read state: %w", err)
+	}
+	return parseSnapshot(data)
+}
+
+func parseSnapshot(data []byte) (Snapshot, error) {
+	var head struct {
+		Format int `json:"format"`
+	}
+	snap := newSnapshot()
+	if err := json.Unmarshal(data, &head); err != nil {
+		return snap, fmt.Errorf("cannot parse state: %w", err)
+	}
+	if head.Format > Format+1 {
+		return snap, &NewerError{Format: head.Format}
+	}
+	if err := json.Unmarshal(data, &snap); err != nil {
+		return snap, fmt.Errorf("cannot parse state: %w", err)
+	}
+	if snap.Inventory == nil {
+		snap.Inventory = map[resource.Address]Entry{}
+	}
+	if snap.Sources == nil {
+		snap.Sources = map[string]Source{}
+	}
+	return snap, nil
+}
+
+// replay folds the ledger into the snapshot. A line that was cut off by a crash
+// is dropped: its change was never begun, since a record comes first. Anything
+// unreadable before the last line ends the replay there, and is told by
+// Repaired.
+func (s *Store) replay() error {
+	f, err := os.Open(s.path(ledgerFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read ledger: %w", err)
+	}
+	defer f.Close()
+	good, err := readRecords(f, func(r Record) {
+		if r.Seq > s.snap.Seq {
+			s.snap.fold(r)
+		}
+	})
+	s.size = good
+	if errors.Is(err, errDamaged) {
+		s.repaired = err.Error()
+		return nil
+	}
+	return err
+}
+
+var errDamaged = errors.New("ledger is damaged")
+
+// readRecords calls each for every whole record and returns the length of what
+// could be read.
+func readRecords(r io.Reader, each func(Record)) (int64, error) {
+	br := bufio.NewReaderSize(r, 64<<10)
+	var good int64
+	for {
+		line, err := br.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return good, nil // what is left was cut off
+		}
+		if err != nil {
+			return good, fmt.Errorf("cannot read ledger: %w", err)
+		}
+		var rec Record
+		if err := json.Unmarshal(line, &rec); err != nil {
+			if _, peek := br.Peek(1); errors.Is(peek, io.EOF) {
+				return good, nil
+			}
+			return good, fmt.Errorf("%w after %d bytes: %w", errDamaged, good, err)
+		}
+		each(rec)
+		good += int64(len(line))
+	}
+}
+
+// Repaired says what could not be read of the ledger; empty when it was whole.
+// The damaged file is put aside at the next Append.
+func (s *Store) Repaired() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.repaired
+}
+
+// Snapshot returns what is remembered now. The caller must not change what its
+// maps hold.
+func (s *Store) Snapshot() Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	snap := s.snap
+	snap.Inventory = make(map[resource.Address]Entry, len(s.snap.Inventory))
+	for a, e := range s.snap.Inventory {
+		snap.Inventory[a] = e
+	}
+	snap.Sources = make(map[string]Source, len(s.snap.Sources))
+	for n, src := range s.snap.Sources {
+		snap.Sources[n] = src
+	}
+	snap.Owed = append([]Owed(nil), s.snap.Owed...)
+	return snap
+}
+
+// Append writes a record, durably, and folds it into the snapshot. It numbers
+// the record and its events.
+func (s *Store) Append(r Record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.openLedger(); err != nil {
+		return err
+	}
+	r.Seq = s.snap.Seq + 1
+	if len(r.Events) > 0 {
+		r.FirstEvent = s.snap.Events + 1
+	}
+	line, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("cannot write ledger: %w", err)
+	}
+	line = append(line, '\n')
+	if _, err := s.ledger.WriteAt(line, s.size); err != nil {
+		return fmt.Errorf("cannot write ledger: %w", errors.Join(err, s.ledger.Truncate(s.size)))
+	}
+	if err := s.ledger.Sync(); err != nil {
+		return fmt.Errorf("cannot write ledger: %w", err)
+	}
+	s.size += int64(len(line))
+	s.snap.fold(r)
+	return nil
+}
+
+func (s *Store) openLedger() error {
+	if s.ledger != nil {
+		return nil
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("cannot make state directory: %w", err)
+	}
+	if s.repaired != "" {
+		if err := s.putAside(); err != nil {
+			return err
+		}
+	}
+	f, err := os.OpenFile(s.path(ledgerFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot open ledger: %w", err)
+	}
+	// What a crash cut off goes, so that the next record starts a line.
+	if err := errors.Join(f.Truncate(s.size), syncDir(s.dir)); err != nil {
+		f.Close()
+		return fmt.Errorf("cannot open ledger: %w", err)
+	}
+	s.ledger = f
+	return nil
+}
+
+// putAside keeps a damaged ledger for whoever wants to look at it, and starts
+// anew from what could be read.
+func (s *Store) putAside() error {
+	aside := s.path(fmt.Sprintf("ledger.damaged-%d", time.Now().Unix()))
+	if err := os.Rename(s.path(ledgerFile), aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot put damaged ledger aside: %w", err)
+	}
+	s.repaired, s.size = "", 0
+	return s.writeSnapshot()
+}
+
+// Compact folds the ledger into the snapshot when it has grown. Events that a
+// sink has yet to take stay in the ledger, the newest 32 MiB of them.
+func (s *Store) Compact() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.size < compactAbove || s.snap.Open != nil {
+		return nil
+	}
+	rest, err := s.untaken()
+	if err != nil {
+		return err
+	}
+	if len(rest) > int(s.size)/2 && s.size < eventsKept {
+		return nil // little to win yet
+	}
+	if err := s.writeSnapshot(); err != nil {
+		return err
+	}
+	s.closeLedger()
+	if err := writeAtomic(s.path(ledgerFile), rest); err != nil {
+		return fmt.Errorf("cannot compact ledger: %w", err)
+	}
+	s.size = int64(len(rest))
+	return nil
+}
+
+// untaken returns the ledger's lines that hold events for a sink that is
+// behind, less everything else in them.
+func (s *Store) untaken() ([]byte, error) {
+	taken := s.snap.Events
+	cursors, err := s.readCursors()
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range cursors {
+		taken = min(taken, n)
+	}
+	var out bytes.Buffer
+	err = s.eachRecord(func(r Record) {
+		if n := uint64(len(r.Events)); n == 0 || r.FirstEvent+n-1 <= taken {
+			return
+		}
+		line, err := json.Marshal(Record{Seq: r.Seq, FirstEvent: r.FirstEvent, Events: r.Events})
+		if err == nil {
+			out.Write(line)
+			out.WriteByte('\n')
+		}
+	})
+	rest := out.Bytes()
+	if over := len(rest) - eventsKept; over > 0 {
+		cut := bytes.IndexByte(rest[over:], '\n')
+		rest = rest[over+cut+1:]
+	}
+	return rest, err
+}
+
+func (s *Store) eachRecord(each func(Record)) error {
+	f, err := os.Open(s.path(ledgerFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read ledger: %w", err)
+	}
+	defer f.Close()
+	_, err = readRecords(io.LimitReader(f, s.size), each)
+	return err
+}
+
+func (s *Store) writeSnapshot() error {
+	data, err := json.MarshalIndent(s.snap, "", " ")
+	if err != nil {
+		return fmt.Errorf("cannot write state: %w", err)
+	}
+	if err := writeAtomic(s.path(snapshotFile), append(data, '\n')); err != nil {
+		return fmt.Errorf("cannot write state: %w", err)
+	}
+	return nil
+}
+
+// Close lets go of the ledger.
+func (s *Store) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closeLedger()
+}
+
+func (s *Store) closeLedger() {
+	if s.ledger != nil {
+		s.ledger.Close()
+		s.ledger = nil
+	}
+}
+
+// Lock takes the host's lock, and reads the state again once it has it. It
+// waits for at most wait; ErrLocked says that somebody else has it.
+func (s *Store) Lock(ctx context.Context, wait time.Duration) (unlock func(), err error) {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make state directory: %w", err)
+	}
+	lock := flock.New(s.path("lock"), flock.SetPermissions(0o600))
+	ctx, cancel := context.WithTimeout(ctx, max(wait, time.Millisecond))
+	defer cancel()
+	got, err := lock.TryLock()
+	if err == nil && !got && wait > 0 {
+		got, err = lock.TryLockContext(ctx, 50*time.Millisecond)
+	}
+	if errors.Is(err, context.DeadlineExceeded) || (err == nil && !got) {
+		return nil, ErrLocked
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot take lock: %w", err)
+	}
+	if err := s.Reload(); err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return func() { _ = lock.Unlock() }, nil
+}
+
+// Free reports whether nobody holds the lock right now.
+func (s *Store) Free() bool {
+	lock := flock.New(s.path("lock"), flock.SetFlag(os.O_RDONLY))
+	got, err := lock.TryRLock()
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	if got {
+		_ = lock.Unlock()
+	}
+	return got
+}
+
+// Digest returns a digest of what is desired that gives nothing away to whoever
+// reads the state but not the key beside it.
+func (s *Store) Digest(v any) (string, error) {
+	key, err := s.digestKey()
+	if err != nil {
+		return "", err
+	}
+	mac := hmac.New(sha256.New, key)
+	if err := json.NewEncoder(mac).Encode(v); err != nil {
+		return "", fmt.Errorf("cannot digest: %w", err)
+	}
+	return hex.EncodeToString(mac.Sum(nil)), nil
+}
+
+func (s *Store) digestKey() ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.key != nil {
+		return s.key, nil
+	}
+	key, err := os.ReadFile(s.path(keyFile))
+	if err == nil && len(key) == 32 {
+		s.key = key
+		return key, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot read key: %w", err)
+	}
+	s.key = make([]byte, 32)
+	_, _ = rand.Read(s.key)
+	return s.key, nil
+}
+
+// SaveKey writes the digest key if it is new, so that reading alone never
+// writes.
+func (s *Store) SaveKey() error {
+	key, err := s.digestKey()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(s.path(keyFile)); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("cannot make state directory: %w", err)
+	}
+	if err := writeAtomic(s.path(keyFile), key); err != nil {
+		return fmt.Errorf("cannot write key: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
+
+// writeAtomic replaces a file by rename, durably.
+func writeAtomic(name string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), name); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(name))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

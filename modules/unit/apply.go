@@ -1,0 +1,164 @@
+package unit
+
+import (
+	"context"
+	"path"
+
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/resource"
+)
+
+// Apply makes the changes of the difference: mask off, files, enablement, what
+// systemd has read, state, mask on.
+func (u *Unit) Apply(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return resource.Result{}, err
+	}
+	n := takeNotes(priorOf(view, found))
+	res, err := u.apply(ctx, view, found.Diff, n)
+	res.Prior = n.changed()
+	return res, err
+}
+
+// priorOf returns what is noted by the time of Apply.
+func priorOf(view resource.View, found resource.Finding) resource.Prior {
+	if found.Prior != nil {
+		return found.Prior
+	}
+	return view.Prior
+}
+
+func (u *Unit) apply(ctx context.Context, view resource.View, diff resource.Diff, n *notes) (resource.Result, error) {
+	m := u.module
+	own, err := m.ownName(ctx, u.Unit)
+	if err != nil {
+		return resource.Result{}, err
+	}
+	unmask := diff.Has(fieldMasked) && !is(u.Masked)
+	if unmask {
+		if err := m.unmask(ctx, u.Unit); err != nil {
+			return resource.Result{}, err
+		}
+	}
+	wrote, err := u.writeFiles(ctx, view, diff, n)
+	if err != nil {
+		return resource.Result{}, err
+	}
+	if diff.Has(fieldEnabled) {
+		if err := m.enable(ctx, own, is(u.Enabled)); err != nil {
+			return resource.Result{}, err
+		}
+	}
+	if m.host.Offline() {
+		return u.applyOffline(diff)
+	}
+	if unmask || wrote || diff.Has(fieldEnabled) || diff.Has(fieldLoaded) {
+		if err := m.host.Systemd().Reload(ctx); err != nil {
+			return resource.Result{}, err
+		}
+	}
+	settled := false
+	if diff.Has(fieldState) {
+		if err := u.setState(ctx, own, n); err != nil {
+			return resource.Result{}, err
+		}
+		settled = u.State == running
+	}
+	if diff.Has(fieldMasked) && is(u.Masked) {
+		if err := m.mask(ctx, u.Unit); err != nil {
+			return resource.Result{}, err
+		}
+		if err := m.host.Systemd().Reload(ctx); err != nil {
+			return resource.Result{}, err
+		}
+	}
+	return resource.Result{Settled: settled}, nil
+}
+
+// applyOffline finishes in a tree that is not booted.
+func (u *Unit) applyOffline(diff resource.Diff) (resource.Result, error) {
+	if diff.Has(fieldMasked) && is(u.Masked) {
+		if err := u.module.maskOffline(u.Unit); err != nil {
+			return resource.Result{}, err
+		}
+	}
+	var res resource.Result
+	if u.State != "" {
+		res.Pending = pendingBoot
+	}
+	return res, nil
+}
+
+func (u *Unit) setState(ctx context.Context, name string, n *notes) error {
+	s := u.module.host.Systemd()
+	if u.State == stopped {
+		return u.job(ctx, host.StopJob, name, n)
+	}
+	needs, err := s.NeedsReload(ctx, name)
+	if err != nil {
+		return err
+	}
+	if needs {
+		if err := s.Reload(ctx); err != nil {
+			return err
+		}
+	}
+	status, err := s.Units(ctx, []string{name})
+	if err != nil {
+		return err
+	}
+	if status[0].Active == "failed" {
+		// Earlier failures must not count against the limit of starts.
+		if err := s.ResetFailed(ctx, name); err != nil {
+			return err
+		}
+	}
+	return u.job(ctx, host.StartJob, name, n)
+}
+
+func (m *module) mask(ctx context.Context, name string) error {
+	if m.host.Offline() {
+		return m.maskOffline(name)
+	}
+	return m.host.Systemd().MaskUnit(ctx, name)
+}
+
+func (m *module) unmask(ctx context.Context, name string) error {
+	if m.host.Offline() {
+		return m.unmaskOffline(name)
+	}
+	return m.host.Systemd().UnmaskUnit(ctx, name)
+}
+
+// ownName returns the unit's own name, which jobs and links are made for: an
+// alias may go with the first link that is removed.
+func (m *module) ownName(ctx context.Context, name string) (string, error) {
+	if m.host.Offline() || isTemplate(name) {
+		return name, nil
+	}
+	status, err := m.host.Systemd().Units(ctx, []string{name})
+	if err != nil || status[0].Load != "loaded" {
+		return name, err
+	}
+	return status[0].Name, nil
+}
+
+// enable makes or removes the links of a unit, told by its own name.
+func (m *module) enable(ctx context.Context, name string, on bool) error {
+	if m.host.Offline() {
+		return m.enableOffline(name, on)
+	}
+	s := m.host.Systemd()
+	if on {
+		return s.EnableUnit(ctx, name)
+	}
+	// Disabling would take away a link that makes a file elsewhere known, too.
+	linked, isLink := m.link(path.Join(ownDir, name))
+	if err := s.DisableUnit(ctx, name); err != nil {
+		return err
+	}
+	if _, still := m.link(path.Join(ownDir, name)); isLink && !still && m.linkedFile(linked) {
+		return s.LinkUnit(ctx, linked)
+	}
+	return nil
+}

@@ -1,0 +1,525 @@
+package unit
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/resource/resourcetest"
+)
+
+// cases are what holds on a booted host.
+var cases = map[string]func(*testing.T, *lab){
+	"promises":               promises,
+	"static":                 static,
+	"generated":              generated,
+	"alias":                  alias,
+	"masked":                 masked,
+	"missing":                missingUnit,
+	"failed":                 failed,
+	"activating":             activating,
+	"indirect":               indirect,
+	"linked":                 linked,
+	"transient":              transient,
+	"condition":              condition,
+	"oneshot":                oneshot,
+	"instance":               instance,
+	"timer-socket-path":      timerSocketPath,
+	"mount":                  mount,
+	"job-fails":              jobFails,
+	"dies-after-start":       diesAfterStart,
+	"own-file-and-drop-ins":  ownFile,
+	"drop-in-leaves":         dropInLeaves,
+	"foreign-file-changes":   foreignFileChanges,
+	"restart-and-reload":     restartAndReload,
+	"owes-nothing":           owesNothing,
+	"gives-back":             givesBack,
+	"batch":                  batch,
+	"reconnects":             reconnects,
+	"cancelled":              cancelled,
+	"links-like-systemctl":   linksLikeSystemctl,
+	"agent-itself":           agentItself,
+	"two-names-of-one-unit":  twoNames,
+	"unread-files":           unreadFiles,
+	"runtime-enablement":     runtimeEnablement,
+	"replaces-packaged-file": replacesPackagedFile,
+}
+
+func promises(t *testing.T, l *lab) {
+	foreign(t, "vendor.service", plainService)
+	for name, fill := range map[string]Unit{
+		"own file":  {Unit: "own.service", Enabled: ptr(true), State: running, Content: ptr(plainService)},
+		"vendor's":  {Unit: "vendor.service", Enabled: ptr(true), State: running, DropIns: map[string]string{"10-a": "[Service]\nNice=5\n"}},
+		"mask":      {Unit: "later.service", Masked: ptr(true)},
+		"switch on": {Unit: "vendor.service", State: running},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resourcetest.Run(t, resourcetest.Case{
+				Module:   func() resource.Module { return New(l.host) },
+				Resource: func(m resource.Module) resource.Resource { return loaded(t, m, fill) },
+				Dirs:     []string{"/etc/systemd", "/usr/lib/systemd/system"},
+				State: func(t testing.TB) string {
+					return sh(t.(*testing.T), "systemctl show -p LoadState,ActiveState,UnitFileState,Nice "+fill.Unit)
+				},
+			})
+		})
+	}
+}
+
+func static(t *testing.T, l *lab) {
+	foreign(t, "st.service", "[Service]\nExecStart=/bin/sleep infinity\n")
+	if note := l.inOrder(t, Unit{Unit: "st.service", Enabled: ptr(true)}).Note; !strings.Contains(note, "static") {
+		t.Errorf("the note is %q", note)
+	}
+	l.inOrder(t, Unit{Unit: "st.service", Enabled: ptr(false)})
+	l.converge(t, Unit{Unit: "st.service", Enabled: ptr(true), State: running})
+	expect(t, "systemctl is-active st.service", "active")
+}
+
+func generated(t *testing.T, l *lab) {
+	sh(t, "mkdir -p /srv/gen; echo 'tmpfs /srv/gen tmpfs noauto 0 0' >>/etc/fstab; systemctl daemon-reload")
+	found := l.check(t, Unit{Unit: "srv-gen.mount", Enabled: ptr(true)})
+	if !found.InOrder() || !strings.Contains(found.Note, "generated") {
+		t.Errorf("Check found %+v", found)
+	}
+	l.converge(t, Unit{Unit: "srv-gen.mount", State: running})
+	expect(t, "findmnt -no FSTYPE /srv/gen", "tmpfs")
+}
+
+func alias(t *testing.T, l *lab) {
+	foreign(t, "real.service", plainService+"Alias=other.service\n")
+	sh(t, "ln -sf real.service /usr/lib/systemd/system/fixed-alias.service; systemctl daemon-reload")
+	if found := l.check(t, Unit{Unit: "fixed-alias.service", Enabled: ptr(true), State: running}); !found.Diff.Has("enabled") || !found.Diff.Has("state") {
+		t.Errorf("Check found %+v", found)
+	}
+	l.converge(t, Unit{Unit: "fixed-alias.service", Enabled: ptr(true), State: running})
+	expect(t, "systemctl is-enabled real.service; systemctl is-active real.service", "enabled\nactive")
+	l.inOrder(t, Unit{Unit: "real.service", Enabled: ptr(true), State: running})
+	l.inOrder(t, Unit{Unit: "other.service", Enabled: ptr(true), State: running})
+	l.converge(t, Unit{Unit: "other.service", Enabled: ptr(false), State: stopped})
+	expect(t, "systemctl is-enabled real.service; systemctl is-active real.service", "disabled\ninactive")
+}
+
+func twoNames(t *testing.T, l *lab) {
+	foreign(t, "first.service", plainService)
+	sh(t, "ln -sf first.service /usr/lib/systemd/system/second.service; systemctl daemon-reload")
+	l.engine.Owner = func(c resource.Claim) (resource.Address, bool) {
+		return resource.Address{Kind: "unit", Name: "first.service"}, c == unitClaim("first.service")
+	}
+	m, u := l.unit(t, Unit{Unit: "second.service", State: running})
+	if _, err := l.engine.Check(t.Context(), m, u); err == nil || !strings.Contains(err.Error(), "which unit:first.service manages") {
+		t.Errorf("Check says %v", err)
+	}
+}
+
+func masked(t *testing.T, l *lab) {
+	foreign(t, "m.service", plainService)
+	sh(t, "systemctl mask m.service")
+	for _, fill := range []Unit{{Unit: "m.service", State: running}, {Unit: "m.service", Enabled: ptr(true)}} {
+		m, u := l.unit(t, fill)
+		if _, err := l.engine.Check(t.Context(), m, u); err == nil || !strings.Contains(err.Error(), "masked: false") {
+			t.Errorf("Check says %v", err)
+		}
+	}
+	l.inOrder(t, Unit{Unit: "m.service", State: stopped, Enabled: ptr(false)})
+	l.converge(t, Unit{Unit: "m.service", Masked: ptr(false), Enabled: ptr(true), State: running})
+	expect(t, "systemctl is-enabled m.service; systemctl is-active m.service", "enabled\nactive")
+	l.converge(t, Unit{Unit: "m.service", Masked: ptr(true), State: stopped})
+	expect(t, "systemctl is-enabled m.service; systemctl is-active m.service", "masked\ninactive")
+	sh(t, "systemctl unmask m.service; systemctl mask --runtime m.service")
+	l.converge(t, Unit{Unit: "m.service", Masked: ptr(true)})
+	expect(t, "systemctl is-enabled m.service", "masked")
+	l.converge(t, Unit{Unit: "m.service", Masked: ptr(false)})
+	expect(t, "systemctl is-enabled m.service", "enabled")
+}
+
+func missingUnit(t *testing.T, l *lab) {
+	l.inOrder(t, Unit{Unit: "nosuch.service", State: stopped, Enabled: ptr(false)})
+	for _, fill := range []Unit{{Unit: "nosuch.service", State: running}, {Unit: "nosuch.service", Enabled: ptr(true)}} {
+		found := l.check(t, fill)
+		if found.Unknown == "" || found.Prior != nil {
+			t.Errorf("Check found %+v", found)
+		}
+	}
+	l.converge(t, Unit{Unit: "nosuch.service", Masked: ptr(true)})
+	expect(t, "readlink /etc/systemd/system/nosuch.service", "/dev/null")
+	foreign(t, "nosuch.service", plainService)
+	l.inOrder(t, Unit{Unit: "nosuch.service", Masked: ptr(true)})
+	l.leave(t, Unit{Unit: "nosuch.service", Masked: ptr(true)})
+	expect(t, "systemctl is-enabled nosuch.service", "disabled")
+}
+
+func failed(t *testing.T, l *lab) {
+	foreign(t, "f.service", "[Service]\nExecStart=/bin/sh -c 'test -e /run/f-may && exec sleep infinity; exit 3'\n")
+	sh(t, "for i in 1 2 3 4 5 6 7; do systemctl start f.service; sleep 0.1; done")
+	l.inOrder(t, Unit{Unit: "f.service", State: stopped})
+	found := l.check(t, Unit{Unit: "f.service", State: running})
+	if len(found.Diff) != 1 || found.Diff[0].Old != "failed" {
+		t.Errorf("Check found %+v", found)
+	}
+	sh(t, "touch /run/f-may")
+	l.converge(t, Unit{Unit: "f.service", State: running}) // beyond its limit of starts
+	expect(t, "systemctl is-active f.service", "active")
+}
+
+func activating(t *testing.T, l *lab) {
+	foreign(t, "slow.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\n")
+	sh(t, "systemctl start --no-block slow.service; until systemctl is-active slow.service | grep -q activating; do sleep 0.05; done")
+	if note := l.inOrder(t, Unit{Unit: "slow.service", State: running}).Note; !strings.Contains(note, "still starting") {
+		t.Errorf("the note is %q", note)
+	}
+	l.converge(t, Unit{Unit: "slow.service", State: stopped})
+
+	foreign(t, "loop.service", "[Service]\nExecStart=/bin/false\nRestart=always\nRestartSec=1h\n")
+	sh(t, "systemctl start loop.service; until systemctl show -p SubState loop.service | grep -q auto-restart; do sleep 0.05; done")
+	found := l.check(t, Unit{Unit: "loop.service", State: running})
+	if len(found.Diff) != 1 || found.Diff[0].Old != "restarting after a failure" {
+		t.Errorf("Check found %+v", found)
+	}
+	l.converge(t, Unit{Unit: "loop.service", State: stopped})
+	expect(t, "systemctl show -P SubState loop.service", "dead")
+}
+
+func indirect(t *testing.T, l *lab) {
+	foreign(t, "ind.service", "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nAlso=ind.socket\n")
+	foreign(t, "ind.socket", "[Socket]\nListenStream=/run/ind.sock\n[Install]\nWantedBy=sockets.target\n")
+	expect(t, "systemctl is-enabled ind.service", "indirect")
+	l.converge(t, Unit{Unit: "ind.service", Enabled: ptr(true)})
+	expect(t, "systemctl is-enabled ind.socket", "enabled")
+	l.converge(t, Unit{Unit: "ind.service", Enabled: ptr(false)})
+	expect(t, "systemctl is-enabled ind.socket", "disabled")
+}
+
+func linked(t *testing.T, l *lab) {
+	if err := os.WriteFile("/srv/lnk.service", []byte(plainService), 0o644); err != nil { //nolint:gosec // as on any host
+		t.Fatal(err)
+	}
+	sh(t, "systemctl link /srv/lnk.service")
+	expect(t, "systemctl is-enabled lnk.service", "linked")
+	l.inOrder(t, Unit{Unit: "lnk.service", Enabled: ptr(false)})
+	l.converge(t, Unit{Unit: "lnk.service", Enabled: ptr(true), State: running})
+	l.leave(t, Unit{Unit: "lnk.service", Enabled: ptr(true), State: running})
+	expect(t, "systemctl is-enabled lnk.service; systemctl is-active lnk.service", "linked\ninactive")
+}
+
+func transient(t *testing.T, l *lab) {
+	sh(t, "systemd-run --unit=tr.service sleep infinity")
+	l.inOrder(t, Unit{Unit: "tr.service", Enabled: ptr(false), State: running})
+	m, u := l.unit(t, Unit{Unit: "tr.service", Enabled: ptr(true)})
+	if _, err := l.engine.Check(t.Context(), m, u); err == nil || !strings.Contains(err.Error(), "transient") {
+		t.Errorf("Check says %v", err)
+	}
+	l.converge(t, Unit{Unit: "tr.service", State: stopped})
+}
+
+func condition(t *testing.T, l *lab) {
+	foreign(t, "c.service", "[Unit]\nConditionPathExists=/run/c-may\nConditionPathIsDirectory=/run\n[Service]\nExecStart=/bin/sleep infinity\n")
+	c := Unit{Unit: "c.service", State: running}
+	if !l.check(t, c).Diff.Has("state") {
+		t.Error("it was never tried, and is in order")
+	}
+	l.converge(t, c)
+	if note := l.inOrder(t, c).Note; note != "it is not started because ConditionPathExists=/run/c-may is not met" {
+		t.Errorf("the note is %q", note)
+	}
+	sh(t, "touch /run/c-may")
+	l.inOrder(t, c) // not before something that it watches changes
+	if err := l.react(t, c, resource.Reload); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "systemctl is-active c.service", "active")
+
+	foreign(t, "a.service", "[Unit]\nAssertPathExists=/run/a-may\n[Service]\nExecStart=/bin/sleep infinity\n")
+	l.fails(t, Unit{Unit: "a.service", State: running}, "assert", "AssertPathExists=/run/a-may is not met")
+}
+
+func oneshot(t *testing.T, l *lab) {
+	foreign(t, "o.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo ran >>/run/o-ran'\n")
+	l.converge(t, Unit{Unit: "o.service", State: running})
+	if note := l.inOrder(t, Unit{Unit: "o.service", State: running}).Note; !strings.Contains(note, "done its work") {
+		t.Errorf("the note is %q", note)
+	}
+	expect(t, "cat /run/o-ran", "ran")
+}
+
+func instance(t *testing.T, l *lab) {
+	text := "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\nDefaultInstance=zero\n"
+	l.converge(t, Unit{Unit: "tpl@.service", Content: &text})
+	one := Unit{Unit: "tpl@one.service", Enabled: ptr(true), State: running, DropIns: map[string]string{"a": "[Service]\nNice=3\n"}}
+	l.converge(t, one)
+	expect(t, "systemctl is-active tpl@one.service; readlink /etc/systemd/system/multi-user.target.wants/tpl@one.service",
+		"active\n/etc/systemd/system/tpl@.service")
+	l.converge(t, Unit{Unit: "getty@tty2.service", Enabled: ptr(true)})
+	expect(t, "systemctl is-enabled getty@tty2.service", "enabled")
+	l.converge(t, Unit{Unit: "tpl@.service", Content: &text, Enabled: ptr(true)})
+	expect(t, "readlink /etc/systemd/system/multi-user.target.wants/tpl@zero.service", "/etc/systemd/system/tpl@.service")
+	l.leave(t, one)
+	expect(t, "systemctl is-active tpl@one.service; ls -d /etc/systemd/system/tpl@one.service.d 2>/dev/null", "inactive")
+}
+
+func timerSocketPath(t *testing.T, l *lab) {
+	foreign(t, "tsp.service", "[Service]\nType=oneshot\nExecStart=/bin/touch /run/tsp-ran\n")
+	foreign(t, "tspsock.service", "[Service]\nExecStart=/bin/sleep infinity\n")
+	for name, text := range map[string]string{
+		"tsp.timer":      "[Timer]\nOnCalendar=monthly\n[Install]\nWantedBy=timers.target\n",
+		"tspsock.socket": "[Socket]\nListenStream=/run/tsp.sock\n[Install]\nWantedBy=sockets.target\n",
+		"tsp.path":       "[Path]\nPathExists=/run/tsp-may\n[Install]\nWantedBy=paths.target\n",
+	} {
+		u := Unit{Unit: name, Content: ptr(text), Enabled: ptr(true), State: running}
+		l.converge(t, u)
+		expect(t, "systemctl is-active "+name+"; systemctl is-enabled "+name, "active\nenabled")
+		l.converge(t, Unit{Unit: name, Content: ptr(text + "# changed\n"), Enabled: ptr(true), State: running})
+		l.leave(t, u)
+		expect(t, "systemctl is-active "+name+"; test -e /etc/systemd/system/"+name+" || echo gone", "inactive\ngone")
+	}
+}
+
+func mount(t *testing.T, l *lab) {
+	sh(t, "mkdir -p '/srv/my-data'")
+	name := Escape("srv/my-data")
+	u := Unit{Unit: strings.ReplaceAll(name, "-my", "-my") + ".mount", Enabled: ptr(true), State: running, Content: ptr(
+		"[Mount]\nWhat=tmpfs\nWhere=/srv/my-data\nType=tmpfs\n[Install]\nWantedBy=local-fs.target\n")}
+	l.converge(t, u)
+	expect(t, "findmnt -no FSTYPE /srv/my-data", "tmpfs")
+	l.leave(t, u)
+	expect(t, "findmnt -no FSTYPE /srv/my-data", "")
+}
+
+func jobFails(t *testing.T, l *lab) {
+	foreign(t, "bad.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo the reason of it all; exit 7'\n")
+	l.fails(t, Unit{Unit: "bad.service", State: running}, `"bad.service"`, `"failed"`, "result exit-code", "exit status 7", "the reason of it all")
+	foreign(t, "dep.service", "[Unit]\nRequires=bad.service\nAfter=bad.service\n[Service]\nExecStart=/bin/sleep infinity\n")
+	l.fails(t, Unit{Unit: "dep.service", State: running}, `"dependency"`)
+	foreign(t, "late.service", "[Service]\nType=notify\nTimeoutStartSec=300ms\nExecStart=/bin/sleep infinity\n")
+	l.fails(t, Unit{Unit: "late.service", State: running}, "result timeout")
+	foreign(t, "broken.service", "[Service]\nType=simple\n")
+	l.fails(t, Unit{Unit: "broken.service", State: running}, "bad unit file setting")
+}
+
+func diesAfterStart(t *testing.T, l *lab) {
+	foreign(t, "dies.service", "[Service]\nExecStart=/bin/sh -c 'sleep 0.3; echo my last words; exit 4'\n")
+	l.fails(t, Unit{Unit: "dies.service", State: running}, "died after it was started", "exit status 4", "my last words")
+	foreign(t, "ends.service", "[Service]\nExecStart=/bin/sleep 0.3\n")
+	l.fails(t, Unit{Unit: "ends.service", State: running}, "ended after it was started")
+	foreign(t, "again.service", "[Service]\nExecStart=/bin/sleep 0.3\nRestart=always\nRestartSec=100ms\n")
+	l.fails(t, Unit{Unit: "again.service", State: running}, "died after it was started")
+	foreign(t, "killed.service", "[Service]\nExecStart=/bin/sh -c 'sleep 0.3; kill -9 $$$$'\n")
+	l.fails(t, Unit{Unit: "killed.service", State: running}, "result signal", "signal 9")
+}
+
+func ownFile(t *testing.T, l *lab) {
+	u := Unit{Unit: "mine.service", Enabled: ptr(true), State: running, Content: ptr(plainService), DropIns: map[string]string{"10-nice.conf": "[Service]\nNice=1\n"}}
+	l.converge(t, u)
+	const pid = "systemctl show -P MainPID mine.service"
+	first := sh(t, pid)
+	u.DropIns = map[string]string{"10-nice.conf": "[Service]\nNice=2\n"}
+	found := l.check(t, u)
+	if len(found.Diff) != 1 || !strings.Contains(found.Diff[0].Unified, "+Nice=2") || !slices.Equal(found.Owes, []resource.Reaction{resource.Restart}) {
+		t.Errorf("Check found %+v", found)
+	}
+	l.converge(t, u)
+	if second := sh(t, pid); second == first {
+		t.Error("a changed drop-in caused no restart")
+	}
+	expect(t, "systemctl show -P Nice mine.service", "2")
+	u.Content = ptr(strings.ReplaceAll(plainService, "infinity", "1h"))
+	l.converge(t, u)
+	expect(t, "tr '\\0' ' ' </proc/$("+pid+")/cmdline", "/bin/sleep 1h")
+	l.leave(t, u)
+	expect(t, "systemctl show -P LoadState,ActiveState mine.service; ls -d /etc/systemd/system/mine* /etc/systemd/system/*/mine* 2>/dev/null", "not-found\ninactive")
+}
+
+func dropInLeaves(t *testing.T, l *lab) {
+	foreign(t, "di.service", plainService)
+	two := Unit{Unit: "di.service", State: running, DropIns: map[string]string{"a": "[Service]\nNice=1\n", "b": "[Service]\nUMask=0027\n"}}
+	l.converge(t, two)
+	one := Unit{Unit: "di.service", State: running, DropIns: map[string]string{"b": "[Service]\nUMask=0027\n"}}
+	found := l.check(t, one)
+	if len(found.Diff) != 1 || found.Diff[0].Cause != resource.Prune || found.Diff[0].Field != "drop_ins:a.conf" {
+		t.Errorf("Check found %+v", found)
+	}
+	l.converge(t, one)
+	expect(t, "ls /etc/systemd/system/di.service.d; systemctl show -P Nice di.service", "b.conf\n0")
+}
+
+func foreignFileChanges(t *testing.T, l *lab) {
+	foreign(t, "ff.service", plainService)
+	u := Unit{Unit: "ff.service", State: running}
+	l.converge(t, u)
+	// As a file: resource does, without a reload.
+	sh(t, "sed -i 's/infinity/2h/' /usr/lib/systemd/system/ff.service")
+	if err := l.react(t, u, resource.Restart); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "tr '\\0' ' ' </proc/$(systemctl show -P MainPID ff.service)/cmdline", "/bin/sleep 2h")
+}
+
+func restartAndReload(t *testing.T, l *lab) {
+	foreign(t, "rr.service", "[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/sh -c 'echo reload >>/run/rr'\nExecStartPost=/bin/sh -c 'echo start >>/run/rr'\n")
+	u := Unit{Unit: "rr.service", State: running}
+	l.converge(t, u)
+	for _, owed := range [][]resource.Reaction{{resource.Reload}, {resource.Reload, resource.Restart}} {
+		if err := l.react(t, u, owed...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, "cat /run/rr", "start\nreload\nstart")
+	foreign(t, "nr.service", plainService)
+	l.converge(t, Unit{Unit: "nr.service", State: running})
+	before := sh(t, "systemctl show -P MainPID nr.service")
+	if err := l.react(t, Unit{Unit: "nr.service", State: running}, resource.Reload); err != nil {
+		t.Fatal(err)
+	}
+	if sh(t, "systemctl show -P MainPID nr.service") == before {
+		t.Error("a unit that cannot reload was not restarted")
+	}
+}
+
+func owesNothing(t *testing.T, l *lab) {
+	foreign(t, "on.service", plainService)
+	for _, u := range []Unit{
+		{Unit: "on.service"}, {Unit: "on.service", State: stopped}, {Unit: "nowhere.service"}, {Unit: "on.service", Masked: ptr(true)},
+	} {
+		for _, owed := range []resource.Reaction{resource.Restart, resource.Reload} {
+			if err := l.react(t, u, owed); err != nil {
+				t.Errorf("%s of %+v: %v", owed, u, err)
+			}
+		}
+	}
+	expect(t, "systemctl is-active on.service", "inactive")
+	sh(t, "systemctl start on.service")
+	before := sh(t, "systemctl show -P MainPID on.service")
+	if err := l.react(t, Unit{Unit: "on.service"}, resource.Restart); err != nil {
+		t.Fatal(err)
+	}
+	if sh(t, "systemctl show -P MainPID on.service") == before {
+		t.Error("an active unit without `state` was not restarted")
+	}
+}
+
+func givesBack(t *testing.T, l *lab) {
+	foreign(t, "gb.service", plainService)
+	sh(t, "systemctl enable --now gb.service")
+	off := Unit{Unit: "gb.service", Enabled: ptr(false), State: stopped}
+	l.converge(t, off)
+	expect(t, "systemctl is-enabled gb.service; systemctl is-active gb.service", "disabled\ninactive")
+	l.leave(t, off)
+	expect(t, "systemctl is-enabled gb.service; systemctl is-active gb.service", "enabled\nactive")
+	mask := Unit{Unit: "gb.service", Masked: ptr(true), State: stopped}
+	l.converge(t, mask)
+	l.leave(t, mask)
+	expect(t, "systemctl is-enabled gb.service; systemctl is-active gb.service", "enabled\nactive")
+}
+
+func replacesPackagedFile(t *testing.T, l *lab) {
+	foreign(t, "pk.service", plainService)
+	sh(t, "systemctl enable --now pk.service")
+	u := Unit{Unit: "pk.service", Enabled: ptr(true), State: running, Content: ptr(strings.ReplaceAll(plainService, "infinity", "1h"))}
+	l.converge(t, u)
+	const cmdline = "tr '\\0' ' ' </proc/$(systemctl show -P MainPID pk.service)/cmdline; systemctl is-enabled pk.service"
+	expect(t, cmdline, "/bin/sleep 1h enabled")
+	l.leave(t, u)
+	expect(t, cmdline, "/bin/sleep infinity enabled")
+}
+
+func batch(t *testing.T, l *lab) {
+	m := New(l.host)
+	var units []*Unit
+	for i := range 50 {
+		name := fmt.Sprintf("many%d.service", i)
+		if err := os.WriteFile("/usr/lib/systemd/system/"+name, []byte(plainService), 0o644); err != nil { //nolint:gosec // as on any host
+			t.Fatal(err)
+		}
+		units = append(units, loaded(t, m, Unit{Unit: name, Enabled: ptr(i%2 == 0), State: []string{running, stopped}[i%2]}))
+		m.(*module).units[i] = units[i]
+	}
+	sh(t, "systemctl daemon-reload; systemctl enable --now many{0..49..2}.service")
+	for _, u := range units {
+		found, err := l.engine.Check(t.Context(), m, u)
+		if err != nil || !found.InOrder() {
+			t.Errorf("%s: %+v %v", u.Unit, found, err)
+		}
+	}
+	sh(t, "systemctl disable --now many0.service")
+	if found, err := l.engine.Check(t.Context(), m, units[0]); err != nil || len(found.Diff) != 2 {
+		t.Errorf("the second Check is not fresh: %+v %v", found, err)
+	}
+	if n := len(m.(*module).first); n != 50 {
+		t.Errorf("%d units were read in one go", n)
+	}
+}
+
+func reconnects(t *testing.T, l *lab) {
+	foreign(t, "reco.service", plainService)
+	u := Unit{Unit: "reco.service", State: running}
+	l.converge(t, u)
+	sh(t, "systemctl daemon-reexec")
+	l.inOrder(t, u)
+	sh(t, "systemctl restart dbus.service; until busctl --system list >/dev/null 2>&1; do sleep 0.05; done")
+	l.inOrder(t, u)
+	l.converge(t, Unit{Unit: "reco.service", State: stopped})
+}
+
+func cancelled(t *testing.T, l *lab) {
+	foreign(t, "cn.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\nTimeoutStartSec=infinity\n")
+	m, u := l.unit(t, Unit{Unit: "cn.service", State: running})
+	ctx, cancel := contextUntil(t, "systemctl is-active cn.service | grep -q activating")
+	defer cancel()
+	found, err := l.engine.Check(t.Context(), m, u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.engine.Apply(ctx, m, u, found); err == nil || !strings.Contains(err.Error(), "context canceled") {
+		t.Errorf("Apply says %v", err)
+	}
+	l.converge(t, Unit{Unit: "cn.service", State: stopped})
+}
+
+func agentItself(t *testing.T, l *lab) {
+	foreign(t, "trued.service", plainService)
+	sh(t, "systemctl start trued.service")
+	pid := sh(t, "systemctl show -P MainPID trued.service")
+	m, u := l.unit(t, Unit{Unit: "trued.service", State: running})
+	res, err := u.React(t.Context(), l.engine.View(m, u), []resource.Reaction{resource.Restart})
+	if err != nil || res.Pending == "" {
+		t.Errorf("React says %+v, %v", res, err)
+	}
+	l.inOrder(t, Unit{Unit: "trued.service", State: stopped})
+	expect(t, "systemctl show -P MainPID trued.service", pid)
+	sh(t, "systemctl stop trued.service")
+	if is := m.(*module).itself("hosttest-own.service"); is {
+		t.Error("a foreign unit is taken for the agent's")
+	}
+}
+
+func unreadFiles(t *testing.T, l *lab) {
+	u := Unit{Unit: "ur.service", State: running, Content: ptr(plainService)}
+	l.converge(t, u)
+	sh(t, "sed -i s/infinity/3h/ /etc/systemd/system/ur.service; systemctl daemon-reload")
+	// A run that is cut off after it wrote the file and before the reload.
+	spec := host.FileSpec{Content: resource.Bytes([]byte(plainService))}
+	if err := l.host.WriteFile(t.Context(), "/etc/systemd/system/ur.service", spec); err != nil {
+		t.Fatal(err)
+	}
+	if found := l.check(t, u); !found.Diff.Has("daemon-reload") {
+		t.Errorf("Check found %+v", found)
+	}
+	l.converge(t, u)
+}
+
+func runtimeEnablement(t *testing.T, l *lab) {
+	foreign(t, "rt.service", plainService)
+	sh(t, "systemctl enable --runtime rt.service")
+	found := l.check(t, Unit{Unit: "rt.service", Enabled: ptr(true)})
+	if len(found.Diff) != 1 || found.Diff[0].Old != "until the next boot" {
+		t.Errorf("Check found %+v", found)
+	}
+	l.converge(t, Unit{Unit: "rt.service", Enabled: ptr(true)})
+	sh(t, "systemctl disable rt.service; systemctl enable --runtime rt.service")
+	l.converge(t, Unit{Unit: "rt.service", Enabled: ptr(false)})
+	expect(t, "systemctl is-enabled rt.service", "disabled")
+}

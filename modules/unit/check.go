@@ -1,0 +1,376 @@
+package unit
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/resource"
+)
+
+// The fields of a difference beside those of files.
+const (
+	fieldMasked  = "masked"
+	fieldEnabled = "enabled"
+	fieldState   = "state"
+	// fieldLoaded is a unit whose files are right, and not what systemd read.
+	fieldLoaded = "daemon-reload"
+)
+
+// retryCondition is how long a unit whose start condition was not met is left
+// alone when nothing that it watches changes.
+const retryCondition = time.Hour
+
+// Check compares the unit's files, enablement and state.
+func (u *Unit) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
+	if err := ctx.Err(); err != nil {
+		return resource.Finding{}, err
+	}
+	c := &check{unit: u, view: view, notes: takeNotes(view.Prior)}
+	if err := c.run(ctx); err != nil {
+		return resource.Finding{}, err
+	}
+	c.found.Prior = c.notes.changed()
+	c.found.Note = strings.Join(c.remarks, "; ")
+	return c.found, nil
+}
+
+// A check is one comparison of a unit with the host.
+type check struct {
+	unit    *Unit
+	view    resource.View
+	seen    observed
+	notes   *notes
+	remarks []string
+	found   resource.Finding
+	// makesFile is true when the unit's own file is yet to be written.
+	makesFile bool
+}
+
+func (c *check) run(ctx context.Context) (err error) {
+	u := c.unit
+	if u.module.host.Offline() {
+		c.seen, err = u.module.observeOffline(u.Unit)
+	} else {
+		c.seen, err = u.observe(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.oneOwner(); err != nil {
+		return err
+	}
+	if c.waits() {
+		return nil
+	}
+	if err := c.note(); err != nil {
+		return err
+	}
+	if err := c.files(ctx); err != nil {
+		return err
+	}
+	if err := c.mask(); err != nil {
+		return err
+	}
+	if err := c.enablement(ctx); err != nil {
+		return err
+	}
+	if u.module.host.Offline() {
+		if u.State != "" && len(c.found.Diff) == 0 {
+			c.found.Pending = pendingBoot
+		}
+		return nil
+	}
+	return c.state(ctx)
+}
+
+const pendingBoot = "its state waits for the tree to be booted"
+
+// oneOwner refuses a name that is an alias of a unit that is managed by its
+// own name: the two would undo each other's work.
+func (c *check) oneOwner() error {
+	if c.seen.Name == c.unit.Unit || c.view.Owner == nil {
+		return nil
+	}
+	if owner, ok := c.view.Owner(unitClaim(c.seen.Name)); ok && owner.Name != c.unit.Unit {
+		return fmt.Errorf("unit %q is an alias of %q, which %s manages: keep one of the two", c.unit.Unit, c.seen.Name, owner)
+	}
+	return nil
+}
+
+// waits leaves the difference open when the unit must be there and is not: a
+// package or a file of the same run may bring it.
+func (c *check) waits() bool {
+	u := c.unit
+	if !c.seen.missing() || u.hasFile() || u.State != running && !is(u.Enabled) {
+		return false
+	}
+	c.found.Unknown = fmt.Sprintf("unit %q is not there yet", u.Unit)
+	for _, dir := range searchPath {
+		for _, name := range fileNames(u.Unit) {
+			if owner, ok := c.view.Owner(resource.Path(path.Join(dir, name))); ok {
+				c.found.Unknown += fmt.Sprintf(" (%s brings it)", owner)
+				return true
+			}
+		}
+	}
+	return true
+}
+
+// note remembers what the unit was before anything of it is changed. A unit
+// that is not there and that another resource brings is noted when it comes.
+func (c *check) note() error {
+	u, seen := c.unit, c.seen
+	if seen.missing() && !u.hasFile() && !is(u.Masked) {
+		return nil
+	}
+	b := before{Exists: !seen.missing(), Active: seen.active(), Masked: seen.masked(), Enabled: seen.file}
+	if b.Masked {
+		if below, err := u.module.enabledByLinks(u.Unit); err != nil {
+			return err
+		} else if below == enabled {
+			b.Enabled = "enabled"
+		}
+	}
+	if info, ok := u.module.link(u.filePath()); ok && strings.HasPrefix(seen.file, "linked") {
+		b.Linked = info
+	}
+	return c.notes.add(unitClaim(u.Unit), b)
+}
+
+func (c *check) differs(field, old, desired string) {
+	c.found.Diff = append(c.found.Diff, resource.Change{Field: field, Old: old, New: desired})
+}
+
+func (c *check) remark(format string, args ...any) {
+	c.remarks = append(c.remarks, fmt.Sprintf(format, args...))
+}
+
+func (c *check) mask() error {
+	u, masked := c.unit, c.seen.masked()
+	switch {
+	case is(u.Masked) && c.seen.file != "masked":
+		c.differs(fieldMasked, "false", "true")
+	case u.Masked != nil && !*u.Masked && masked:
+		c.differs(fieldMasked, "true", "false")
+	case u.Masked == nil && masked && (u.State == running || is(u.Enabled)):
+		return fmt.Errorf("unit %q is masked: write masked: false to take the mask off", u.Unit)
+	}
+	return nil
+}
+
+// enablement compares the links. What cannot be enabled because others start
+// it is in order, with a remark.
+func (c *check) enablement(ctx context.Context) error {
+	u := c.unit
+	if u.Enabled == nil {
+		return nil
+	}
+	want := *u.Enabled
+	is, err := c.enabledNow(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case want && (c.makesFile || is == fixed && c.found.Diff.Has(fieldContent)):
+		// The file that is about to be written has an [Install] section.
+		c.differs(fieldEnabled, "false", "true")
+	case is == fixed && want:
+		c.remark("it is %s: what needs it starts it, and enabling means nothing", c.seen.file)
+	case is == forBoot:
+		c.differs(fieldEnabled, "until the next boot", fmt.Sprint(want))
+	case (is == enabled) != want && is != fixed:
+		c.differs(fieldEnabled, fmt.Sprint(is == enabled), fmt.Sprint(want))
+	}
+	return nil
+}
+
+// Enablement, as far as it matters here.
+type enablement int
+
+const (
+	disabled enablement = iota
+	enabled
+	forBoot // enabled until the next boot
+	fixed   // others start it: static, generated
+)
+
+func (c *check) enabledNow(ctx context.Context) (enablement, error) {
+	m, name := c.unit.module, c.unit.Unit
+	switch c.seen.file {
+	case "enabled", "alias":
+		return enabled, nil
+	case "enabled-runtime":
+		return forBoot, nil
+	case "static", "generated":
+		return fixed, nil
+	case "indirect":
+		return m.indirect(ctx, c.seen.Name)
+	case "masked", "masked-runtime":
+		// systemd does not say what is below the mask.
+		return m.enabledByLinks(name)
+	case "transient":
+		if is(c.unit.Enabled) {
+			return disabled, fmt.Errorf("unit %q is transient: it has no file, and cannot be enabled", name)
+		}
+	case "bad":
+		if !c.makesFile && !c.found.Diff.Has(fieldContent) {
+			return disabled, fmt.Errorf("systemd cannot read the file of unit %q", name)
+		}
+	}
+	return disabled, nil
+}
+
+// indirect tells about a unit that names others to be enabled in its place.
+func (m *module) indirect(ctx context.Context, name string) (enablement, error) {
+	in, err := m.installOf(name)
+	if err != nil {
+		return disabled, err
+	}
+	if len(in.also) == 0 { // a template of which others than the default are enabled
+		return m.enabledByLinks(name)
+	}
+	files, err := m.fileStates(ctx, in.also)
+	if err != nil {
+		return disabled, err
+	}
+	for _, f := range files {
+		if f == "disabled" || f == "enabled-runtime" {
+			return disabled, nil
+		}
+	}
+	return enabled, nil
+}
+
+func (c *check) state(ctx context.Context) error {
+	u, seen := c.unit, c.seen
+	if err := c.loaded(ctx); err != nil {
+		return err
+	}
+	own := u.module.itself(u.Unit)
+	switch {
+	case u.State == stopped && seen.active() && own:
+		c.remark("the agent does not stop itself")
+	case u.State == stopped && (seen.active() || seen.restarting()) && !seen.stopping():
+		c.differs(fieldState, seen.word(), stopped)
+	case u.State != running:
+	case seen.active():
+		if seen.starting() {
+			c.remark("it is still starting")
+		}
+	case seen.starting():
+		c.remark("its start is queued")
+	case own:
+		c.remark("the agent does not start itself")
+	default:
+		return c.idle(ctx)
+	}
+	return nil
+}
+
+// idle is the case of a unit that should run and does not. Some are in order:
+// those whose start condition is not met, and those that did their work.
+func (c *check) idle(ctx context.Context) error {
+	u := c.unit
+	if c.makesFile || c.seen.masked() || c.seen.Load == "not-found" {
+		c.differs(fieldState, c.seen.word(), running)
+		return nil
+	}
+	d, err := u.module.host.Systemd().Unit(ctx, u.Unit)
+	if err != nil {
+		return err
+	}
+	last, err := c.lastAttempt(d)
+	switch {
+	case err != nil:
+		return err
+	case c.seen.Active != "inactive" || last == nil:
+		c.differs(fieldState, c.seen.word(), running)
+	case last.recent(u.module.boot()) && last.Unmet != "":
+		c.remark("it is not started because %s is not met", last.Unmet)
+	case last.recent(u.module.boot()):
+		c.remark("it has done its work and ended")
+	default:
+		c.found.Diff = append(c.found.Diff, resource.Change{
+			Field: fieldState, Old: "start condition not met", New: running, Cause: resource.Intended,
+		})
+	}
+	return nil
+}
+
+// lastAttempt returns a start that left the unit inactive and is in order: from
+// systemd, or from memory where systemd forgot the unit.
+func (c *check) lastAttempt(d host.UnitDetail) (*attempt, error) {
+	boot := c.unit.module.boot()
+	if last := attemptOf(d, boot); last != nil || d.Tried != 0 {
+		return last, nil
+	}
+	b, _, err := readBefore(c.view.Prior, c.unit.Unit)
+	if b.Last != nil && b.Last.Boot != boot {
+		return nil, err
+	}
+	return b.Last, err
+}
+
+func attemptOf(d host.UnitDetail, boot string) *attempt {
+	at := time.Now().Add(-sinceMonotonic(d.Tried))
+	switch {
+	case len(d.Unmet) > 0:
+		return &attempt{Boot: boot, At: at, Unmet: strings.Join(d.Unmet, ", ")}
+	case d.Oneshot && d.Started && d.Result == "success":
+		return &attempt{Boot: boot, At: at}
+	}
+	return nil
+}
+
+// boot returns the id of this boot.
+func (m *module) boot() string {
+	id, err := m.host.ReadFile("/proc/sys/kernel/random/boot_id", 64)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
+}
+
+// loaded looks whether systemd has read the files that we wrote. A run that
+// was cut off between the two leaves them unread.
+func (c *check) loaded(ctx context.Context) error {
+	u := c.unit
+	if !u.hasFile() && len(u.DropIns) == 0 || len(c.found.Diff) > 0 || isTemplate(u.Unit) || c.seen.missing() {
+		return nil
+	}
+	needs, err := u.module.host.Systemd().NeedsReload(ctx, u.Unit)
+	if err == nil && needs {
+		c.differs(fieldLoaded, "an earlier version of its files", "its files as they are")
+	}
+	return err
+}
+
+// sinceMonotonic returns how long ago a time of the monotonic clock was.
+func sinceMonotonic(micros uint64) time.Duration {
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
+		return 0
+	}
+	return time.Duration(now.Nano()) - time.Duration(micros)*time.Microsecond //nolint:gosec // far below the limit
+}
+
+func (m *module) fileStates(ctx context.Context, names []string) ([]string, error) {
+	if !m.host.Offline() {
+		return m.host.Systemd().UnitFileStates(ctx, names)
+	}
+	states := make([]string, len(names))
+	for i, name := range names {
+		o, err := m.observeOffline(name)
+		if err != nil {
+			return nil, err
+		}
+		states[i] = o.file
+	}
+	return states, nil
+}

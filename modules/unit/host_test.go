@@ -1,0 +1,174 @@
+package unit
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/host/hosttest"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/resource/resourcetest"
+)
+
+// inside is set where this test's binary runs on a booted host.
+const inside = "TRUED_TEST_INSIDE"
+
+// TestOnHost boots a host of each release and runs the cases there.
+func TestOnHost(t *testing.T) {
+	if os.Getenv(inside) != "" {
+		for name, run := range cases {
+			t.Run(name, func(t *testing.T) { run(t, newLab(t)) })
+		}
+		return
+	}
+	lab := hosttest.New(t)
+	binary := filepath.Join(t.TempDir(), "unit.test")
+	build := exec.Command("go", "test", "-c", "-o", binary, ".") //nolint:gosec // no outside input
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("cannot build the tests for the host: %v\n%s", err, out)
+	}
+	for _, suite := range []string{"bookworm", "trixie"} {
+		t.Run(suite, func(t *testing.T) {
+			h := lab.Boot(t, hosttest.Options{Name: suite, Suite: suite})
+			h.Copy(t, binary, "/root/unit.test")
+			for name := range cases {
+				t.Run(name, func(t *testing.T) {
+					out, code := h.Try(t, inside+"=1 /root/unit.test -test.timeout=2m -test.run '^TestOnHost$/^"+name+"$'")
+					if code != 0 || strings.Contains(out, "no tests to run") {
+						t.Errorf("on the host:\n%s", out)
+					}
+				})
+			}
+		})
+	}
+}
+
+// A lab is the running system as one case sees it.
+type lab struct {
+	host   *host.Host
+	engine resourcetest.Engine
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	h := host.New("/", host.Options{Backups: host.OpenBackups(t.TempDir())})
+	t.Cleanup(h.Systemd().Close)
+	return &lab{host: h}
+}
+
+// unit returns a unit as a new run loads it.
+func (l *lab) unit(t *testing.T, fill Unit) (resource.Module, *Unit) {
+	t.Helper()
+	m := New(l.host)
+	u := loaded(t, m, fill)
+	if err := u.Validate(); err != nil {
+		t.Fatalf("Validate: %v", err)
+	}
+	return m, u
+}
+
+func (l *lab) check(t *testing.T, fill Unit) resource.Finding {
+	t.Helper()
+	m, u := l.unit(t, fill)
+	found, err := l.engine.Check(t.Context(), m, u)
+	if err != nil {
+		t.Fatalf("Check: %v", err)
+	}
+	return found
+}
+
+// converge brings a unit about and demands that this is the end of it.
+func (l *lab) converge(t *testing.T, fill Unit) {
+	t.Helper()
+	m, u := l.unit(t, fill)
+	if err := l.engine.Converge(t.Context(), m, u); err != nil {
+		t.Fatalf("Apply: %v", err)
+	}
+	l.inOrder(t, fill)
+}
+
+func (l *lab) inOrder(t *testing.T, fill Unit) resource.Finding {
+	t.Helper()
+	found := l.check(t, fill)
+	if !found.InOrder() {
+		t.Errorf("Check found %+v", found)
+	}
+	return found
+}
+
+func (l *lab) fails(t *testing.T, fill Unit, wants ...string) {
+	t.Helper()
+	m, u := l.unit(t, fill)
+	err := l.engine.Converge(t.Context(), m, u)
+	if err == nil {
+		t.Fatalf("Apply did not fail")
+	}
+	for _, want := range wants {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not say %q: %v", want, err)
+		}
+	}
+}
+
+func (l *lab) leave(t *testing.T, fill Unit) {
+	t.Helper()
+	m, u := l.unit(t, fill)
+	gone, err := l.engine.Absent(m, u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.engine.Leave(t.Context(), m, u, gone); err != nil {
+		t.Fatalf("Apply of what leaves: %v", err)
+	}
+	found, err := l.engine.CheckAbsent(t.Context(), m, u, gone)
+	if err != nil || !found.InOrder() {
+		t.Errorf("after it left, Check found %+v, error %v", found, err)
+	}
+}
+
+func (l *lab) react(t *testing.T, fill Unit, owed ...resource.Reaction) error {
+	t.Helper()
+	m, u := l.unit(t, fill)
+	if _, err := u.React(t.Context(), l.engine.View(m, u), owed); err != nil {
+		return err
+	}
+	return u.Confirm(t.Context())
+}
+
+// sh runs a line of shell and returns what it printed, whatever its exit code.
+func sh(t *testing.T, line string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "bash", "-c", line).CombinedOutput() //nolint:gosec // the tests' own
+	if ctx.Err() != nil {
+		t.Fatalf("%s: %v %v", line, ctx.Err(), err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func expect(t *testing.T, line, want string) {
+	t.Helper()
+	if got := sh(t, line); got != want {
+		t.Errorf("%s\nsays %q, want %q", line, got, want)
+	}
+}
+
+// foreign writes a unit file that is not managed, as a package does.
+func foreign(t *testing.T, name, text string) {
+	t.Helper()
+	file := filepath.Join("/usr/lib/systemd/system", name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // as on any host
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil { //nolint:gosec // as on any host
+		t.Fatal(err)
+	}
+	sh(t, "systemctl daemon-reload")
+}

@@ -1,0 +1,176 @@
+package unit
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/resource/resourcetest"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+// loaded returns a unit of a module whose host is the tree at root.
+func loaded(t *testing.T, m resource.Module, fill Unit) *Unit {
+	t.Helper()
+	u := m.New().(*Unit)
+	fill.module = u.module
+	*u = fill
+	if err := u.Load(resourcetest.Loader{}); err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+const plainService = `[Unit]
+Description=A service of the test
+[Service]
+ExecStart=/bin/sleep infinity
+[Install]
+WantedBy=multi-user.target
+`
+
+func TestValidateSaysWhatIsWrong(t *testing.T) {
+	tests := []struct {
+		name string
+		unit Unit
+		want string
+	}{
+		{"no suffix", Unit{Unit: "nginx"}, `unit: "nginx" does not say`},
+		{"unknown state", Unit{Unit: "a.service", State: "started"}, "state: \"started\" is not a state"},
+		{"masked and running", Unit{Unit: "a.service", Masked: ptr(true), State: "running"}, "state: a masked unit"},
+		{"masked and enabled", Unit{Unit: "a.service", Masked: ptr(true), Enabled: ptr(true)}, "enabled: a masked unit"},
+		{"masked with a file", Unit{Unit: "a.service", Masked: ptr(true), Content: ptr(plainService)}, "content: the mask"},
+		{"a template that runs", Unit{Unit: "a@.service", State: "running"}, `such as "a@INSTANCE.service"`},
+		{"two contents", Unit{Unit: "a.service", Content: ptr(plainService), Template: "x"}, "keep one"},
+		{"sensitive text", Unit{Unit: "a.service", Meta: resource.Meta{Sensitive: true}, Content: ptr(plainService)}, "LoadCredential="},
+		{"sensitive drop-in", Unit{Unit: "a.service", Meta: resource.Meta{Sensitive: true}, DropIns: map[string]string{"a": ""}}, "LoadCredential="},
+		{"enabled without [Install]", Unit{Unit: "a.service", Enabled: ptr(true), Content: ptr("[Service]\nExecStart=/bin/true\n")}, "enabled: the unit file has no [Install]"},
+		{"a misspelled section", Unit{Unit: "a.service", Content: ptr("[Sevice]\nExecStart=/bin/true\n")}, "content: line 2: a service has no section [Sevice]"},
+		{"another type's section", Unit{Unit: "a.timer", Content: ptr("[Service]\nExecStart=/bin/true\n")}, "a timer has no section [Service]"},
+		{"no section", Unit{Unit: "a.service", Content: ptr("Description=x\n")}, "line 1: \"Description=x\" stands before"},
+		{"no assignment", Unit{Unit: "a.service", Content: ptr("[Unit]\nDescription\n")}, "line 2: \"Description\" is not an assignment"},
+		{"a drop-in's text", Unit{Unit: "a.service", DropIns: map[string]string{"10-x.conf": "oops"}}, "drop_ins: 10-x.conf: line 1"},
+		{"a drop-in that is a path", Unit{Unit: "a.service", DropIns: map[string]string{"../x": ""}}, "is not a file name"},
+		{"one drop-in twice", Unit{Unit: "a.service", DropIns: map[string]string{"x": "", "x.conf": ""}}, "are the same file"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			u := test.unit
+			if u.Content != nil {
+				u.File = resource.Bytes([]byte(*u.Content))
+			}
+			err := u.Validate()
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Validate says %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestValidateTakesAGoodUnit(t *testing.T) {
+	u := loaded(t, New(host.New(t.TempDir(), host.Options{})), Unit{
+		Unit: "app@.service", Enabled: ptr(true),
+		Content: ptr("\ufeff# comment\n[Unit]\nDescription=a \\\n  b\n[Service]\nExecStart=/bin/app %i\n[X-Ours]\na=b\n[Install]\nDefaultInstance=one\nWantedBy=multi-user.target\n"),
+		DropIns: map[string]string{"10-limits": "[Service]\nLimitNOFILE=4096\n"},
+	})
+	if err := u.Validate(); err != nil {
+		t.Errorf("Validate says %v", err)
+	}
+}
+
+func TestClaimsAreTheUnitItsFileAndDropIns(t *testing.T) {
+	u := Unit{Unit: "a.service", Content: ptr(""), DropIns: map[string]string{"20-b.conf": "", "10-a": ""}}
+	var got []string
+	for _, c := range u.Claims() {
+		got = append(got, c.String())
+	}
+	want := []string{
+		"unit:a.service", "path:/etc/systemd/system/a.service",
+		"path:/etc/systemd/system/a.service.d/10-a.conf", "path:/etc/systemd/system/a.service.d/20-b.conf",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("claims are %v, want %v", got, want)
+	}
+}
+
+func TestNeedsAreAllFilesThatMakeUpTheUnit(t *testing.T) {
+	u := Unit{Unit: `app@a\x2db.service`}
+	needs := u.Needs()
+	for _, name := range []string{
+		`/etc/systemd/system/app@a\x2db.service`, "/usr/lib/systemd/system/app@.service", "/run/systemd/system/app@.service",
+		`/etc/systemd/system/app@a\x2db.service.d/x.conf`, "/etc/systemd/system/app@.service.d/x.conf",
+	} {
+		if !slices.ContainsFunc(needs, func(n resource.Need) bool {
+			if n.Reaction != resource.Restart {
+				return false
+			}
+			if !n.Glob {
+				return n.Claim == resource.Path(name)
+			}
+			ok, err := resource.Address{Kind: "path", Name: name}.Match("path:" + n.Claim.Name)
+			return ok && err == nil
+		}) {
+			t.Errorf("a change of %s causes no restart", name)
+		}
+	}
+	own := Unit{Unit: "b.service", Content: ptr("")}
+	for _, n := range own.Needs() {
+		if n.Claim == resource.Path("/etc/systemd/system/b.service") {
+			t.Error("the unit needs its own file, which it claims")
+		}
+	}
+}
+
+func TestUnitInATreeKeepsThePromisesOfAModule(t *testing.T) {
+	root, backups := tree(t), host.OpenBackups(t.TempDir())
+	h := host.New(root, host.Options{Backups: backups})
+	tests := map[string]Unit{
+		"unit file":       {Unit: "new.service", Enabled: ptr(true), Content: ptr(plainService)},
+		"replaced file":   {Unit: "local.service", Enabled: ptr(true), Content: ptr(plainService)},
+		"enabled":         {Unit: "off.service", Enabled: ptr(true)},
+		"disabled":        {Unit: "on.service", Enabled: ptr(false)},
+		"masked":          {Unit: "off.service", Masked: ptr(true)},
+		"masked, missing": {Unit: "later.service", Masked: ptr(true)},
+		"unmasked":        {Unit: "masked.service", Masked: ptr(false), Enabled: ptr(true)},
+		"drop-in":         {Unit: "off.service", DropIns: map[string]string{"10-a.conf": "[Service]\nNice=5\n"}},
+	}
+	for name, fill := range tests {
+		t.Run(name, func(t *testing.T) {
+			resourcetest.Run(t, resourcetest.Case{
+				Module: func() resource.Module { return New(h) },
+				Resource: func(m resource.Module) resource.Resource {
+					return loaded(t, m, fill)
+				},
+				Dirs:    []string{root},
+				Offline: true,
+			})
+		})
+	}
+}
+
+// tree returns a root with some units in it.
+func tree(t *testing.T) string {
+	t.Helper()
+	h := host.New(t.TempDir(), host.Options{})
+	write := func(name, text string) {
+		spec := host.FileSpec{Content: resource.Bytes([]byte(text)), Parents: true}
+		if err := h.WriteFile(t.Context(), name, spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(name, target string) {
+		if err := h.Symlink(target, name, host.Ownership{}, true, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"off.service", "on.service", "masked.service"} {
+		write("/usr/lib/systemd/system/"+name, plainService)
+	}
+	write("/etc/systemd/system/local.service", "[Service]\nExecStart=/bin/local\n")
+	link("/etc/systemd/system/multi-user.target.wants/on.service", "/usr/lib/systemd/system/on.service")
+	link("/etc/systemd/system/masked.service", devNull)
+	return h.Root()
+}
