@@ -367,7 +367,11 @@ func (c *cache) publish(s *object.Store, in *object.Intake, tip object.ID) error
 		return err
 	}
 	if isNew {
-		return c.swap(s)
+		if err := c.swap(s); err != nil {
+			return err
+		}
+		now := c.o.Now()
+		c.remember(func(m *memory) { m.Verified = now })
 	}
 	return nil
 }

@@ -32,8 +32,15 @@ func newUpstream(t *testing.T) *upstream {
 
 func (u *upstream) run(dir string, args ...string) string {
 	u.t.Helper()
+	return u.runIn(dir, "", args...)
+}
+
+// runIn runs git with something to read.
+func (u *upstream) runIn(dir, input string, args ...string) string {
+	u.t.Helper()
 	cmd := exec.Command("git", args...)
 	cmd.Dir = dir
+	cmd.Stdin = strings.NewReader(input)
 	cmd.Env = append(os.Environ(),
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
 		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com",
