@@ -286,7 +286,9 @@ func (c *cache) refresh() {
 		if err := s.Refresh(); err != nil {
 			_ = c.damage(err)
 		}
-		if _, err := s.Commit(c.tip()); err != nil {
+		_, errApplied := s.Ref(refApplied)
+		_, errTip := s.Commit(c.tip())
+		if err := errors.Join(errApplied, errTip); err != nil {
 			_ = c.damage(err)
 		}
 	}

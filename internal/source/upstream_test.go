@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"trued.dev/trued/internal/source"
 )
@@ -91,6 +92,7 @@ type host struct {
 	cfg    source.Config
 	dir    string
 	events []source.Event
+	now    func() time.Time
 }
 
 func open(t *testing.T, cfg source.Config) *host {
@@ -113,6 +115,7 @@ func (h *host) reopen() {
 	}
 	s, err := source.Open(h.cfg, h.dir, source.Options{
 		Child:  []string{os.Args[0], "fetch-child"},
+		Now:    h.now,
 		Notify: func(e source.Event) { h.events = append(h.events, e) },
 	})
 	if err != nil {
