@@ -171,14 +171,15 @@ func (a *apt) Refresh(ctx context.Context) error {
 }
 
 func (a *apt) markRefreshed() error {
-	name := a.h.Path(runDir + "/refreshed")
-	err := os.MkdirAll(filepath.Dir(name), 0o700)
-	if err == nil {
-		err = os.WriteFile(name, nil, 0o600)
+	desk, err := a.run.desk()
+	if err != nil {
+		return err
 	}
+	defer desk.Close()
+	err = desk.WriteFile("refreshed", nil, 0o600)
 	if err == nil {
 		now := time.Now()
-		err = os.Chtimes(name, now, now)
+		err = desk.Chtimes("refreshed", now, now)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot note that the package index was refreshed: %w", err)
@@ -209,7 +210,7 @@ func (a *apt) Offers(ctx context.Context, names []string) (map[string]offer, err
 
 // Simulate asks apt what a transaction would do.
 func (a *apt) Simulate(ctx context.Context, t transaction) (effect, error) {
-	if len(t.Install)+len(t.Remove)+len(t.Purge) == 0 {
+	if !t.moves() {
 		return effect{}, nil
 	}
 	args := append([]string{"apt-get", "-s", "-q"}, installArgs(t)...)
@@ -244,6 +245,7 @@ func installArgs(t transaction) []string {
 	flag(t.Recommends == "false", "--no-install-recommends")
 	flag(t.Downgrades, "--allow-downgrades")
 	flag(t.MoveHeld, "--allow-change-held-packages")
+	flag(t.Reinstall, "--reinstall")
 	flag(t.Fix, "--fix-broken")
 	args = append(args, "install", "--")
 	for _, p := range t.Install {
@@ -269,7 +271,7 @@ func (a *apt) commitScript(t transaction) string {
 	var s strings.Builder
 	step := func(args ...string) { s.WriteString(quote(args) + " || failed=$?\n") }
 	wait := fmt.Sprintf("DPkg::Lock::Timeout=%d", int(a.lockWait.Seconds()))
-	if len(t.Install)+len(t.Remove)+len(t.Purge) > 0 {
+	if t.moves() {
 		args := []string{"apt-get", "-q", "-o", wait}
 		if len(t.Remove)+len(t.Purge) == 0 {
 			args = append(args, "--no-remove") // the index may have moved since the simulation
@@ -330,7 +332,7 @@ func (a *apt) script(ctx context.Context, steps string) error {
 		return err
 	}
 	f := parseFailure(out)
-	f.Err = fmt.Errorf("package transaction %w: %s", err, aptReason(out))
+	f.Err = fmt.Errorf("package transaction %w: %s; its last output was:\n%s", err, aptReason(out), lastLines(out, 20))
 	return f
 }
 
