@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"trued.dev/trued/internal/host"
 )
 
@@ -59,14 +61,23 @@ func lock(t *testing.T) {
 	if found := out["slow-foreign"].found; !strings.Contains(found.Pending, "another package manager") {
 		t.Errorf("a package that another is at work on: %+v", found)
 	}
-	w = newWorld(t)
+	release()
+
+	// A lock alone, with nothing half done: apt itself waits.
+	f, err := os.OpenFile(dpkgLock, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+		t.Fatal(err)
+	}
 	go func() {
-		for !strings.Contains(shellQuiet("cat "+runDir+"/output"), "Waiting for cache lock") &&
-			!strings.Contains(shellQuiet("cat "+runDir+"/script"), "patient") {
+		for !strings.Contains(shellQuiet("cat "+runDir+"/output"), "Waiting for cache lock") {
 			time.Sleep(10 * time.Millisecond)
 		}
-		release()
+		_ = f.Close() // which gives the lock back
 	}()
+	w = newWorld(t)
 	w.converge(Resource{Package: "patient"})
 	expectState(t, "patient", "ii 1")
 }
