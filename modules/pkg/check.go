@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	"trued.dev/trued/internal/resource"
 )
@@ -172,6 +173,9 @@ func (r *Resource) checkPresent(ctx context.Context, db *database, have *record)
 			found.Note = joinNotes(found.Note, c.epochRemark(version))
 			found.Diff = resource.Diff{change}
 		}
+	}
+	if at := r.m.manager.Refreshed(); r.State == stateLatest && time.Since(at) > r.m.fresh {
+		found.Note = joinNotes(found.Note, "as of the package index of "+at.UTC().Format(time.RFC3339))
 	}
 	r.checkHold(&found, have)
 	return found, nil

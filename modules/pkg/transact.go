@@ -38,6 +38,9 @@ func (w *wish) moves() bool { return w.install || w.remove || w.purge }
 // which is nearly always one.
 func (m *Module) Transact(ctx context.Context, items []resource.Item) []resource.ItemResult {
 	results := make([]resource.ItemResult, len(items))
+	if len(items) == 0 {
+		return results
+	}
 	wishes, err := m.prepare(ctx, items)
 	if err != nil {
 		for i := range results {
@@ -49,7 +52,10 @@ func (m *Module) Transact(ctx context.Context, items []resource.Item) []resource
 		m.transactGroup(ctx, group)
 	}
 	for _, w := range wishes {
-		results[w.item] = resource.ItemResult{Result: resource.Result{Prior: w.note.prior(w.claim)}, Err: w.err}
+		results[w.item].Err = w.err
+		if w.claim != "" {
+			results[w.item].Result.Prior = w.note.prior(w.claim)
+		}
 		if w.err != nil && items[w.item].Resource.Common().Sensitive {
 			results[w.item].Err = errors.New("the package transaction failed; its messages are withheld, for the resource is sensitive")
 			if ctx.Err() != nil {
