@@ -146,28 +146,19 @@ func (a *apt) command(args ...string) host.Command {
 	return host.Command{Args: args, Env: []string{"DEBIAN_FRONTEND=noninteractive"}}
 }
 
-// Refresh fetches the index. apt does not wait for the lock on it, so we do.
+// Refresh fetches the index.
 func (a *apt) Refresh(ctx context.Context) error {
 	if why := a.Ready(); why != "" {
 		return errors.New(why)
 	}
-	deadline := time.Now().Add(a.lockWait)
-	for {
-		_, err := a.h.Run(ctx, a.command("apt-get", "-q", "update"))
-		if err == nil {
-			return a.markRefreshed()
-		}
-		var failed *host.CommandError
-		locked := errors.As(err, &failed) && strings.Contains(failed.Output, "Could not get lock")
-		if !locked || ctx.Err() != nil || time.Now().After(deadline) {
-			return fmt.Errorf("cannot refresh package index: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Second):
-		}
+	err := a.patiently(ctx, func() error {
+		out, err := a.h.Run(ctx, a.command("apt-get", "-q", "update"))
+		return ifLocked(err, out.Text)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot refresh package index: %w", err)
 	}
+	return a.markRefreshed()
 }
 
 func (a *apt) markRefreshed() error {
@@ -264,7 +255,40 @@ func installArgs(t transaction) []string {
 // Commit does a transaction, and then sets the marks, also where some of it
 // failed.
 func (a *apt) Commit(ctx context.Context, t transaction) error {
-	return a.script(ctx, a.commitScript(t))
+	script := a.commitScript(t)
+	return a.patiently(ctx, func() error { return a.script(ctx, script) })
+}
+
+// patiently does something again while it fails for a lock of somebody else. Of
+// its locks apt waits only for that on dpkg's database.
+func (a *apt) patiently(ctx context.Context, do func() error) error {
+	deadline := time.Now().Add(a.lockWait)
+	for {
+		err := do()
+		var locked *lockedError
+		if !errors.As(err, &locked) || ctx.Err() != nil || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// A lockedError is a lock that somebody else holds.
+type lockedError struct{ err error }
+
+func (e *lockedError) Error() string { return e.err.Error() }
+func (e *lockedError) Unwrap() error { return e.err }
+
+// ifLocked marks an error whose output says that a lock is held.
+func ifLocked(err error, output string) error {
+	if err != nil && strings.Contains(output, "Could not get lock") {
+		return &lockedError{err}
+	}
+	return err
 }
 
 func (a *apt) commitScript(t transaction) string {
@@ -333,6 +357,7 @@ func (a *apt) script(ctx context.Context, steps string) error {
 	}
 	f := parseFailure(out)
 	f.Err = fmt.Errorf("package transaction %w: %s; its last output was:\n%s", err, aptReason(out), lastLines(out, 20))
+	f.Err = ifLocked(f.Err, out)
 	return f
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-	"time"
 
 	"trued.dev/trued/internal/resource"
 )
@@ -174,8 +173,8 @@ func (r *Resource) checkPresent(ctx context.Context, db *database, have *record)
 			found.Diff = resource.Diff{change}
 		}
 	}
-	if at := r.m.manager.Refreshed(); r.State == stateLatest && time.Since(at) > r.m.fresh {
-		found.Note = joinNotes(found.Note, "as of the package index of "+at.UTC().Format(time.RFC3339))
+	if r.State == stateLatest {
+		found.Note = joinNotes(found.Note, r.m.indexRemark())
 	}
 	r.checkHold(&found, have)
 	return found, nil

@@ -130,3 +130,74 @@ func letGoAndAttach(t *testing.T) {
 		t.Errorf("afterwards Check found %+v", again["lengthy"].found)
 	}
 }
+
+func indexLock(t *testing.T) {
+	hold := func(name string) (release func()) {
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+			t.Fatal(err)
+		}
+		return func() { _ = f.Close() }
+	}
+	release := hold(aptLists + "/lock")
+	a := newApt(host.New("/", host.Options{}))
+	a.lockWait = 0
+	if err := a.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), "lock") {
+		t.Errorf("a lock on the index that is held gave %v", err)
+	}
+	release()
+	if err := a.Refresh(t.Context()); err != nil {
+		t.Errorf("Refresh: %v", err)
+	}
+	publish(t, deb{name: "fetched", version: "1"})
+	refresh(t)
+	release = hold("/var/cache/apt/archives/lock")
+	go func() {
+		for !strings.Contains(shellQuiet("cat "+runDir+"/script"), "fetched") {
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(500 * time.Millisecond)
+		release()
+	}()
+	w := newWorld(t)
+	w.converge(Resource{Package: "fetched"})
+	expectState(t, "fetched", "ii 1")
+}
+
+// tree makes a tree that is not the running system: the host's own files, with
+// what is written to them elsewhere.
+func tree(t *testing.T) string {
+	t.Helper()
+	base := t.TempDir()
+	shell(t, "mount -t tmpfs tree "+base)
+	shell(t, "cd "+base+" && mkdir up work root && mount -t overlay -o lowerdir=/,upperdir=up,workdir=work tree root")
+	t.Cleanup(func() { shell(t, "umount -l "+base+"/root; umount -l "+base) })
+	return base + "/root"
+}
+
+func offline(t *testing.T) {
+	publish(t, deb{name: "image", version: "1", scripts: map[string]string{
+		"postinst": "test -x /usr/sbin/policy-rc.d && ! /usr/sbin/policy-rc.d",
+	}})
+	refresh(t)
+	root := tree(t)
+	shell(t, "cp -a "+repository+" "+root+"/srv/")
+	w := newWorld(t)
+	w.manager = newApt(host.New(root, host.Options{}))
+	w.converge(Resource{Package: "image"})
+	expectState(t, "image", "")
+	if got := shell(t, "chroot "+root+" dpkg-query -W -f '${db:Status-Abbrev}' image"); got != "ii" {
+		t.Errorf("in the tree it is %q", got)
+	}
+	if _, err := os.Stat(root + "/usr/sbin/policy-rc.d"); err == nil {
+		t.Error("the policy against starting services stays in the tree")
+	}
+	shell(t, "mv "+root+"/usr/bin/apt-get "+root+"/usr/bin/no-apt-get")
+	out := w.run(t.Context(), []Resource{{Package: "image", State: "absent"}})
+	if found := out["image"].found; !strings.Contains(found.Pending, "no apt-get") {
+		t.Errorf("without apt: %+v", found)
+	}
+}

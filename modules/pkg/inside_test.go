@@ -24,6 +24,8 @@ func TestInside(t *testing.T) {
 		{"removals that nobody declared are refused", refusals},
 		{"what trued installed goes with what it brought", prune},
 		{"the lock of another is waited for", lock},
+		{"the locks of the index and the archive are waited for", indexLock},
+		{"a tree is brought into order by its own apt", offline},
 		{"an agent lets go and another attaches", letGoAndAttach},
 		{"architectures are told apart", architectures},
 	} {
