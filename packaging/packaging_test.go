@@ -222,3 +222,37 @@ func TestUnitLeavesTheDaemonWhatItNeeds(t *testing.T) {
 		})
 	}
 }
+
+// TestDaemonUpgradesItselfWithinATransaction has a change in the source upgrade
+// the agent and install other packages, all in one transaction.
+func TestDaemonUpgradesItselfWithinATransaction(t *testing.T) {
+	deb := hosttest.Deb(t)
+	for _, suite := range []string{"bookworm", "trixie"} {
+		t.Run(suite, func(t *testing.T) {
+			t.Parallel()
+			h := hosttest.Boot(t, hosttest.Options{Suite: suite, Net: true})
+			h.Copy(t, deb, "/root/trued.deb")
+			h.Run(t, "dpkg -i /root/trued.deb")
+			h.Write(t, "/root/slow/DEBIAN/control", "Package: slow\nVersion: 1\nArchitecture: all\nMaintainer: t <t@example.com>\nDescription: slow\n")
+			h.Write(t, "/root/slow/DEBIAN/postinst", "#!/bin/sh\nsleep 3\n")
+			h.Run(t, "chmod 755 /root/slow/DEBIAN/postinst; "+makeUpgrade+`
+mkdir /srv/deb; mv /root/upgrade.deb /srv/deb/trued.deb; dpkg-deb --root-owner-group -b /root/slow /srv/deb/slow.deb >/dev/null
+cd /srv/deb; for f in *.deb; do dpkg-deb -f $f; echo "Filename: ./$f"; echo "Size: $(stat -c %s $f)"; echo "SHA256: $(sha256sum $f | cut -d' ' -f1)"; echo; done >Packages
+echo 'deb [trusted=yes] file:/srv/deb ./' >/etc/apt/sources.list.d/local.list; apt-get -qq update`)
+			configure(t, h)
+			h.Run(t, "systemctl start trued.service")
+			h.Await(t, "trued status >/dev/null")
+			before := mainPID(t, h)
+
+			h.Write(t, "/srv/lab/groups/lab/packages.yaml", "- package: trued\n  version: '= 999.0'\n- package: [slow, tree]\n- file: /etc/after\n  content: x\n  requires: [package:tree]\n")
+			h.Try(t, "trued sync") // the daemon that is asked goes in between
+			h.Await(t, `[ "$(systemctl show --value -p MainPID trued.service)" != `+before+" ] && test -e /etc/after && trued status >/dev/null")
+			if got := h.Run(t, `dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n' slow trued; dpkg-query -W tree >/dev/null; dpkg --audit`); got != "slow 1 ii \ntrued 999.0 ii " {
+				t.Errorf("the packages are\n%s", got)
+			}
+			if out, code := h.Try(t, "trued plan"); code != 0 {
+				t.Errorf("after the upgrade there is still something to do (%d):\n%s", code, out)
+			}
+		})
+	}
+}
