@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"trued.dev/trued/internal/report"
-	"trued.dev/trued/internal/resource"
-	"trued.dev/trued/internal/state"
 )
 
 // Notifier tells the init system how the daemon is doing.
@@ -17,7 +15,6 @@ type Notifier interface {
 	Ready()
 	Status(line string)
 	Watchdog()
-	Stopping()
 }
 
 // A Daemon runs an agent for as long as the host is up: it polls, runs, and
@@ -133,7 +130,6 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 
 // end waits for what is in hand, at most stopWait, and then cuts it off.
 func (d *Daemon) end(busy bool, kill context.CancelFunc) error {
-	d.notify.Stopping()
 	if !busy {
 		return nil
 	}
@@ -310,6 +306,3 @@ func (a *Agent) retryAt() time.Time {
 	}
 	return first
 }
-
-var _ = resource.Address{}
-var _ = state.ErrLocked

@@ -6,8 +6,11 @@ package modules
 import (
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/modules/directory"
 	"trued.dev/trued/modules/file"
+	"trued.dev/trued/modules/link"
 	"trued.dev/trued/modules/pkg"
+	"trued.dev/trued/modules/sysctl"
 	"trued.dev/trued/modules/unit"
 )
 
@@ -15,7 +18,10 @@ import (
 func All(h *host.Host) []resource.Module {
 	return []resource.Module{
 		file.New(h),
+		directory.New(h),
+		link.New(h),
 		pkg.New(h),
 		unit.New(h),
+		sysctl.New(h),
 	}
 }

@@ -53,6 +53,8 @@ func (a *app) serve(ctx context.Context) error {
 		return err
 	}
 	defer stopWatch()
+	// Said once, when it is true: systemd signals no service that says so twice.
+	defer context.AfterFunc(ctx, func() { notify(daemon.SdNotifyStopping) })()
 	for first := true; ; first = false {
 		next, err := a.round(ctx, ag, changed, first)
 		ag.Close()
@@ -198,7 +200,6 @@ type systemd struct{}
 
 func (systemd) Ready()    { notify(daemon.SdNotifyReady) }
 func (systemd) Watchdog() { notify(daemon.SdNotifyWatchdog) }
-func (systemd) Stopping() { notify(daemon.SdNotifyStopping) }
 func (systemd) Status(line string) {
 	notify("STATUS=" + line)
 }

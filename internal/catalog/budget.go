@@ -11,8 +11,8 @@ const (
 	maxNested = 50      // templates within templates
 	maxOutput = 16 << 20
 	maxTime   = 10 * time.Second
-	// maxMade is how much text functions may make on the way.
-	maxMade = 64 << 20
+	// maxWork is how much text functions may read and make on the way.
+	maxWork = 64 << 20
 )
 
 // A budget is what one template or expression may still use. The counts make a
@@ -20,7 +20,7 @@ const (
 type budget struct {
 	steps  int
 	nested int
-	made   int
+	work   int
 	until  time.Time
 }
 
@@ -41,17 +41,17 @@ func (b *budget) step() error {
 	if b.steps > maxSteps {
 		return limited("loops more than %d times", maxSteps)
 	}
-	if b.steps%256 == 0 && time.Now().After(b.until) {
+	if time.Now().After(b.until) {
 		return limited("takes longer than %s", maxTime)
 	}
 	return nil
 }
 
-// make counts text or list items that a function makes.
-func (b *budget) make(n int) error {
-	b.made += n
-	if b.made > maxMade {
-		return limited("makes more than %d MiB", maxMade>>20)
+// spend counts bytes of text that a function reads or makes.
+func (b *budget) spend(n int) error {
+	b.work += n
+	if b.work > maxWork {
+		return limited("works on more than %d MiB of text", maxWork>>20)
 	}
 	return nil
 }

@@ -249,7 +249,7 @@ func (l *loader) decode(b *built, r resource.Resource) (refs []ref, ok bool, ope
 // the templates are left alone: what they name may be there only where it is.
 func (l *loader) attributeValue(in *instance, a *attribute) (*document.Node, []ref, error) {
 	i := a.from.item
-	if in.absent != "" || a.from.pending == errSaid.Error() || in.pending != "" && in.address.Name == "" {
+	if in.absent != "" || in.pending != "" && (in.address.Name == "" || l.guards(in.item)) {
 		if i.steering.Raw {
 			return a.value, nil, nil
 		}
@@ -263,6 +263,13 @@ func (l *loader) attributeValue(in *instance, a *attribute) (*document.Node, []r
 		return opened(a.value), refs, err
 	}
 	return value, refs, err
+}
+
+// guards reports whether an item's `when` reads something optional, so that it
+// may be what keeps its templates from naming what is not there.
+func (l *loader) guards(i *item) bool {
+	e := l.expressions.compiled[i.steering.When]
+	return i.when != nil && e != nil && slices.ContainsFunc(e.refs, func(r ref) bool { return r.optional })
 }
 
 // opened returns a node with all templates in it marked as not known.

@@ -388,7 +388,7 @@ func (x *expressions) plus(args ...any) (any, error) {
 	switch a := args[0].(type) {
 	case string:
 		if b, ok := args[1].(string); ok {
-			return a + b, x.budget.make(len(a) + len(b))
+			return a + b, x.budget.spend(len(a) + len(b))
 		}
 	case int:
 		switch b := args[1].(type) {
@@ -435,7 +435,7 @@ func (x *expressions) concat(args ...any) (any, error) {
 		if !ok {
 			return nil, fmt.Errorf("concat wants lists, not %s", what(a))
 		}
-		if err := x.budget.make(16 * len(list)); err != nil {
+		if err := x.budget.spend(16 * len(list)); err != nil {
 			return nil, err
 		}
 		out = append(out, list...)

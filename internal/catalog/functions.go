@@ -69,13 +69,13 @@ func (t *templates) functions() template.FuncMap {
 		}),
 		"int": toInt,
 
-		"contains":  textTest(strings.Contains),
-		"hasPrefix": textTest(strings.HasPrefix),
-		"hasSuffix": textTest(strings.HasSuffix),
+		"contains":  t.textTest(strings.Contains),
+		"hasPrefix": t.textTest(strings.HasPrefix),
+		"hasSuffix": t.textTest(strings.HasSuffix),
 
 		"replace":      t.replace,
 		"regexReplace": t.regexReplace,
-		"regexMatch":   regexMatch,
+		"regexMatch":   t.regexMatch,
 		"trimPrefix":   t.onText2(func(a, s string) string { return strings.TrimPrefix(s, a) }),
 		"trimSuffix":   t.onText2(func(a, s string) string { return strings.TrimSuffix(s, a) }),
 	}
@@ -116,7 +116,7 @@ func (t *templates) eachData() (map[string]any, error) {
 }
 
 // made counts text that a function made.
-func (t *templates) made(s string) (string, error) { return s, t.budget.make(len(s)) }
+func (t *templates) made(s string) (string, error) { return s, t.budget.spend(len(s)) }
 
 func (t *templates) encoded(s string, err error) (string, error) {
 	if err != nil {
@@ -229,7 +229,7 @@ func joined(b *budget, list []any, sep string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if err := b.make(len(s) + len(sep)); err != nil {
+		if err := b.spend(len(s) + len(sep)); err != nil {
 			return "", err
 		}
 		parts[i] = s
@@ -243,7 +243,7 @@ func (t *templates) split(sep string, v any) ([]any, error) {
 		return nil, err
 	}
 	parts := strings.Split(s, sep)
-	if err := t.budget.make(16 * len(parts)); err != nil {
+	if err := t.budget.spend(16 * len(parts)); err != nil {
 		return nil, err
 	}
 	out := make([]any, len(parts))
@@ -346,7 +346,7 @@ func (t *templates) indent(by int, v any) (string, error) {
 	if by < 0 || by > most {
 		return "", fmt.Errorf("an indent of %d is not between 0 and %d", by, most)
 	}
-	if err := t.budget.make(len(s) + by*(1+strings.Count(s, "\n"))); err != nil {
+	if err := t.budget.spend(len(s) + by*(1+strings.Count(s, "\n"))); err != nil {
 		return "", err
 	}
 	pad := strings.Repeat(" ", by)
@@ -358,9 +358,18 @@ func (t *templates) nindent(by int, v any) (string, error) {
 	return "\n" + s, err
 }
 
+// argument is a text that a function works on; reading it counts.
+func (t *templates) argument(v any) (string, error) {
+	s, err := scalarText(v)
+	if err != nil {
+		return "", err
+	}
+	return s, t.budget.spend(len(s))
+}
+
 func (t *templates) onText(do func(string) (string, error)) func(any) (string, error) {
 	return func(v any) (string, error) {
-		s, err := scalarText(v)
+		s, err := t.argument(v)
 		if err != nil {
 			return "", err
 		}
@@ -374,7 +383,7 @@ func (t *templates) onText(do func(string) (string, error)) func(any) (string, e
 
 func (t *templates) onText2(do func(arg, s string) string) func(string, any) (string, error) {
 	return func(arg string, v any) (string, error) {
-		s, err := scalarText(v)
+		s, err := t.argument(v)
 		if err != nil {
 			return "", err
 		}
@@ -382,9 +391,9 @@ func (t *templates) onText2(do func(arg, s string) string) func(string, any) (st
 	}
 }
 
-func textTest(do func(s, arg string) bool) func(string, any) (bool, error) {
+func (t *templates) textTest(do func(s, arg string) bool) func(string, any) (bool, error) {
 	return func(arg string, v any) (bool, error) {
-		s, err := scalarText(v)
+		s, err := t.argument(v)
 		if err != nil {
 			return false, err
 		}
@@ -397,20 +406,16 @@ func (t *templates) replace(old, fresh string, v any) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := t.budget.make(len(s) + strings.Count(s, old)*len(fresh)); err != nil {
+	if err := t.budget.spend(len(s) + strings.Count(s, old)*len(fresh)); err != nil {
 		return "", err
 	}
 	return strings.ReplaceAll(s, old, fresh), nil
 }
 
 func (t *templates) regexReplace(pattern, fresh string, v any) (string, error) {
-	s, err := scalarText(v)
+	re, s, err := t.expression(pattern, v)
 	if err != nil {
 		return "", err
-	}
-	re, err := regexp.Compile(pattern)
-	if err != nil {
-		return "", fmt.Errorf("pattern %q: %w", pattern, err)
 	}
 	// Each reference of the replacement may stand for all that matched.
 	var out []byte
@@ -418,28 +423,39 @@ func (t *templates) regexReplace(pattern, fresh string, v any) (string, error) {
 	for _, m := range re.FindAllStringSubmatchIndex(s, -1) {
 		before := len(out)
 		out = append(out, s[last:m[0]]...)
-		if strings.Count(fresh, "$")*(m[1]-m[0]) > maxMade {
-			return "", limited("makes more than %d MiB", maxMade>>20)
+		if strings.Count(fresh, "$")*(m[1]-m[0]) > maxWork {
+			return "", limited("works on more than %d MiB of text", maxWork>>20)
 		}
 		out = re.ExpandString(out, fresh, s, m)
 		last = m[1]
-		if err := t.budget.make(len(out) - before); err != nil {
+		if err := t.budget.spend(len(out) - before); err != nil {
 			return "", err
 		}
 	}
-	return string(append(out, s[last:]...)), t.budget.make(len(s) - last)
+	return string(append(out, s[last:]...)), t.budget.spend(len(s) - last)
 }
 
-func regexMatch(pattern string, v any) (bool, error) {
+func (t *templates) regexMatch(pattern string, v any) (bool, error) {
+	re, s, err := t.expression(pattern, v)
+	return err == nil && re.MatchString(s), err
+}
+
+// expression prepares a regular expression for a text. Matching costs several
+// times what reading does, and counts as that.
+func (t *templates) expression(pattern string, v any) (*regexp.Regexp, string, error) {
+	const cost = 10
 	s, err := scalarText(v)
+	if err == nil {
+		err = t.budget.spend(cost * (len(s) + len(pattern)))
+	}
 	if err != nil {
-		return false, err
+		return nil, "", err
 	}
 	re, err := regexp.Compile(pattern)
 	if err != nil {
-		return false, fmt.Errorf("pattern %q: %w", pattern, err)
+		return nil, "", fmt.Errorf("pattern %q is not a regular expression", pattern)
 	}
-	return re.MatchString(s), nil
+	return re, s, nil
 }
 
 func arithmetic(do func(a, b int) (int, error)) func(a, b any) (int, error) {
@@ -464,11 +480,11 @@ func toInt(v any) (int, error) {
 		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
 			return int(v), nil
 		}
-		return 0, fmt.Errorf("%v is no whole number", v)
+		return 0, errors.New("a fraction is no whole number")
 	case string:
 		i, err := strconv.Atoi(v)
 		if err != nil {
-			return 0, fmt.Errorf("%q is no whole number", v)
+			return 0, errors.New("the text is no whole number")
 		}
 		return i, nil
 	}

@@ -79,6 +79,15 @@ func (l *loader) load() (*Catalog, error) {
 	if l.in.Group == "" && member != nil {
 		at = member.origin
 	}
+	return l.loadGroup(name, at, member)
+}
+
+// loadGroup loads a group for a host that hosts.yaml says member about. at is
+// where the group is named.
+func (l *loader) loadGroup(name string, at resource.Origin, member *membership) (*Catalog, error) {
+	if name == "" {
+		return nil, l.faults.err()
+	}
 	root := l.collect(name, at, nil)
 	if l.gates.any() {
 		return nil, l.gates.err()

@@ -45,7 +45,7 @@ func (l *loader) textFault(i *item, n *document.Node, prefix string, err error) 
 // textPlace is where a place in the text of a node is in its file.
 func textPlace(f *file, n *document.Node, e *textError) (line, column int) {
 	if e.line == 0 {
-		return n.Line, n.Column
+		return max(1, n.Line), n.Column
 	}
 	if n.Block {
 		line = n.Line + e.line

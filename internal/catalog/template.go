@@ -148,9 +148,11 @@ func templateError(err error) error {
 	case strings.Contains(problem.message, "map has no entry for key"):
 		problem.message = fmt.Sprintf("unknown name %q", at)
 	case strings.Contains(problem.message, "can't evaluate field"):
-		problem.message = fmt.Sprintf("unknown name %q: what it is looked up in is no map", at)
+		field, _, _ := strings.Cut(strings.TrimPrefix(problem.message, "can't evaluate field "), " ")
+		problem.message = fmt.Sprintf("unknown name %q: what it is looked up in is no map", field)
 	default:
-		problem.message = strings.ReplaceAll(problem.message, "error calling "+tmplPrint+": ", "")
+		problem.message = strings.TrimPrefix(problem.message, "error calling "+tmplPrint+": ")
+		problem.message = strings.TrimPrefix(problem.message, "error calling ")
 	}
 	return problem
 }

@@ -116,7 +116,7 @@ func TestEachRequestReachesTheAgent(t *testing.T) {
 	if err := c.Resume(t.Context()); err == nil || err.Error() != "convergence is not suspended" {
 		t.Errorf("the agent's error arrived as %v", err)
 	}
-	want := SuspendRequest{Reason: "database \"migration\"\n", For: 90 * time.Minute}
+	want := SuspendRequest{Reason: "database \"migration\"\n", For: 90 * time.Minute, By: "alice"}
 	if err := c.Suspend(t.Context(), want); err != nil || *agent.suspended != want {
 		t.Errorf("Suspend arrived as %+v, %v", agent.suspended, err)
 	}
@@ -282,6 +282,8 @@ func TestBadRequestsGetAClearAnswer(t *testing.T) {
 		{"a wrong type", `{"protocol":1,"method":"sync","params":{"now":"yes"}}` + "\n", CodeBadRequest, "now"},
 		{"no time", `{"protocol":1,"method":"suspend","params":{"reason":"r","for":"long"}}` + "\n", CodeBadRequest, "2h"},
 		{"time that runs back", `{"protocol":1,"method":"suspend","params":{"reason":"r","for":"-1h"}}` + "\n", CodeBadRequest, "2h"},
+		{"a long reason", `{"protocol":1,"method":"suspend","params":{"reason":"` + strings.Repeat("x", maxReason+1) + `"}}` + "\n", CodeBadRequest, "longer than"},
+		{"a long name", `{"protocol":1,"method":"suspend","params":{"by":"` + strings.Repeat("x", maxReason+1) + `"}}` + "\n", CodeBadRequest, "longer than"},
 		{"two values", `{"protocol":1,"method":"ping"} {}` + "\n", CodeBadRequest, "after top-level value"},
 		{"too long", strings.Repeat("x", maxRequest+2) + "\n", CodeBadRequest, "too long"},
 		{"long and without end", strings.Repeat("x", 4*maxRequest), CodeBadRequest, "too long"},

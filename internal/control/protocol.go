@@ -99,8 +99,8 @@ func (r *SuspendRequest) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	*r = SuspendRequest{Reason: w.Reason, By: w.By}
-	if len(w.Reason) > maxReason {
-		return fmt.Errorf("the reason is longer than %d bytes", maxReason)
+	if len(w.Reason) > maxReason || len(w.By) > maxReason {
+		return fmt.Errorf("the reason or the name is longer than %d bytes", maxReason)
 	}
 	if w.For == "" {
 		return nil

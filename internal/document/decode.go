@@ -222,8 +222,12 @@ func (r *decoding) entries(n *Node, v reflect.Value) {
 }
 
 func (r *decoding) text(n *Node, v reflect.Value) {
-	if n.Kind != Scalar || n.Type == Null {
+	if n.Kind != Scalar {
 		r.wrong(n, "%s where one value is wanted", n.What())
+		return
+	}
+	if n.Type == Null {
+		r.wrong(n, noValue)
 		return
 	}
 	err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value))
@@ -249,6 +253,8 @@ func (r *decoding) duration(n *Node, v reflect.Value) {
 	}
 }
 
+const noValue = "no value: give one, or leave the key out"
+
 func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 func (r *decoding) scalar(n *Node, v reflect.Value) {
@@ -257,7 +263,7 @@ func (r *decoding) scalar(n *Node, v reflect.Value) {
 		return
 	}
 	if n.Type == Null {
-		r.wrong(n, "no value: give one, or leave the key out")
+		r.wrong(n, noValue)
 		return
 	}
 	switch v.Kind() {

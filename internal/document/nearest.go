@@ -16,6 +16,9 @@ func Nearest(word string, among []string) string {
 			continue
 		}
 		at := distance(word, candidate, bestAt+1)
+		if at >= len(word) {
+			continue // another word altogether
+		}
 		if at < bestAt || at == bestAt && best != "" && candidate < best {
 			best, bestAt = candidate, at
 		}

@@ -188,7 +188,10 @@ func (c *converter) alias(y *yaml.Node, depth int) *Node {
 
 func (c *converter) pairs(n *Node, y *yaml.Node, depth int) (size int) {
 	n.Pairs = make([]Pair, 0, len(y.Content)/2)
-	first := make(map[string]*yaml.Node, len(y.Content)/2)
+	first := firsts{}
+	if len(y.Content) > 32 {
+		first.byKey = make(map[string]*Node, len(y.Content)/2)
+	}
 	var merges []*yaml.Node
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		key, value := y.Content[i], y.Content[i+1]
@@ -203,20 +206,42 @@ func (c *converter) pairs(n *Node, y *yaml.Node, depth int) (size int) {
 			merges = append(merges, value)
 			continue
 		}
-		if before := first[key.Value]; before != nil {
+		if before := first.find(n.Pairs, key.Value); before != nil {
 			c.problem(y.Content[i], "key %q is written twice, first in line %d", key.Value, before.Line)
 			continue
 		}
-		first[key.Value] = y.Content[i]
 		k := &Node{Value: key.Value, Line: y.Content[i].Line, Column: y.Content[i].Column}
 		v := c.convert(value, depth+1)
 		n.Pairs = append(n.Pairs, Pair{Key: k, Value: v})
+		first.add(k)
 		size += 1 + c.size(v)
 	}
 	for _, m := range merges {
 		size += c.merge(n, m, depth)
 	}
 	return size
+}
+
+// firsts finds a key that was there before: in a large map by an index, in the
+// many small ones by looking.
+type firsts struct{ byKey map[string]*Node }
+
+func (f firsts) find(pairs []Pair, key string) *Node {
+	if f.byKey != nil {
+		return f.byKey[key]
+	}
+	for _, p := range pairs {
+		if p.Key.Value == key {
+			return p.Key
+		}
+	}
+	return nil
+}
+
+func (f firsts) add(key *Node) {
+	if f.byKey != nil {
+		f.byKey[key.Value] = key
+	}
 }
 
 // merge lays the keys of a `<<` map, or list of them, below those of n.

@@ -11,6 +11,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"trued.dev/trued/internal/document"
 )
 
 // Facts are what is known about a host. They can be kept as JSON and read back
@@ -192,4 +194,21 @@ func numbers(v any) any {
 		}
 	}
 	return v
+}
+
+// Read takes facts from a document, such as those that a repository gives to be
+// validated with. A fact that is not in it is not known, for the given reason.
+func Read(doc *document.Node, reason string) (Facts, []document.Problem) {
+	f := Facts{}
+	problems := document.NewDecoder().Decode(doc, &f)
+	for _, path := range Paths() {
+		n := doc
+		for key := range strings.SplitSeq(path, ".") {
+			if n = n.Get(key); n == nil {
+				f = f.Without(path, reason)
+				break
+			}
+		}
+	}
+	return f, problems
 }

@@ -20,12 +20,15 @@ func (s *Systemd) EnableUnit(ctx context.Context, name string) error {
 // among them.
 func (s *Systemd) DisableUnit(ctx context.Context, name string) error {
 	return s.unitFiles(ctx, "disable", name, func(conn *systemd.Conn) error {
-		for _, runtime := range []bool{false, true} {
-			if _, err := conn.DisableUnitFilesContext(ctx, []string{name}, runtime); err != nil {
-				return err
-			}
+		_, err := conn.DisableUnitFilesContext(ctx, []string{name}, true)
+		if err != nil {
+			return err
 		}
-		return nil
+		_, err = conn.DisableUnitFilesContext(ctx, []string{name}, false)
+		if noSuchUnit(err) {
+			return nil // the unit was known by one of the links alone
+		}
+		return err
 	})
 }
 

@@ -94,6 +94,20 @@ func (s *Systemd) enqueue(ctx context.Context, job Job, unit string, done chan<-
 	return conn, uint32(id), nil //nolint:gosec // systemd's job ids are 32 bits wide
 }
 
+// Pin keeps systemd from forgetting what became of a unit once it is inactive,
+// until Unpin or until the connection ends. It is a courtesy: without a bus
+// there is no pin.
+func (s *Systemd) Pin(ctx context.Context, unit string) { s.ref(ctx, "RefUnit", unit) }
+
+// Unpin is the reverse of Pin.
+func (s *Systemd) Unpin(ctx context.Context, unit string) { s.ref(ctx, "UnrefUnit", unit) }
+
+func (s *Systemd) ref(ctx context.Context, method, unit string) {
+	if _, raw, err := s.connection(); err == nil {
+		_ = manager(ctx, raw, method, unit).Err
+	}
+}
+
 // ResetFailed makes systemd forget that a unit failed, and how often it was
 // started lately.
 func (s *Systemd) ResetFailed(ctx context.Context, unit string) error {

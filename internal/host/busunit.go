@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"path"
@@ -118,8 +117,10 @@ type UnitDetail struct {
 	// Tried is when its conditions were tested last, in microseconds of the
 	// monotonic clock, 0 if never in this boot.
 	Tried uint64
-	// Unmet names the conditions or assertions that were not met then.
+	// Unmet names the conditions that were not met then.
 	Unmet []string
+	// Asserts names the assertions that failed at the last start.
+	Asserts []string
 	// Result is why it ended last: success, exit-code, signal, start-limit-hit …
 	Result string
 	// Exit is the exit status or signal of a service's main process.
@@ -130,8 +131,9 @@ type UnitDetail struct {
 	Oneshot bool
 	// Restarts counts the automatic restarts since the last deliberate start.
 	Restarts uint32
-	// Invocation is systemd's id of the last activation.
-	Invocation string
+	// Activated is when it last began to be activated, in microseconds of the
+	// clock on the wall, 0 for never.
+	Activated uint64
 }
 
 // Unit returns the detail of a unit.
@@ -152,11 +154,14 @@ func (s *Systemd) Unit(ctx context.Context, name string) (UnitDetail, error) {
 		Restarts:     value[uint32](props, "NRestarts"),
 		Started:      value[uint64](props, "ExecMainStartTimestampMonotonic") != 0,
 		Oneshot:      value[string](props, "Type") == "oneshot" && !value[bool](props, "RemainAfterExit"),
-		Invocation:   hex.EncodeToString(value[[]byte](props, "InvocationID")),
+		Activated:    value[uint64](props, "InactiveExitTimestamp"),
 		Exit:         exitWords(value[int32](props, "ExecMainCode"), value[int32](props, "ExecMainStatus")),
 	}
 	if d.Tried != 0 && !value[bool](props, "ConditionResult") {
 		d.Unmet = unmet(props["Conditions"])
+	}
+	if value[uint64](props, "AssertTimestampMonotonic") != 0 && !value[bool](props, "AssertResult") {
+		d.Asserts = unmet(props["Asserts"])
 	}
 	return d, nil
 }

@@ -36,13 +36,15 @@ func NewDeparture(h *Host, held resource.Held) (*Departure, error) {
 		if ok {
 			d.paths = append(d.paths, c.Name)
 			d.noted[c.Name] = prior
+			d.Sensitive = d.Sensitive || prior.Leaving.Sensitive
 		}
 	}
-	slices.SortFunc(d.paths, deepestFirst)
+	slices.SortFunc(d.paths, DeepestFirst)
 	return d, nil
 }
 
-func deepestFirst(a, b string) int {
+// DeepestFirst orders paths so that what is in a directory comes before it.
+func DeepestFirst(a, b string) int {
 	if n := strings.Count(b, "/") - strings.Count(a, "/"); n != 0 {
 		return n
 	}
@@ -83,7 +85,7 @@ func (d *Departure) Check(ctx context.Context, view resource.View) (resource.Fin
 		}
 		for _, c := range diff {
 			c.Field = d.field(c.Field, name)
-			if d.Sensitive {
+			if d.noted[name].Leaving.Sensitive {
 				c = resource.Change{Field: c.Field, Redacted: true}
 			}
 			found.Diff = append(found.Diff, c)

@@ -41,6 +41,9 @@ func (h *Host) resolveNew(name string, follow, parents bool) (p place, made []st
 			return place{}, made, err
 		}
 		made = append(made, dir)
+		if err := h.SyncDir(parent(dir)); err != nil {
+			return place{}, made, err
+		}
 	}
 	p, err = h.resolve(name, follow)
 	return p, made, err
@@ -56,8 +59,23 @@ func (h *Host) MakeParents(name string) error {
 	return err
 }
 
+// SyncDir makes the names in a directory of the machine durable.
+func (h *Host) SyncDir(name string) error {
+	p, err := h.resolve(name, true)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	d, err := p.openDir()
+	if err != nil {
+		return explain("sync", name, err)
+	}
+	defer d.Close()
+	return explain("sync", name, d.Sync())
+}
+
 // Mkdir makes a directory whose parent is there. One that is there already is
-// an error.
+// an error. It is durable after SyncDir of the parent.
 func (h *Host) Mkdir(name string, o Ownership) error {
 	uid, gid, err := h.ids(o.Owner, o.Group)
 	if err != nil {
@@ -172,7 +190,7 @@ func (h *Host) RemoveAll(name string) error {
 func (h *Host) removing(name string, remove func(place, Info) error) error {
 	p, err := h.resolve(name, false)
 	var missing *MissingParentError
-	if errors.As(err, &missing) {
+	if errors.As(err, &missing) || errors.Is(err, unix.ENOTDIR) {
 		return nil
 	}
 	if err != nil {

@@ -7,10 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -253,12 +251,4 @@ func walkDir(d *os.File, name string, visit func(string, Info) error) error {
 		}
 	}
 	return nil
-}
-
-// process returns the path of a place's directory for this process.
-func (h *Host) process(p place) string {
-	if where, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(p.dir)); err == nil && !strings.HasSuffix(where, " (deleted)") {
-		return where
-	}
-	return filepath.Join(h.root, p.real)
 }

@@ -2,8 +2,6 @@ package host
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,6 +45,8 @@ type Leaving struct {
 	Force bool `json:"force,omitempty"`
 	// Follow gives back what a link at the path points to.
 	Follow bool `json:"follow,omitempty"`
+	// Sensitive keeps values out of differences.
+	Sensitive bool `json:"sensitive,omitempty"`
 }
 
 func priorOf(i Info) PathPrior {
@@ -55,8 +55,6 @@ func priorOf(i Info) PathPrior {
 		Mode: i.Mode(), UID: i.UID(), GID: i.GID(), size: i.Size(), links: i.Links(),
 	}
 }
-
-func (p *PathPrior) sum(s [sha256.Size]byte) { p.SHA256 = hex.EncodeToString(s[:]) }
 
 // NotedPath returns what was noted about a path, if anything was.
 func NotedPath(noted resource.Prior, name string) (PathPrior, bool, error) {
@@ -113,6 +111,9 @@ func (h *Host) note(name string, follow bool) (PathPrior, error) {
 	var missing *MissingParentError
 	if errors.As(err, &missing) {
 		return PathPrior{Made: h.missingParents(name)}, nil
+	}
+	if errors.Is(err, unix.ENOTDIR) {
+		return PathPrior{}, nil // what is in the way is another path's matter
 	}
 	if err != nil {
 		return PathPrior{}, err

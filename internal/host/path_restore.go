@@ -31,8 +31,10 @@ func (h *Host) CompareRestore(ctx context.Context, name string, prior PathPrior)
 		return resource.Diff{{Field: FieldState, Old: Absent, New: prior.Type}}, nil
 	}
 	if now.Type != prior.Type {
-		if now.Type == TypeDirectory || prior.Type == TypeDirectory {
-			return nil, nil // never is one replaced by the other
+		if now.Type == TypeDirectory {
+			if entries, err := h.ReadDir(name); err != nil || len(entries) > 0 {
+				return nil, err // what is in it is not ours to remove
+			}
 		}
 		return resource.Diff{{Field: FieldState, Old: now.Type, New: prior.Type}}, nil
 	}
@@ -97,9 +99,15 @@ func (h *Host) RestorePath(ctx context.Context, name string, prior PathPrior) er
 
 func (h *Host) restore(ctx context.Context, name string, prior PathPrior, diff resource.Diff) error {
 	own := Ownership{Mode: prior.Mode, Owner: fmt.Sprint(prior.UID), Group: fmt.Sprint(prior.GID)}
-	switch {
-	case prior.absent():
+	if prior.absent() {
 		return h.Discard(name, prior.Leaving.Force, !prior.Leaving.NoBackup)
+	}
+	if diff.Has(FieldState) && (prior.Type == TypeDirectory || diff[0].Old == TypeDirectory) {
+		if err := h.Discard(name, false, !prior.Leaving.NoBackup); err != nil {
+			return err
+		}
+	}
+	switch {
 	case prior.Type == TypeLink:
 		return h.Symlink(prior.Target, name, own, false, false)
 	case prior.Type == TypeDirectory && diff.Has(FieldState):

@@ -17,7 +17,7 @@ import (
 )
 
 // A StagedFile is a file that is ready to be put in place. It holds two
-// descriptors until it is sealed or aborted, so a batch should have at most a
+// descriptors until it is committed or aborted, so a batch should have at most a
 // few hundred.
 type StagedFile struct {
 	host *Host
@@ -122,7 +122,7 @@ func (s *StagedFile) mends() bool {
 }
 
 // Dir is the directory that the file is in, for this process.
-func (s *StagedFile) Dir() string { return s.host.process(s.at) }
+func (s *StagedFile) Dir() string { return s.host.Path(s.at.real) }
 
 func (s *StagedFile) writeTemporary(ctx context.Context) error {
 	var old *os.File
@@ -247,11 +247,13 @@ func (s *StagedFile) Sync() error {
 // Commit puts the file in place. After an error nothing has changed and nothing
 // is left of the preparation.
 func (s *StagedFile) Commit(ctx context.Context) (resource.Result, error) {
-	err := s.commit(ctx)
-	if err != nil {
+	if err := s.commit(ctx); err != nil {
 		s.Abort()
+		return resource.Result{}, err
 	}
-	return resource.Result{}, err
+	s.made = nil
+	s.close()
+	return resource.Result{}, nil
 }
 
 func (s *StagedFile) commit(ctx context.Context) error {
@@ -336,12 +338,8 @@ func (s *StagedFile) commitValidated(ctx context.Context) error {
 	return err
 }
 
-// Seal makes the new name durable and ends the staging.
-func (s *StagedFile) Seal() error {
-	defer s.close()
-	s.made = nil
-	return explain("sync the directory of", s.name, s.at.sync())
-}
+// Seal makes the new name durable.
+func (s *StagedFile) Seal() error { return s.host.SyncDir(s.at.real) }
 
 func (p place) sync() error {
 	d, err := place{dir: p.dir, base: "."}.openDir()

@@ -64,6 +64,8 @@ func classify(o ResourceOutcome) (Type, Severity) {
 		return ResourcePending, Notice
 	}
 	switch {
+	case o.reacted():
+		return ResourceChanged, Info
 	case o.Cause == resource.Drift:
 		return ResourceDrifted, Warning
 	case o.Outcome == Reported:
@@ -71,6 +73,13 @@ func classify(o ResourceOutcome) (Type, Severity) {
 	default:
 		return ResourceChanged, Info
 	}
+}
+
+// reacted reports whether the resource was in order by itself, and only did what
+// the change of another caused, be that drift.
+func (o ResourceOutcome) reacted() bool {
+	done := o.Outcome == Applied || o.Outcome == Repaired
+	return done && len(o.Changes) == 0 && o.Cause != resource.Prune
 }
 
 // message says in one line what came of the resource.
@@ -90,14 +99,16 @@ func (o ResourceOutcome) message() string {
 		s = name + " drifted, and was left as it is" + what
 	case o.Outcome == Reported:
 		s = name + " would change" + what
+	case o.reacted() && o.Reaction != "":
+		s = fmt.Sprintf("%s: %s done", name, o.Reaction)
+	case o.reacted():
+		s = name + " reacted"
 	case o.Cause == resource.Drift:
 		s = name + " drifted, and was put back" + what
 	case o.Cause == resource.Prune:
 		s = name + " left its group, and was pruned"
 	case o.Cause == resource.Rollback:
 		s = name + " was rolled back" + what
-	case len(o.Changes) == 0 && o.Reaction != "":
-		s = fmt.Sprintf("%s: %s done", name, o.Reaction)
 	case o.Creates:
 		s = name + " was created"
 	default:

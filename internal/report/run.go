@@ -75,10 +75,10 @@ func (s *Stream) stamp(e Event, source string) Event {
 	e.RunID, e.Seq = s.runID, s.seq
 	e.Time = timestamp(s.context.Now())
 	e.HostID, e.HostName, e.Version = s.context.HostID, s.context.HostName, s.context.Version
-	e.Message = oneLine(scrub(e.Message))
-	e.Reason = cutTo(scrub(e.Reason), maxValue)
+	e.Message = oneLine(e.Message)
+	e.Reason = cutTo(public(e.Reason, maxValue), maxValue)
 	e.Resource = cutTo(e.Resource, maxName)
-	e.ErrorMessage = cutTo(scrub(e.ErrorMessage), maxError)
+	e.ErrorMessage = cutTo(public(e.ErrorMessage, maxError), maxError)
 	only := source == "" && s.runID != "" && len(s.context.Sources) == 1
 	for _, src := range s.context.Sources {
 		if src.Name == source || only {

@@ -48,7 +48,7 @@ func cutTo(s string, limit int) string {
 // oneLine returns s with everything that would break a line, or steer a
 // terminal, escaped as in Go.
 func oneLine(s string) string {
-	s = strings.TrimSpace(strings.ToValidUTF8(s, "\uFFFD"))
+	s = strings.TrimSpace(strings.ToValidUTF8(public(s, maxMessage), "\uFFFD"))
 	var b strings.Builder
 	for _, r := range s {
 		if r == ' ' || unicode.IsPrint(r) {
@@ -61,11 +61,15 @@ func oneLine(s string) string {
 	return cutTo(b.String(), maxMessage)
 }
 
+// public takes credentials out of URLs in running text, of which no more than
+// limit bytes will be used. It looks further than that, lest a URL that is cut
+// short of its `@` go unseen.
+func public(s string, limit int) string {
+	return userinfo.ReplaceAllString(s[:min(len(s), 4*limit)], "://")
+}
+
 // userinfo matches what stands between a URL's scheme and its host.
 var userinfo = regexp.MustCompile(`://[^/@\s"']+@`)
-
-// scrub takes credentials out of URLs in running text.
-func scrub(s string) string { return userinfo.ReplaceAllString(s, "://") }
 
 // PublicURL returns a repository's URL without anything that could be a
 // credential: no password, over HTTP no user and no query either.

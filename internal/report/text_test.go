@@ -44,6 +44,15 @@ func TestOneLineIsOneLineThatSteersNoTerminal(t *testing.T) {
 	}
 }
 
+func TestACutURLKeepsNoCredential(t *testing.T) {
+	for n := maxMessage - 40; n < maxMessage+10; n++ {
+		in := strings.Repeat("x", n) + " https://user:t0ken@example.com/h"
+		if got := oneLine(in); strings.Contains(got, "user") || strings.Contains(got, "t0k") {
+			t.Fatalf("after %d bytes: %q", n, got[n:])
+		}
+	}
+}
+
 func FuzzCut(f *testing.F) {
 	f.Add("Größe 大きさ", 10)
 	f.Add("\xff\xfe\xfd\xfc\xfb\xfa", 5)

@@ -111,6 +111,8 @@ func reasonOf(kind string) error {
 		return ErrHostKey
 	case remote.KindNotFound, remote.KindUnsupported:
 		return ErrNotFound
+	case remote.KindTimeout:
+		return ErrTimeout
 	case remote.KindLimit:
 		return ErrLimit
 	default:

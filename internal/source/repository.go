@@ -128,7 +128,7 @@ func (t *transfer) run() error {
 	if err != nil {
 		return err
 	}
-	child, err := t.r.start(t.ctx, req)
+	child, err := t.r.start(t.ctx, &req)
 	if err != nil {
 		return err
 	}

@@ -130,9 +130,10 @@ func (r *Resource) keepsBackup() bool { return r.Backup == nil || *r.Backup }
 
 func (r *Resource) leaving() host.Leaving {
 	return host.Leaving{
-		Discard:  r.Restore != nil && !*r.Restore,
-		NoBackup: !r.keepsBackup(),
-		Follow:   r.Follow,
+		Discard:   r.Restore != nil && !*r.Restore,
+		NoBackup:  !r.keepsBackup(),
+		Sensitive: r.Sensitive,
+		Follow:    r.Follow,
 	}
 }
 

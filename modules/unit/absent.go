@@ -49,7 +49,7 @@ func (d *departed) Leave(ctx context.Context, view resource.View) error {
 		return err
 	}
 	u := &Unit{Unit: d.name, State: stopped, module: m}
-	return u.job(ctx, host.StopJob)
+	return u.job(ctx, host.StopJob, seen.Name, takeNotes(nil))
 }
 
 func (d *departed) mustStop(seen observed) bool {
@@ -134,9 +134,13 @@ func (d *departed) Apply(ctx context.Context, view resource.View, found resource
 func (d *departed) apply(ctx context.Context, diff resource.Diff) error {
 	m := d.module
 	u := &Unit{Unit: d.name, module: m}
+	own, err := m.ownName(ctx, d.name)
+	if err != nil {
+		return err
+	}
 	if diff.Has(fieldState) && d.mustStopNow(diff) {
 		u.State = stopped
-		if err := u.job(ctx, host.StopJob); err != nil {
+		if err := u.job(ctx, host.StopJob, own, takeNotes(nil)); err != nil {
 			return err
 		}
 	}
@@ -146,7 +150,7 @@ func (d *departed) apply(ctx context.Context, diff resource.Diff) error {
 		}
 	}
 	if diff.Has(fieldEnabled) && !d.before.enabled() {
-		if err := m.enable(ctx, d.name, false); err != nil {
+		if err := m.enable(ctx, own, false); err != nil {
 			return err
 		}
 	}
@@ -155,7 +159,7 @@ func (d *departed) apply(ctx context.Context, diff resource.Diff) error {
 		return err
 	}
 	if diff.Has(fieldEnabled) && d.before.enabled() {
-		if err := m.enable(ctx, d.name, true); err != nil {
+		if err := m.enable(ctx, own, true); err != nil {
 			return err
 		}
 	}
@@ -172,7 +176,7 @@ func (d *departed) apply(ctx context.Context, diff resource.Diff) error {
 			return err
 		}
 	}
-	return d.resume(ctx, u, diff, restored)
+	return d.resume(ctx, u, own, diff, restored)
 }
 
 func (d *departed) mustStopNow(diff resource.Diff) bool {
@@ -198,16 +202,16 @@ func (d *departed) restoreFiles(ctx context.Context, diff resource.Diff) (restor
 }
 
 // resume makes a unit that ran before run again, with the files it had.
-func (d *departed) resume(ctx context.Context, u *Unit, diff resource.Diff, restored bool) error {
+func (d *departed) resume(ctx context.Context, u *Unit, own string, diff resource.Diff, restored bool) error {
 	if !d.manages || !d.before.Active || isTemplate(d.name) || d.module.itself(d.name) {
 		return nil
 	}
 	u.State = running
 	switch {
 	case diff.Has(fieldState):
-		return u.setState(ctx)
+		return u.setState(ctx, own, takeNotes(nil))
 	case restored:
-		return u.job(ctx, host.TryRestartJob)
+		return u.job(ctx, host.TryRestartJob, own, takeNotes(nil))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package unit
 
 import (
 	"context"
+	"path"
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
@@ -29,6 +30,10 @@ func priorOf(view resource.View, found resource.Finding) resource.Prior {
 
 func (u *Unit) apply(ctx context.Context, view resource.View, diff resource.Diff, n *notes) (resource.Result, error) {
 	m := u.module
+	own, err := m.ownName(ctx, u.Unit)
+	if err != nil {
+		return resource.Result{}, err
+	}
 	unmask := diff.Has(fieldMasked) && !is(u.Masked)
 	if unmask {
 		if err := m.unmask(ctx, u.Unit); err != nil {
@@ -40,7 +45,7 @@ func (u *Unit) apply(ctx context.Context, view resource.View, diff resource.Diff
 		return resource.Result{}, err
 	}
 	if diff.Has(fieldEnabled) {
-		if err := m.enable(ctx, u.Unit, is(u.Enabled)); err != nil {
+		if err := m.enable(ctx, own, is(u.Enabled)); err != nil {
 			return resource.Result{}, err
 		}
 	}
@@ -54,7 +59,7 @@ func (u *Unit) apply(ctx context.Context, view resource.View, diff resource.Diff
 	}
 	settled := false
 	if diff.Has(fieldState) {
-		if err := u.setState(ctx); err != nil {
+		if err := u.setState(ctx, own, n); err != nil {
 			return resource.Result{}, err
 		}
 		settled = u.State == running
@@ -84,12 +89,12 @@ func (u *Unit) applyOffline(diff resource.Diff) (resource.Result, error) {
 	return res, nil
 }
 
-func (u *Unit) setState(ctx context.Context) error {
+func (u *Unit) setState(ctx context.Context, name string, n *notes) error {
 	s := u.module.host.Systemd()
 	if u.State == stopped {
-		return u.job(ctx, host.StopJob)
+		return u.job(ctx, host.StopJob, name, n)
 	}
-	needs, err := s.NeedsReload(ctx, u.Unit)
+	needs, err := s.NeedsReload(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -98,17 +103,17 @@ func (u *Unit) setState(ctx context.Context) error {
 			return err
 		}
 	}
-	status, err := s.Units(ctx, []string{u.Unit})
+	status, err := s.Units(ctx, []string{name})
 	if err != nil {
 		return err
 	}
 	if status[0].Active == "failed" {
 		// Earlier failures must not count against the limit of starts.
-		if err := s.ResetFailed(ctx, u.Unit); err != nil {
+		if err := s.ResetFailed(ctx, name); err != nil {
 			return err
 		}
 	}
-	return u.job(ctx, host.StartJob)
+	return u.job(ctx, host.StartJob, name, n)
 }
 
 func (m *module) mask(ctx context.Context, name string) error {
@@ -125,40 +130,35 @@ func (m *module) unmask(ctx context.Context, name string) error {
 	return m.host.Systemd().UnmaskUnit(ctx, name)
 }
 
-// enable makes or removes the links of a unit. systemd resolves no alias there,
-// so they are those of the unit's own name.
+// ownName returns the unit's own name, which jobs and links are made for: an
+// alias may go with the first link that is removed.
+func (m *module) ownName(ctx context.Context, name string) (string, error) {
+	if m.host.Offline() || isTemplate(name) {
+		return name, nil
+	}
+	status, err := m.host.Systemd().Units(ctx, []string{name})
+	if err != nil || status[0].Load != "loaded" {
+		return name, err
+	}
+	return status[0].Name, nil
+}
+
+// enable makes or removes the links of a unit, told by its own name.
 func (m *module) enable(ctx context.Context, name string, on bool) error {
 	if m.host.Offline() {
 		return m.enableOffline(name, on)
 	}
 	s := m.host.Systemd()
-	if !isTemplate(name) {
-		status, err := s.Units(ctx, []string{name})
-		if err != nil {
-			return err
-		}
-		if status[0].Load == "loaded" {
-			name = ownName(name, status[0].Name)
-		}
-	}
 	if on {
 		return s.EnableUnit(ctx, name)
 	}
 	// Disabling would take away a link that makes a file elsewhere known, too.
-	linked, isLink := m.link(ownDir + "/" + name)
+	linked, isLink := m.link(path.Join(ownDir, name))
 	if err := s.DisableUnit(ctx, name); err != nil {
 		return err
 	}
-	if _, still := m.link(ownDir + "/" + name); isLink && !still && m.linkedFile(linked) {
+	if _, still := m.link(path.Join(ownDir, name)); isLink && !still && m.linkedFile(linked) {
 		return s.LinkUnit(ctx, linked)
 	}
 	return nil
-}
-
-// ownName returns the name that the unit's links are made for.
-func ownName(asked, own string) string {
-	if own == "" {
-		return asked
-	}
-	return own
 }

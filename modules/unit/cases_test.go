@@ -187,7 +187,7 @@ func activating(t *testing.T, l *lab) {
 func indirect(t *testing.T, l *lab) {
 	foreign(t, "ind.service", "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nAlso=ind.socket\n")
 	foreign(t, "ind.socket", "[Socket]\nListenStream=/run/ind.sock\n[Install]\nWantedBy=sockets.target\n")
-	expect(t, "systemctl is-enabled ind.service", "disabled")
+	expect(t, "systemctl is-enabled ind.service", "indirect")
 	l.converge(t, Unit{Unit: "ind.service", Enabled: ptr(true)})
 	expect(t, "systemctl is-enabled ind.socket", "enabled")
 	l.converge(t, Unit{Unit: "ind.service", Enabled: ptr(false)})
@@ -454,14 +454,14 @@ func batch(t *testing.T, l *lab) {
 }
 
 func reconnects(t *testing.T, l *lab) {
-	foreign(t, "rc.service", plainService)
-	u := Unit{Unit: "rc.service", State: running}
+	foreign(t, "reco.service", plainService)
+	u := Unit{Unit: "reco.service", State: running}
 	l.converge(t, u)
 	sh(t, "systemctl daemon-reexec")
 	l.inOrder(t, u)
 	sh(t, "systemctl restart dbus.service; until busctl --system list >/dev/null 2>&1; do sleep 0.05; done")
 	l.inOrder(t, u)
-	l.converge(t, Unit{Unit: "rc.service", State: stopped})
+	l.converge(t, Unit{Unit: "reco.service", State: stopped})
 }
 
 func cancelled(t *testing.T, l *lab) {
@@ -497,7 +497,7 @@ func agentItself(t *testing.T, l *lab) {
 }
 
 func unreadFiles(t *testing.T, l *lab) {
-	u := Unit{Unit: "ur.service", State: stopped, Content: ptr(plainService)}
+	u := Unit{Unit: "ur.service", State: running, Content: ptr(plainService)}
 	l.converge(t, u)
 	sh(t, "sed -i s/infinity/3h/ /etc/systemd/system/ur.service; systemctl daemon-reload")
 	// A run that is cut off after it wrote the file and before the reload.

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
 )
 
@@ -228,8 +229,11 @@ func (c *check) enabledNow(ctx context.Context) (enablement, error) {
 // indirect tells about a unit that names others to be enabled in its place.
 func (m *module) indirect(ctx context.Context, name string) (enablement, error) {
 	in, err := m.installOf(name)
-	if err != nil || len(in.also) == 0 {
-		return fixed, err
+	if err != nil {
+		return disabled, err
+	}
+	if len(in.also) == 0 { // a template of which others than the default are enabled
+		return m.enabledByLinks(name)
 	}
 	files, err := m.fileStates(ctx, in.also)
 	if err != nil {
@@ -281,20 +285,56 @@ func (c *check) idle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	unmet := strings.Join(d.Unmet, ", ")
+	last, err := c.lastAttempt(d)
 	switch {
-	case unmet != "" && c.seen.Active == "inactive" && !d.NeedReload && sinceMonotonic(d.Tried) < retryCondition:
-		c.remark("it is not started because %s is not met", unmet)
-	case unmet != "":
+	case err != nil:
+		return err
+	case c.seen.Active != "inactive" || last == nil:
+		c.differs(fieldState, c.seen.word(), running)
+	case last.recent(u.module.boot()) && last.Unmet != "":
+		c.remark("it is not started because %s is not met", last.Unmet)
+	case last.recent(u.module.boot()):
+		c.remark("it has done its work and ended")
+	default:
 		c.found.Diff = append(c.found.Diff, resource.Change{
 			Field: fieldState, Old: "start condition not met", New: running, Cause: resource.Intended,
 		})
-	case d.Oneshot && d.Started && d.Result == "success" && c.seen.Active == "inactive":
-		c.remark("it has done its work and ended")
-	default:
-		c.differs(fieldState, c.seen.word(), running)
 	}
 	return nil
+}
+
+// lastAttempt returns a start that left the unit inactive and is in order: from
+// systemd, or from memory where systemd forgot the unit.
+func (c *check) lastAttempt(d host.UnitDetail) (*attempt, error) {
+	boot := c.unit.module.boot()
+	if last := attemptOf(d, boot); last != nil || d.Tried != 0 {
+		return last, nil
+	}
+	b, _, err := readBefore(c.view.Prior, c.unit.Unit)
+	if b.Last != nil && b.Last.Boot != boot {
+		return nil, err
+	}
+	return b.Last, err
+}
+
+func attemptOf(d host.UnitDetail, boot string) *attempt {
+	at := time.Now().Add(-sinceMonotonic(d.Tried))
+	switch {
+	case len(d.Unmet) > 0:
+		return &attempt{Boot: boot, At: at, Unmet: strings.Join(d.Unmet, ", ")}
+	case d.Oneshot && d.Started && d.Result == "success":
+		return &attempt{Boot: boot, At: at}
+	}
+	return nil
+}
+
+// boot returns the id of this boot.
+func (m *module) boot() string {
+	id, err := m.host.ReadFile("/proc/sys/kernel/random/boot_id", 64)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
 }
 
 // loaded looks whether systemd has read the files that we wrote. A run that

@@ -185,17 +185,30 @@ func (u *Unit) writeFiles(ctx context.Context, view resource.View, diff resource
 		}
 		wrote = true
 	}
-	for _, claim := range u.left(view) {
-		if !diff.Has(u.fieldOf(claim.Name)) {
+	for _, change := range diff {
+		name, gone := u.goneFile(change)
+		if !gone {
 			continue
 		}
-		if err := u.module.restore(ctx, claim.Name, view.Prior); err != nil {
+		if err := u.module.restore(ctx, name, view.Prior); err != nil {
 			return wrote, err
 		}
 		wrote = true
-		n.drop(claim)
+		n.drop(resource.Path(name))
 	}
 	return wrote, nil
+}
+
+// goneFile returns the path of a file that has left the manifest.
+func (u *Unit) goneFile(change resource.Change) (name string, gone bool) {
+	if change.Cause != resource.Prune {
+		return "", false
+	}
+	if change.Field == fieldContent {
+		return u.filePath(), true
+	}
+	key, gone := strings.CutPrefix(change.Field, fieldDropIn(""))
+	return u.dropInPath(key), gone
 }
 
 func (m *module) restore(ctx context.Context, name string, noted resource.Prior) error {

@@ -76,6 +76,9 @@ func (m *module) fileState(name, file string) (string, error) {
 	case len(in.alias)+len(in.wantedBy)+len(in.requiredBy)+len(in.upheldBy) == 0:
 		return "indirect", nil
 	}
+	if instances, err := m.links(name, true); err != nil || len(instances) > 0 {
+		return "indirect", err
+	}
 	if target, isLink := m.link(file); isLink && m.linkedFile(target) {
 		return "linked", nil
 	}

@@ -110,7 +110,7 @@ func wantedLinks(name, file string, in install) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if at := path.Join(ownDir, alias); at != file && alias != name {
+		if at := path.Join(ownDir, alias); at != file && alias != name && aliasFits(alias, path.Base(file)) {
 			links = append(links, at)
 		}
 	}
@@ -127,6 +127,16 @@ func wantedLinks(name, file string, in install) ([]string, error) {
 		}
 	}
 	return links, nil
+}
+
+// aliasFits reports whether systemd takes a name for an alias of a unit file:
+// one of the same type, and a template or an instance of one only for templates.
+func aliasFits(alias, file string) bool {
+	_, a := cutSuffix(alias)
+	_, f := cutSuffix(file)
+	_, _, aliasAt := splitInstance(alias)
+	_, instance, fileAt := splitInstance(file)
+	return a == f && aliasAt == fileAt && (!isTemplate(alias) || instance == "")
 }
 
 // specifiers resolves the specifiers that depend on the unit's name alone.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"time"
 
 	"trued.dev/trued/internal/resource"
 )
@@ -18,6 +19,27 @@ type before struct {
 	// Linked is the file outside of the search path that the unit's name in it
 	// is a link to.
 	Linked string `json:"linked,omitempty"`
+	// Last is what came of the last start, where systemd may have forgotten it.
+	Last *attempt `json:"last,omitempty"`
+}
+
+// An attempt is a start that left the unit inactive and is in order.
+type attempt struct {
+	Boot string    `json:"boot"`
+	At   time.Time `json:"at"`
+	// Unmet names the start condition that was not met; "" for a unit that did
+	// its work and ended.
+	Unmet string `json:"unmet,omitempty"`
+}
+
+// recent reports whether the attempt was made in this boot and, if a condition
+// was not met, lately.
+func (a *attempt) recent(boot string) bool {
+	if a == nil || a.Boot != boot {
+		return false
+	}
+	age := time.Since(a.At)
+	return a.Unmet == "" || age >= 0 && age < retryCondition
 }
 
 func (b before) enabled() bool {
@@ -63,6 +85,17 @@ func (n *notes) add(c resource.Claim, v any) error {
 	n.prior[c] = raw
 	n.added = true
 	return nil
+}
+
+// remember notes what came of a start, beside what was noted of the unit.
+func (n *notes) remember(name string, last *attempt) error {
+	b, noted, err := readBefore(n.prior, name)
+	if err != nil || !noted || b.Last == nil && last == nil {
+		return err
+	}
+	b.Last = last
+	n.drop(unitClaim(name))
+	return n.add(unitClaim(name), b)
 }
 
 // drop forgets a claim.

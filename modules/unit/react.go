@@ -13,7 +13,7 @@ import (
 )
 
 // React restarts or reloads the unit. A restart makes a reload needless.
-func (u *Unit) React(ctx context.Context, _ resource.View, owed []resource.Reaction) (resource.Result, error) {
+func (u *Unit) React(ctx context.Context, view resource.View, owed []resource.Reaction) (resource.Result, error) {
 	m := u.module
 	if m.host.Offline() || !u.shouldRun() || isTemplate(u.Unit) || len(owed) == 0 {
 		return resource.Result{}, nil
@@ -42,7 +42,9 @@ func (u *Unit) React(ctx context.Context, _ resource.View, owed []resource.React
 			return resource.Result{}, err
 		}
 	}
-	return resource.Result{}, u.job(ctx, u.reaction(owed))
+	n := takeNotes(view.Prior)
+	err = u.job(ctx, u.reaction(owed), seen.Name, n)
+	return resource.Result{Prior: n.changed()}, err
 }
 
 func (u *Unit) reaction(owed []resource.Reaction) host.Job {
@@ -60,6 +62,8 @@ func (u *Unit) reaction(owed []resource.Reaction) host.Job {
 
 // A start is what is known of a unit right after it was started.
 type start struct {
+	// name is the unit's own, which it keeps when an alias of it goes.
+	name     string
 	at       time.Time
 	queued   bool
 	restarts uint32
@@ -67,32 +71,34 @@ type start struct {
 
 // job has a job done, and notes what Confirm is to look at. While the system is
 // still starting it is queued alone: waiting could be for something that waits
-// for us.
-func (u *Unit) job(ctx context.Context, job host.Job) error {
+// for us. What came of a start goes to the notes.
+func (u *Unit) job(ctx context.Context, job host.Job, name string, n *notes) error {
 	s := u.module.host.Systemd()
 	state, err := s.SystemState(ctx)
 	if err != nil {
 		return err
 	}
 	if state == "starting" || state == "initializing" {
-		if err := s.Queue(ctx, job, u.Unit); err != nil {
+		if err := s.Queue(ctx, job, name); err != nil {
 			return err
 		}
-		u.started = &start{at: time.Now(), queued: true}
+		u.started = &start{name: name, at: time.Now(), queued: true}
 		return nil
-	}
-	if err := s.Do(ctx, job, u.Unit); err != nil {
-		return u.explain(ctx, err)
 	}
 	if job == host.StopJob {
-		return nil
+		return u.explain(ctx, name, s.Do(ctx, job, name))
 	}
-	d, err := s.Unit(ctx, u.Unit)
+	s.Pin(ctx, name)
+	if err := s.Do(ctx, job, name); err != nil {
+		defer s.Unpin(context.WithoutCancel(ctx), name)
+		return u.explain(ctx, name, err)
+	}
+	d, err := s.Unit(ctx, name)
 	if err != nil {
 		return err
 	}
-	u.started = &start{at: time.Now(), restarts: d.Restarts}
-	return nil
+	u.started = &start{name: name, at: time.Now(), restarts: d.Restarts}
+	return n.remember(u.Unit, attemptOf(d, u.module.boot()))
 }
 
 // settle is how long a unit that was started has to show that it lives.
@@ -108,24 +114,26 @@ func (u *Unit) Confirm(ctx context.Context) error {
 		return ctx.Err()
 	case <-time.After(settle - time.Since(u.started.at)):
 	}
-	seen, err := u.module.observe(ctx, u.Unit)
+	name := u.started.name
+	defer u.module.host.Systemd().Unpin(context.WithoutCancel(ctx), name)
+	seen, err := u.module.observe(ctx, name)
 	if err != nil {
 		return err
 	}
 	if u.started.queued && seen.Job != 0 || u.State == stopped {
 		return nil
 	}
-	d, err := u.module.host.Systemd().Unit(ctx, u.Unit)
+	d, err := u.module.host.Systemd().Unit(ctx, name)
 	if err != nil {
 		return err
 	}
 	switch {
 	case seen.Active == "failed", seen.restarting(), d.Restarts > u.started.restarts:
-		return u.explain(ctx, fmt.Errorf("unit %q died after it was started", u.Unit))
+		return u.explain(ctx, name, fmt.Errorf("unit %q died after it was started", u.Unit))
 	case seen.active() || u.State != running || len(d.Unmet) > 0 || d.Oneshot && d.Result == "success":
 		return nil
 	default:
-		return u.explain(ctx, fmt.Errorf("unit %q ended after it was started", u.Unit))
+		return u.explain(ctx, name, fmt.Errorf("unit %q ended after it was started", u.Unit))
 	}
 }
 
@@ -136,13 +144,13 @@ const (
 
 // explain adds to an error why the unit ended, and its last log lines. It has
 // some time of its own: that of the run may be over.
-func (u *Unit) explain(ctx context.Context, err error) error {
-	if errors.Is(err, context.Canceled) {
+func (u *Unit) explain(ctx context.Context, name string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), explainTimeout)
 	defer cancel()
-	d, detailErr := u.module.host.Systemd().Unit(ctx, u.Unit)
+	d, detailErr := u.module.host.Systemd().Unit(ctx, name)
 	if detailErr != nil {
 		return err
 	}
@@ -153,28 +161,28 @@ func (u *Unit) explain(ctx context.Context, err error) error {
 	if d.Exit != "" {
 		why = append(why, d.Exit)
 	}
-	if len(d.Unmet) > 0 {
-		why = append(why, strings.Join(d.Unmet, ", ")+" is not met")
+	if not := slices.Concat(d.Unmet, d.Asserts); len(not) > 0 {
+		why = append(why, strings.Join(not, ", ")+" is not met")
 	}
 	if len(why) > 0 {
 		err = fmt.Errorf("%w (%s)", err, strings.Join(why, ", "))
 	}
-	if log := u.lastLines(ctx, d.Invocation); log != "" && !u.Sensitive {
+	if log := u.lastLines(ctx, name, d.Activated); log != "" && !u.Sensitive {
 		err = fmt.Errorf("%w; its last log lines:\n%s", err, log)
 	}
 	return err
 }
 
-// lastLines returns what the unit, and systemd about it, wrote to the journal.
-func (u *Unit) lastLines(ctx context.Context, invocation string) string {
+// lastLines returns what the unit, and systemd about it, wrote to the journal
+// since it was last activated. Invocation ids are no help: the last words of a
+// process that is gone by the time they are read carry none.
+func (u *Unit) lastLines(ctx context.Context, name string, activated uint64) string {
 	// What the unit wrote last may not have reached the journal's files yet. A
 	// journal that cannot do that is read as it is.
 	_, _ = u.module.host.Run(ctx, host.Command{Args: []string{"journalctl", "--sync"}})
-	args := []string{"journalctl", "--quiet", "--no-pager", "--output=cat", fmt.Sprintf("--lines=%d", logLines)}
-	if strings.Trim(invocation, "0") == "" {
-		args = append(args, "--unit="+u.Unit)
-	} else {
-		args = append(args, "_SYSTEMD_INVOCATION_ID="+invocation, "+", "INVOCATION_ID="+invocation)
+	args := []string{
+		"journalctl", "--quiet", "--no-pager", "--output=cat", "--unit=" + name,
+		fmt.Sprintf("--lines=%d", logLines), fmt.Sprintf("--since=@%d", activated/1e6),
 	}
 	out, err := u.module.host.Run(ctx, host.Command{Args: args})
 	if err != nil {

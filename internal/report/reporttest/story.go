@@ -94,6 +94,7 @@ func outcomes() []report.ResourceOutcome {
 			Changes: resource.Diff{{Field: "content:/srv/www/gone.html", Old: "present", New: "absent", Cause: resource.Prune}},
 		},
 		{Address: resource.Address{Kind: "unit", Name: "nginx.service"}, Cause: resource.Intended, Outcome: report.Applied, Reaction: resource.Reload},
+		{Address: resource.Address{Kind: "unit", Name: "cron.service"}, Cause: resource.Drift, Outcome: report.Repaired, Note: "because of file:/etc/hosts"},
 		{Address: resource.Address{Kind: "unit", Name: "net.service"}, Outcome: report.Pending, Note: "no network address yet"},
 		{Address: resource.Address{Kind: "package", Name: "nginx"}, Cause: resource.Intended, Outcome: report.Failed, ErrType: "command", Err: errors.New("command \"apt-get install nginx\" failed: exit status 100:\nE: Unable to locate package nginx")},
 		{Address: resource.Address{Kind: "unit", Name: "app.service"}, Outcome: report.Skipped, Note: "package:nginx, which it requires, failed"},

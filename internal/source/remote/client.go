@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"trued.dev/trued/internal/source/object"
@@ -27,9 +28,10 @@ type Receiver interface {
 	Base(id object.ID) (object.Kind, []byte, error)
 }
 
-// Within runs Serve within this process. It is for what fetches from no
-// network, and for tests of other parts: nothing confines it.
-func Within(ctx context.Context) *Client {
+// Within runs Serve within this process, with a scratch directory that is
+// removed at the end. It is for what fetches from no network, and for tests of
+// other parts: nothing confines it.
+func Within(ctx context.Context, scratch string) *Client {
 	ctx, cancel := context.WithCancel(ctx)
 	askR, askW := io.Pipe()
 	answerR, answerW := io.Pipe()
@@ -49,7 +51,7 @@ func Within(ctx context.Context) *Client {
 		_ = askR.Close()
 		_ = answerR.Close()
 		<-done
-		return nil
+		return os.RemoveAll(scratch)
 	}}
 }
 

@@ -15,6 +15,18 @@ func dial(ctx context.Context, req Request) (session, error) {
 	switch u.Scheme {
 	case "file":
 		return openLocal(u.Path, req.Limits.Object)
+	case "http", "https":
+		t, err := dialHTTP(req, u)
+		if err != nil {
+			return nil, err
+		}
+		return &smartSession{t: t, scratch: req.Scratch, limits: req.Limits}, nil
+	case "ssh":
+		t, err := dialSSH(ctx, req, u)
+		if err != nil {
+			return nil, err
+		}
+		return &smartSession{t: t, scratch: req.Scratch, limits: req.Limits}, nil
 	default:
 		return nil, failf(KindUnsupported, "URLs that start with %s:// cannot be fetched from: use https, ssh or a path", u.Scheme)
 	}

@@ -36,6 +36,8 @@ type Request struct {
 	Proxy  string `json:",omitempty"`
 	Agent  string
 	Limits Limits
+	// Scratch is a directory for what is kept during the fetch.
+	Scratch string
 
 	// UID and GID are what the child becomes when it starts as root. Readable
 	// lists what it may read besides what it takes to resolve names and to
@@ -91,6 +93,7 @@ const (
 	KindDenied      = "denied"
 	KindHostKey     = "host_key"
 	KindNotFound    = "not_found"
+	KindTimeout     = "timeout"
 	KindLimit       = "limit"
 	KindMalformed   = "malformed"
 	KindUnsupported = "unsupported"
