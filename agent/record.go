@@ -112,7 +112,7 @@ func (r *recorder) finish(past state.Run, counts report.Counts, code int, source
 func problems(sources map[string]state.Source) string {
 	for name, s := range sources {
 		if s.Problem != "" {
-			return fmt.Sprintf("source %q: %s", name, s.Problem)
+			return fmt.Sprintf("source %q: %s", name, firstLine(s.Problem))
 		}
 	}
 	return ""

@@ -324,7 +324,7 @@ func (w *walk) look(ctx context.Context, s *plan.Step) {
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout())
 	defer cancel()
 	s.View.Owed = reactions(w.owed[s.Address])
-	s.Judge(s.Resource.Check(ctx, s.View))
+	s.Look(ctx)
 }
 
 // begin writes down what is about to be changed and what will be owed for it.

@@ -52,6 +52,15 @@ func TestWhatRequiresAFailureIsSkippedAndTheRestGoesOn(t *testing.T) {
 	l.wantTold("thing:a failed intended", "thing:b skipped intended", "thing:c skipped intended", "thing:d applied intended")
 }
 
+func TestAModuleThatPanicsHasFailedAndTheRestGoesOn(t *testing.T) {
+	l := newLab(t)
+	out := l.run(l.thing("a", "panic"), l.thing("b", "1"))
+	l.wantTold("thing:a failed intended", "thing:b applied intended")
+	if err := out[0].Err; err == nil || !strings.Contains(err.Error(), `module "thing" panicked: a bug`) {
+		t.Errorf("the panic is not told: %v", err)
+	}
+}
+
 func TestAFailureIsTriedAgainAfterAPauseOrWhenItChanges(t *testing.T) {
 	l := newLab(t)
 	l.world.broken["a"] = true

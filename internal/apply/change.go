@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"trued.dev/trued/internal/plan"
@@ -57,15 +58,24 @@ func (w *walk) transact(ctx context.Context, t resource.Transactor, todo []*plan
 }
 
 // stage prepares a step, or applies it where nothing can be prepared.
-func stage(ctx context.Context, s *plan.Step) (resource.Staged, resource.ItemResult) {
+// A module that panics has failed for this resource; the others go on.
+func stage(ctx context.Context, s *plan.Step) (staged resource.Staged, res resource.ItemResult) {
+	defer func() {
+		if r := recover(); r != nil {
+			staged, res = nil, resource.ItemResult{Err: fmt.Errorf("module %q panicked: %v\n%s", s.Address.Kind, r, debug.Stack())}
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout())
 	defer cancel()
 	if st, ok := s.Resource.(resource.Stager); ok {
 		staged, err := st.Stage(ctx, s.View, s.Finding)
-		return staged, resource.ItemResult{Err: err}
+		if err != nil {
+			return nil, resource.ItemResult{Err: err}
+		}
+		return staged, resource.ItemResult{}
 	}
-	res, err := s.Resource.Apply(ctx, s.View, s.Finding)
-	return nil, resource.ItemResult{Result: res, Err: err}
+	applied, err := s.Resource.Apply(ctx, s.View, s.Finding)
+	return nil, resource.ItemResult{Result: applied, Err: err}
 }
 
 // failedBefore returns an error when something earlier in the batch that the

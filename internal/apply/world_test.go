@@ -33,7 +33,8 @@ func newWorld() *world { return &world{values: map[string]string{}, broken: map[
 
 // act does one thing that the outside can see.
 func (w *world) act(format string, args ...any) {
-	if w.acts++; w.acts == w.crashAt {
+	// Nothing is done any more once the process is dead, whoever recovers.
+	if w.acts++; w.crashAt > 0 && w.acts >= w.crashAt {
 		panic(crash{})
 	}
 	w.log = append(w.log, fmt.Sprintf(format, args...))
@@ -123,6 +124,9 @@ func (t *thing) Check(_ context.Context, v resource.View) (resource.Finding, err
 }
 
 func (t *thing) Apply(context.Context, resource.View, resource.Finding) (resource.Result, error) {
+	if t.Value == "panic" {
+		panic("a bug")
+	}
 	return resource.Result{}, t.world.set(t.ID, t.Value)
 }
 

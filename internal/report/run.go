@@ -131,10 +131,19 @@ func (s *Stream) Incident(i Incident) Event {
 			e.Message = fmt.Sprintf("source %q %s", i.Source, strings.TrimPrefix(string(i.Type), "source."))
 		}
 	}
-	if e.ErrorMessage != "" && !strings.Contains(e.Message, e.ErrorMessage) {
-		e.Message += ": " + e.ErrorMessage
+	if first := firstLine(e.ErrorMessage); first != "" && !strings.Contains(e.Message, first) {
+		e.Message += ": " + first
 	}
 	return s.stamp(e, i.Source)
+}
+
+// firstLine is what a message of one line says of an error of many.
+func firstLine(s string) string {
+	line, rest, more := strings.Cut(s, "\n")
+	if !more {
+		return s
+	}
+	return fmt.Sprintf("%s (and %d more)", line, strings.Count(rest, "\n")+1)
 }
 
 func incidentSeverity(t Type) Severity {
@@ -240,7 +249,7 @@ func (r *Run) Finished(res Result) Event {
 		message += "; " + res.Message
 	}
 	if e.ErrorMessage != "" {
-		message += "; " + e.ErrorMessage
+		message += "; " + firstLine(e.ErrorMessage)
 	}
 	e.Message = message
 	return r.stamp(e, "")
