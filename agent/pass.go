@@ -82,6 +82,7 @@ func (r *run) load() []catalog.Entry {
 			}
 		}
 	}
+	r.stream.SetSources(r.states()...)
 	return merged.Entries()
 }
 

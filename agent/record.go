@@ -130,6 +130,9 @@ func reportOutcome(o *apply.Outcome) report.ResourceOutcome {
 		Duration: o.Duration,
 		Err:      o.Err,
 	}
+	if len(o.Reactions) > 0 {
+		r.Reaction = o.Reactions[0]
+	}
 	if o.Step.Resource != nil {
 		r.Sensitive = o.Step.Resource.Common().Sensitive
 	}

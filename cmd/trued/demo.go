@@ -61,7 +61,7 @@ func newDemo(a *app, dir string) *demo {
 	d := &demo{repo: filepath.Join(dir, "infra"), host: filepath.Join(dir, "host")}
 	d.app = app{
 		in: a.in, out: a.out, err: a.err, format: "text",
-		config: filepath.Join(dir, "trued.yaml"), root_: d.host,
+		config: filepath.Join(dir, "trued.yaml"), rootDir: d.host,
 	}
 	return d
 }

@@ -95,6 +95,9 @@ func (a *app) round(ctx context.Context, ag *agent.Agent, changed <-chan struct{
 	stopped := ctx.Err() != nil
 	cancel()
 	err = errors.Join(err, <-answered)
+	flush, done := context.WithTimeout(context.WithoutCancel(ctx), flushWait)
+	defer done()
+	_ = drain.Flush(flush) // what a sink does not take is kept
 	if errors.Is(err, agent.ErrRestart) {
 		return nil, restart(ag)
 	}

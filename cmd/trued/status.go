@@ -47,7 +47,7 @@ where none does. The exit code is that of the last run.`,
 
 // status asks the daemon, or reads the state where there is none.
 func (a *app) status(ctx context.Context) (*agent.Status, error) {
-	if orRoot(a.root_) == "/" {
+	if orRoot(a.rootDir) == "/" {
 		s, err := a.askStatus(ctx)
 		if err == nil || !errors.Is(err, control.ErrNoDaemon) {
 			return s, err

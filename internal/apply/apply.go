@@ -45,8 +45,10 @@ type Outcome struct {
 	Status  Status
 	Cause   resource.Cause
 	Changes resource.Diff
-	// Because lists the resources whose change made this one react.
-	Because []resource.Address
+	// Reactions are what the resource did because others, those of Because, or
+	// its own files changed.
+	Reactions []resource.Reaction
+	Because   []resource.Address
 	// Why explains a status in words.
 	Why      string
 	Err      error

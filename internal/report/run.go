@@ -107,7 +107,7 @@ type Incident struct {
 	Message string
 	Reason  string
 	Until   time.Time
-	// ErrType is the class of Err, one word.
+	// ErrType is the class of Err, one word; empty leaves it to the error.
 	ErrType string
 	Err     error
 }
@@ -156,7 +156,7 @@ func setError(e *Event, class string, err error) {
 	}
 	e.ErrorType, e.ErrorMessage = class, err.Error()
 	if e.ErrorType == "" {
-		e.ErrorType = "other"
+		e.ErrorType = errorType(err)
 	}
 }
 
@@ -219,6 +219,7 @@ type Result struct {
 	// Message is put before the counts: what kept the run from its end, or
 	// from the newest commit.
 	Message string
+	// ErrType is the class of Err, one word; empty leaves it to the error.
 	ErrType string
 	Err     error
 }

@@ -34,6 +34,8 @@ type Snapshot struct {
 	Open *Begin `json:"open,omitempty"`
 	// LastRun is the last run that finished.
 	LastRun *Run `json:"last_run,omitempty"`
+	// RunEvents is how many events the run that is under way has written.
+	RunEvents uint64 `json:"run_events,omitempty"`
 	// Running is a run that started and has not finished.
 	Running *Run `json:"running,omitempty"`
 }
@@ -200,8 +202,9 @@ func (s *Snapshot) fold(r Record) {
 		}
 	}
 	if r.Started != nil {
-		s.Running = r.Started
+		s.Running, s.RunEvents = r.Started, 0
 	}
+	s.RunEvents += uint64(len(r.Events))
 	if r.Finished != nil {
 		s.LastRun, s.Running = r.Finished, nil
 	}
