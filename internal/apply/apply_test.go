@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/state"
 )
 
 func TestARunBringsTheHostToTheDesiredStateOnce(t *testing.T) {
@@ -68,6 +69,16 @@ func TestAFailureIsTriedAgainAfterAPauseOrWhenItChanges(t *testing.T) {
 	l.world.broken["b"] = false
 	l.run(l.thing("a", "1"), l.thing("b", "2"))
 	l.wantLog("set b=2")
+}
+
+func TestAClockThatWasSetBackDoesNotPutATryOff(t *testing.T) {
+	l := newLab(t)
+	l.world.broken["a"] = true
+	l.run(l.thing("a", "1"))
+	l.world.broken["a"] = false
+	l.now = l.now.AddDate(-1, 0, 0)
+	l.run(l.thing("a", "1"))
+	l.wantLog("set a=1")
 }
 
 func TestSeveralCausesMakeOneRestartAfterAllOfThem(t *testing.T) {
@@ -302,7 +313,7 @@ func TestACrashAtAnyMomentLosesNothing(t *testing.T) {
 				crashed := crashes(func() { l.run(st.then(l)...) })
 				w.crashAt = 0
 				after := openLab(t, w, dir)
-				after.now = l.now.Add(lastPause)
+				after.now = l.now.Add(state.LastPause)
 				after.runAs(options{explains: true, hasty: true}, st.then(after)...)
 				checkStory(t, after, st.then(after), n)
 				after.run()
