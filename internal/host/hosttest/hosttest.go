@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -96,6 +97,7 @@ func missing() string {
 			absent = append(absent, fmt.Sprintf("%s (package %s)", tool, pkg))
 		}
 	}
+	slices.Sort(absent)
 	if len(absent) > 0 {
 		return "not installed: " + strings.Join(absent, ", ")
 	}
