@@ -26,6 +26,7 @@ type Host struct {
 
 	users, groups accounts
 	packages      packaged
+	departing     sync.Map // paths that are to be given back
 }
 
 // Options are what a Host works with beside its files.
