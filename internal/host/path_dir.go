@@ -74,6 +74,20 @@ func (h *Host) SyncDir(name string) error {
 	return explain("sync", name, d.Sync())
 }
 
+func (h *Host) syncFile(name string, follow bool) error {
+	p, err := h.resolve(name, follow)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	f, _, err := p.open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return explain("sync", name, f.Sync())
+}
+
 // Mkdir makes a directory whose parent is there. One that is there already is
 // an error. It is durable after SyncDir of the parent.
 func (h *Host) Mkdir(name string, o Ownership) error {

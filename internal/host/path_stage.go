@@ -365,8 +365,13 @@ func (s *StagedFile) replaceAside() error {
 	return nil
 }
 
-// Seal makes the new name durable.
-func (s *StagedFile) Seal() error { return s.host.SyncDir(s.at.real) }
+// Seal makes the new name durable, or what was mended.
+func (s *StagedFile) Seal() error {
+	if s.tmp == nil {
+		return s.host.syncFile(s.name, s.spec.Follow)
+	}
+	return s.host.SyncDir(s.at.real)
+}
 
 func (p place) sync() error {
 	d, err := place{dir: p.dir, base: "."}.openDir()
