@@ -189,6 +189,21 @@ func TestTemporaryFilesOfAnEarlierRunAreSwept(t *testing.T) {
 	holds(t, h, "/etc/x", "kept")
 }
 
+func TestAnotherProcessLeavesNothingBehind(t *testing.T) {
+	h := scratch(t)
+	put(t, h, "/etc/"+temporaryName("y"), "left by a process that was killed")
+	put(t, h, "/etc/.trued-notes", "somebody's own")
+	for _, name := range []string{"/etc/x", "/etc/z"} {
+		if err := h.WriteFile(t.Context(), name, FileSpec{Content: text("x")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := filepath.Glob(h.Path("/etc/.trued-*"))
+	if err != nil || len(names) != 1 || filepath.Base(names[0]) != ".trued-notes" {
+		t.Errorf("there is %v, error %v", names, err)
+	}
+}
+
 func TestDifferencesOfBinaryContentAreSizesAndDigests(t *testing.T) {
 	for name, data := range map[string]string{"NUL": "a\x00b", "escapes": "a\x1b[2Jb", "not UTF-8": "a\xffb"} {
 		c := DiffText("content", "/x", Text{Data: []byte("old\n"), Size: 4, SHA256: "1234"}, Text{Data: []byte(data), Size: int64(len(data))})

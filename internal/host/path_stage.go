@@ -88,6 +88,9 @@ func (s *StagedFile) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	s.closed = false
+	if err := s.host.sweepOnce(s.at); err != nil {
+		return err
+	}
 	s.old, err = s.at.stat()
 	s.had = err == nil
 	switch {
