@@ -75,7 +75,7 @@ var ErrNoSource = errors.New("no source is configured")
 // LoadConfig reads the agent's file. With optional it need not be there.
 func LoadConfig(path string, optional bool) (Config, error) {
 	c := Config{Interval: time.Minute, Resync: 15 * time.Minute, Mode: Enforce}
-	data, err := os.ReadFile(path) //nolint:gosec // named by the operator
+	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && optional {
 		return c, nil
 	}

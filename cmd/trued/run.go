@@ -187,8 +187,10 @@ func watchConfig(ctx context.Context, path string) (<-chan struct{}, func(), err
 				if ok && filepath.Clean(e.Name) == filepath.Clean(path) {
 					quiet.Reset(settle)
 				}
-			case <-w.Errors:
-				quiet.Reset(settle)
+			case err := <-w.Errors:
+				if err != nil { // something was missed: look
+					quiet.Reset(settle)
+				}
 			case <-quiet.C:
 				say()
 			}
