@@ -23,32 +23,29 @@ func (h *Host) CompareDirectory(name string, want Ownership, force, parents bool
 	if found.Prior.Existed && !force {
 		return found, &TypeError{Path: name, Is: i.Type(), Want: TypeDirectory, Hint: "`force: true` replaces it"}
 	}
-	made, err := h.NewDirectory(want)
-	found.Diff = made.Diff
+	found.Diff = h.NewDirectory(want).Diff
 	if found.Prior.Existed {
 		found.Diff[0].Old = i.Type()
 	}
-	return found, err
+	return found, nil
 }
 
 // NewDirectory is what comparing finds where there is nothing.
-func (h *Host) NewDirectory(want Ownership) (PathFinding, error) {
+func (h *Host) NewDirectory(want Ownership) PathFinding {
 	diff := resource.Diff{
 		{Field: FieldState, Old: Absent, New: TypeDirectory},
 		{Field: FieldMode, New: want.Mode.Or(0o755).String()},
 	}
-	_, _, err := h.ids(want.Owner, want.Group)
-	return PathFinding{Creates: true, Diff: append(diff, given(want)...)}, err
+	return PathFinding{Creates: true, Diff: append(diff, given(want)...)}
 }
 
 // NewLink is what comparing finds where there is nothing.
-func (h *Host) NewLink(target string, want Ownership) (PathFinding, error) {
+func (h *Host) NewLink(target string, want Ownership) PathFinding {
 	diff := resource.Diff{
 		{Field: FieldState, Old: Absent, New: TypeLink},
 		{Field: FieldTarget, New: target},
 	}
-	_, _, err := h.ids(want.Owner, want.Group)
-	return PathFinding{Creates: true, Diff: append(diff, given(want)...)}, err
+	return PathFinding{Creates: true, Diff: append(diff, given(want)...)}
 }
 
 // NewFile is what comparing finds where there is nothing.
@@ -74,12 +71,11 @@ func (h *Host) CompareLink(name, target string, want Ownership, force, parents b
 	if found.Prior.Existed && !force {
 		return found, &TypeError{Path: name, Is: i.Type(), Want: "symbolic link", Hint: "`force: true` replaces it"}
 	}
-	made, err := h.NewLink(target, want)
-	found.Diff = made.Diff
+	found.Diff = h.NewLink(target, want).Diff
 	if found.Prior.Existed {
 		found.Diff[0].Old = i.Type()
 	}
-	return found, err
+	return found, nil
 }
 
 // find looks at a path that may not be there yet.

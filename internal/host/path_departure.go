@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"trued.dev/trued/internal/resource"
 )
 
@@ -18,11 +20,13 @@ type Departure struct {
 	name  string
 	paths []string // those within others first
 	noted map[string]PathPrior
+	// full are directories that turned out to hold more than what leaves.
+	full map[string]bool
 }
 
 // NewDeparture reads what was noted about the paths of held.
 func NewDeparture(h *Host, held resource.Held) (*Departure, error) {
-	d := &Departure{host: h, name: held.Address.Name, noted: map[string]PathPrior{}}
+	d := &Departure{host: h, name: held.Address.Name, noted: map[string]PathPrior{}, full: map[string]bool{}}
 	for _, c := range held.Claims {
 		if c.Space != resource.SpacePath || c.Part != "" {
 			continue
@@ -34,6 +38,7 @@ func NewDeparture(h *Host, held resource.Held) (*Departure, error) {
 		if ok {
 			d.paths = append(d.paths, c.Name)
 			d.noted[c.Name] = prior
+			h.departing.Store(c.Name, true)
 			d.Sensitive = d.Sensitive || prior.Leaving.Sensitive
 		}
 	}
@@ -64,17 +69,43 @@ func (d *Departure) Claims() []resource.Claim {
 	return claims
 }
 
+// Needs are the directories above the paths: what leaves goes before them.
+func (d *Departure) Needs() []resource.Need {
+	seen := map[string]bool{}
+	var needs []resource.Need
+	for _, p := range d.paths {
+		for _, n := range resource.ParentNeeds(p) {
+			if !seen[n.Claim.Name] {
+				seen[n.Claim.Name] = true
+				needs = append(needs, n)
+			}
+		}
+	}
+	return needs
+}
+
 // Check tells what is to be given back. A path that another resource holds now
 // is not.
 func (d *Departure) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
 	var found resource.Finding
 	var stays []string
-	going := map[string]bool{}
+	going := going{paths: map[string]bool{}, also: func(name string) bool {
+		_, leaves := d.host.departing.Load(name)
+		if leaves {
+			_, held := view.Owner(resource.Path(name))
+			leaves = !held
+		}
+		return leaves
+	}}
 	for _, name := range d.paths {
 		if _, held := view.Owner(resource.Path(name)); held {
 			continue
 		}
-		diff, kept, err := d.host.CompareDeparture(ctx, name, d.noted[name], going)
+		if d.full[name] {
+			stays = append(stays, staysFull(name))
+			continue
+		}
+		diff, kept, err := d.host.compareDeparture(ctx, name, d.noted[name], going)
 		if err != nil {
 			return resource.Finding{}, err
 		}
@@ -111,9 +142,14 @@ func (d *Departure) Apply(ctx context.Context, _ resource.View, found resource.F
 		if !d.touches(found.Diff, name) {
 			continue
 		}
-		if err := d.host.RestorePath(ctx, name, d.noted[name]); err != nil {
+		err := d.host.restoreAs(ctx, name, d.noted[name], found.Diff.Has(d.field(FieldState, name)))
+		switch {
+		case errors.Is(err, unix.ENOTEMPTY):
+			d.full[name] = true // others put something there
+		case err != nil:
 			failed = append(failed, err)
 		}
+		d.host.departing.Delete(name)
 	}
 	return resource.Result{}, errors.Join(failed...)
 }

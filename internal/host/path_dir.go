@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -72,6 +71,20 @@ func (h *Host) SyncDir(name string) error {
 	}
 	defer d.Close()
 	return explain("sync", name, d.Sync())
+}
+
+func (h *Host) syncFile(name string, follow bool) error {
+	p, err := h.resolve(name, follow)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	f, _, err := p.open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return explain("sync", name, f.Sync())
 }
 
 // Mkdir makes a directory whose parent is there. One that is there already is
@@ -149,6 +162,9 @@ func (h *Host) Symlink(target, name string, o Ownership, parents, force bool) er
 		return err
 	}
 	defer p.close()
+	if err := h.sweepOnce(p); err != nil {
+		return err
+	}
 	tmp := place{dir: p.dir, base: temporaryName(p.base), real: p.real}
 	if err := unix.Symlinkat(target, p.dir, tmp.base); err != nil {
 		return explainAt("make link", name, p, err)
@@ -237,107 +253,4 @@ func removeAll(p place, name string) error {
 		}
 	}
 	return explainAt("remove", name, p, unix.Unlinkat(p.dir, p.base, unix.AT_REMOVEDIR))
-}
-
-// SyncFS syncs each distinct file system of the directories once. Paths are
-// those of this process, as Staged.Dir gives them.
-func SyncFS(dirs []string) error {
-	seen := map[string]bool{}
-	devices := map[uint64]bool{}
-	for _, dir := range dirs {
-		if seen[dir] {
-			continue
-		}
-		seen[dir] = true
-		if err := syncOnce(dir, devices); err != nil {
-			return explain("sync the file system of", dir, err)
-		}
-	}
-	return nil
-}
-
-func syncOnce(dir string, devices map[uint64]bool) error {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	dev := uint64(st.Dev) //nolint:unconvert // its width differs between architectures
-	if devices[dev] {
-		return nil
-	}
-	devices[dev] = true
-	return unix.Syncfs(fd)
-}
-
-// Sweep removes temporary files that a run which was cut off left beside the
-// given paths of the machine, and returns how many there were.
-func (h *Host) Sweep(names []string) (int, error) {
-	bases := map[string][]string{}
-	for _, name := range names {
-		bases[path.Dir(name)] = append(bases[path.Dir(name)], path.Base(name))
-	}
-	swept := 0
-	for dir, finals := range bases {
-		n, err := h.sweepDir(dir, finals)
-		swept += n
-		if err != nil {
-			return swept, err
-		}
-	}
-	return swept, nil
-}
-
-func (h *Host) sweepDir(dir string, finals []string) (int, error) {
-	p, err := h.resolve(path.Join(dir, finals[0]), false)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer p.close()
-	d, err := place{dir: p.dir, base: "."}.openDir()
-	if err != nil {
-		return 0, explain("read", dir, err)
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return 0, explain("read", dir, err)
-	}
-	swept := 0
-	for _, base := range names {
-		if !temporaryOf(base, finals) {
-			continue
-		}
-		at := place{dir: p.dir, base: base, real: p.real}
-		if err := removeAll(at, path.Join(dir, base)); err != nil {
-			return swept, err
-		}
-		swept++
-	}
-	return swept, nil
-}
-
-// temporaryOf reports whether base is the temporary name of one of finals.
-func temporaryOf(base string, finals []string) bool {
-	rest, ok := strings.CutPrefix(base, TemporaryPrefix)
-	if !ok {
-		return false
-	}
-	random, end, ok := strings.Cut(rest, "-")
-	if !ok || len(random) != 10 || end == "" {
-		return false
-	}
-	for _, final := range finals {
-		if end == final || len(base) == unix.NAME_MAX && strings.HasSuffix(final, end) {
-			return true
-		}
-	}
-	return false
 }

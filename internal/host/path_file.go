@@ -223,8 +223,7 @@ func (h *Host) compareNew(name string, spec FileSpec) (PathFinding, error) {
 			found.Diff = append(found.Diff, resource.Change{Field: o.field, New: o.name})
 		}
 	}
-	_, _, err := h.ids(spec.Owner, spec.Group)
-	return found, err
+	return found, nil
 }
 
 func (s FileSpec) contentChange(name string, before, after Text) resource.Change {
@@ -316,17 +315,31 @@ func (h *Host) compareOwnership(i Info, mode resource.Mode, owner, group string)
 	if mode.IsSet() && mode != i.Mode() {
 		diff = append(diff, resource.Change{Field: FieldMode, Old: i.Mode().String(), New: mode.String()})
 	}
-	uid, gid, err := h.ids(owner, group)
+	uid, gid, err := h.expectedIDs(owner, group)
 	if err != nil {
 		return nil, err
 	}
-	if uid >= 0 && uid != i.UID() {
+	if owner != "" && uid != i.UID() {
 		diff = append(diff, resource.Change{Field: FieldOwner, Old: h.UserName(i.UID()), New: owner})
 	}
-	if gid >= 0 && gid != i.GID() {
+	if group != "" && gid != i.GID() {
 		diff = append(diff, resource.Change{Field: FieldGroup, Old: h.GroupName(i.GID()), New: group})
 	}
 	return diff, nil
+}
+
+// expectedIDs is ids for a comparison. An account that is not there may come
+// before the difference is applied, with a package for example: what it is to
+// own differs in any case.
+func (h *Host) expectedIDs(owner, group string) (uid, gid int, err error) {
+	var unknown *UnknownUserError
+	if uid, _, err = h.ids(owner, ""); err != nil && !errors.As(err, &unknown) {
+		return -1, -1, err
+	}
+	if _, gid, err = h.ids("", group); err != nil && !errors.As(err, &unknown) {
+		return -1, -1, err
+	}
+	return uid, gid, nil
 }
 
 // ids returns the numbers of an owner and a group, -1 for what is not given.

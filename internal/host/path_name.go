@@ -57,9 +57,3 @@ func AccountNeeds(owner, group string) []resource.Need {
 	}
 	return needs
 }
-
-// Awaited returns the account of an UnknownUserError as a claim, if a resource
-// of the catalog will make it.
-func (e *UnknownUserError) Awaited(view resource.View) (resource.Address, bool) {
-	return view.Owner(resource.Claim{Space: e.Kind, Name: e.Name})
-}

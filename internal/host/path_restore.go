@@ -19,10 +19,30 @@ func (h *Host) CompareRestore(ctx context.Context, name string, prior PathPrior)
 }
 
 // CompareDeparture is CompareRestore for one of several paths that leave
-// together. It notes in going what is removed, so that a directory which holds
+// together. It notes in leaves what is removed, so that a directory which holds
 // nothing else counts as empty, and says why something stays.
 func (h *Host) CompareDeparture(
-	ctx context.Context, name string, prior PathPrior, going map[string]bool,
+	ctx context.Context, name string, prior PathPrior, leaves map[string]bool,
+) (diff resource.Diff, stays string, err error) {
+	return h.compareDeparture(ctx, name, prior, going{paths: leaves})
+}
+
+// going is what a directory may hold and still be removed in its turn.
+type going struct {
+	paths map[string]bool
+	also  func(name string) bool
+}
+
+func (g going) has(name string) bool {
+	return g.paths[name] || g.also != nil && g.also(name)
+}
+
+func staysFull(name string) string {
+	return fmt.Sprintf("%s holds what is not managed and stays", name)
+}
+
+func (h *Host) compareDeparture(
+	ctx context.Context, name string, prior PathPrior, going going,
 ) (diff resource.Diff, stays string, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, "", err
@@ -34,7 +54,7 @@ func (h *Host) CompareDeparture(
 	if prior.absent() {
 		diff, stays, err = h.compareRemoval(name, prior, now, going)
 		if len(diff) > 0 {
-			going[name] = true
+			going.paths[name] = true
 		}
 		return diff, stays, err
 	}
@@ -45,7 +65,7 @@ func (h *Host) CompareDeparture(
 func (p PathPrior) absent() bool { return !p.Existed || p.Leaving.Discard }
 
 func (h *Host) compareRemoval(
-	name string, prior, now PathPrior, going map[string]bool,
+	name string, prior, now PathPrior, going going,
 ) (diff resource.Diff, stays string, err error) {
 	if !now.Existed {
 		return nil, "", nil
@@ -68,20 +88,20 @@ func (h *Host) compareRemoval(
 			return nil, "", err
 		}
 		if foreign {
-			return nil, fmt.Sprintf("%s holds what is not managed and stays", name), nil
+			return nil, staysFull(name), nil
 		}
 	}
 	return resource.Diff{{Field: FieldState, Old: now.Type, New: Absent}}, "", nil
 }
 
 // holdsOther reports whether a directory holds more than what is going.
-func (h *Host) holdsOther(name string, going map[string]bool) (bool, error) {
+func (h *Host) holdsOther(name string, going going) (bool, error) {
 	entries, err := h.ReadDir(name)
 	if err != nil {
 		return false, err
 	}
 	for _, e := range entries {
-		if !going[path.Join(name, e.Name)] {
+		if !going.has(path.Join(name, e.Name)) {
 			return true, nil
 		}
 	}
@@ -107,8 +127,8 @@ func (h *Host) compareReturn(name string, prior, now PathPrior) (diff resource.D
 		return nil, lost, nil
 	}
 	if now.Type == TypeDirectory {
-		if foreign, err := h.holdsOther(name, nil); err != nil || foreign {
-			return nil, fmt.Sprintf("%s holds what is not managed and stays", name), err
+		if foreign, err := h.holdsOther(name, going{}); err != nil || foreign {
+			return nil, staysFull(name), err
 		}
 	}
 	return resource.Diff{{Field: FieldState, Old: now.Type, New: prior.Type}}, "", nil
@@ -147,6 +167,18 @@ func (h *Host) RestorePath(ctx context.Context, name string, prior PathPrior) er
 		if err := h.restore(ctx, name, prior, diff); err != nil {
 			return err
 		}
+	}
+	return h.removeMade(prior.Made)
+}
+
+// restoreAs is RestorePath for a path that was found to change. A directory
+// that is to go is tried, whatever is in it by now.
+func (h *Host) restoreAs(ctx context.Context, name string, prior PathPrior, state bool) error {
+	if !state || !prior.absent() {
+		return h.RestorePath(ctx, name, prior)
+	}
+	if err := h.discard(name, prior.Leaving); err != nil {
+		return err
 	}
 	return h.removeMade(prior.Made)
 }

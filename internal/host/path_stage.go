@@ -16,9 +16,8 @@ import (
 	"trued.dev/trued/internal/resource"
 )
 
-// A StagedFile is a file that is ready to be put in place. It holds two
-// descriptors until it is committed or aborted, so a batch should have at most a
-// few hundred.
+// A StagedFile is a file that is ready to be put in place. It holds a
+// descriptor until it is committed or aborted.
 type StagedFile struct {
 	host *Host
 	name string
@@ -32,6 +31,7 @@ type StagedFile struct {
 
 	made    []string // directories made above it
 	tmp     *os.File // nil: the file is mended in place
+	mine    Info     // the temporary file
 	tmpName string
 	closed  bool
 }
@@ -88,6 +88,9 @@ func (s *StagedFile) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	s.closed = false
+	if err := s.host.sweepOnce(s.at); err != nil {
+		return err
+	}
 	s.old, err = s.at.stat()
 	s.had = err == nil
 	switch {
@@ -151,7 +154,11 @@ func (s *StagedFile) writeTemporary(ctx context.Context) error {
 	if err := s.dress(old); err != nil {
 		return explainAt("set attributes of", s.name, s.at, err)
 	}
-	return nil
+	if err := unix.Fstat(fd, &s.mine.st); err != nil {
+		return explain("look at", s.name, err)
+	}
+	// A batch has many of these; it is opened again for Sync, if that is asked.
+	return explainAt("write", s.name, s.at, s.tmp.Close())
 }
 
 // keepBackup puts the content that is to be replaced into the backup store.
@@ -241,7 +248,12 @@ func (s *StagedFile) Sync() error {
 	if s.tmp == nil {
 		return nil
 	}
-	return explain("write", s.name, s.tmp.Sync())
+	f, err := place{dir: s.at.dir, base: s.tmpName}.openAgain(s.mine)
+	if err != nil {
+		return explain("write", s.name, errors.Unwrap(err))
+	}
+	defer f.Close()
+	return explain("write", s.name, f.Sync())
 }
 
 // Commit puts the file in place. After an error nothing has changed and nothing
@@ -284,12 +296,8 @@ func (s *StagedFile) commit(ctx context.Context) error {
 // unchanged reports whether the temporary file is still the one that was
 // written, and what it replaces still of the same type.
 func (s *StagedFile) unchanged() error {
-	var mine Info
-	if err := unix.Fstat(int(s.tmp.Fd()), &mine.st); err != nil {
-		return explain("look at", s.name, err)
-	}
 	there, err := place{dir: s.at.dir, base: s.tmpName}.stat()
-	if err != nil || !there.SameFile(mine) {
+	if err != nil || !there.SameFile(s.mine) {
 		return &PathError{Op: "replace", Path: s.name, Reason: "its temporary file was replaced by somebody", Err: err}
 	}
 	now, err := s.at.stat()
@@ -360,8 +368,13 @@ func (s *StagedFile) replaceAside() error {
 	return nil
 }
 
-// Seal makes the new name durable.
-func (s *StagedFile) Seal() error { return s.host.SyncDir(s.at.real) }
+// Seal makes the new name durable, or what was mended.
+func (s *StagedFile) Seal() error {
+	if s.tmp == nil {
+		return s.host.syncFile(s.name, s.spec.Follow)
+	}
+	return s.host.SyncDir(s.at.real)
+}
 
 func (p place) sync() error {
 	d, err := place{dir: p.dir, base: "."}.openDir()

@@ -20,7 +20,9 @@ type UnknownUserError struct {
 	Name string
 }
 
-func (e *UnknownUserError) Error() string { return fmt.Sprintf("%s %q is unknown", e.Kind, e.Name) }
+func (e *UnknownUserError) Error() string {
+	return fmt.Sprintf("%s %q is unknown: it must be made first, or come with a package that is installed before", e.Kind, e.Name)
+}
 
 // accounts holds one of the machine's two account files by name and number.
 // It is read anew when the file is another, which is looked at once a second.

@@ -30,8 +30,8 @@ func (e *ForeignError) Error() string {
 }
 
 const (
-	// A batch holds two descriptors for each file.
-	batchSize = 200
+	// A batch holds a descriptor for each file.
+	batchSize = 500
 	// From so many files on one sync of the file system is cheaper.
 	syncfsFrom = 64
 )
@@ -55,8 +55,11 @@ func (r *Resource) Apply(ctx context.Context, view resource.View, found resource
 	if err := w.top(); err != nil {
 		return resource.Result{}, err
 	}
-	w.tree(ctx)
-	w.rest(ctx)
+	if len(w.todo) > 0 {
+		w.tree(ctx)
+		w.rest(ctx)
+		w.fail(host.SyncFS([]string{r.host.Path(w.name)}))
+	}
 	return resource.Result{Prior: w.kept()}, errors.Join(w.failed...)
 }
 
@@ -96,6 +99,9 @@ func (w *work) top() error {
 	if err := w.r.host.MakeDirectory(w.name, want, diff, w.r.Parents, w.r.keepsBackup()); err != nil {
 		return err
 	}
+	if err := w.r.host.SyncDir(w.name); err != nil {
+		return err
+	}
 	return w.r.host.SyncDir(path.Dir(w.name))
 }
 
@@ -103,7 +109,6 @@ func (w *work) top() error {
 func (w *work) tree(ctx context.Context) {
 	var files []resource.TreeEntry
 	var links []resource.TreeEntry
-	var dirs []string
 	for _, e := range w.r.Tree {
 		at := path.Join(w.name, e.Path)
 		diff := w.todo[at]
@@ -111,16 +116,12 @@ func (w *work) tree(ctx context.Context) {
 		case len(diff) == 0:
 		case isDir(e):
 			w.fail(w.r.host.MakeDirectory(at, w.r.directory(), diff, false, w.r.keepsBackup()))
-			dirs = append(dirs, w.r.host.Path(path.Dir(at)))
 			delete(w.todo, at)
 		case isLink(e):
 			links = append(links, e)
 		default:
 			files = append(files, e)
 		}
-	}
-	if len(dirs) > 0 && len(files) < syncfsFrom {
-		w.fail(host.SyncFS(dirs))
 	}
 	for batch := range slices.Chunk(files, batchSize) {
 		w.files(ctx, batch)
@@ -132,6 +133,8 @@ func (w *work) tree(ctx context.Context) {
 	}
 }
 
+// files writes one batch. All of it is durable before the first is put in
+// place; the new names are so at the end of Apply.
 func (w *work) files(ctx context.Context, batch []resource.TreeEntry) {
 	var staged []*host.StagedFile
 	var dirs []string
@@ -148,32 +151,31 @@ func (w *work) files(ctx context.Context, batch []resource.TreeEntry) {
 		staged = append(staged, s)
 		dirs = append(dirs, s.Dir())
 	}
-	together := len(staged) >= syncfsFrom
-	if together {
-		if err := host.SyncFS(dirs); err != nil {
-			w.fail(err)
-			for _, s := range staged {
-				s.Abort()
-			}
-			return
+	if err := durable(staged, dirs); err != nil {
+		w.fail(err)
+		for _, s := range staged {
+			s.Abort()
 		}
+		return
 	}
 	for _, s := range staged {
-		w.fail(commit(ctx, s, together))
-	}
-	if together {
-		w.fail(host.SyncFS(dirs))
+		_, err := s.Commit(ctx)
+		w.fail(err)
 	}
 }
 
-// commit puts a staged file in place, durably unless that is done for many.
-func commit(ctx context.Context, s *host.StagedFile, together bool) error {
-	if !together {
-		_, err := host.Finish(ctx, s)
-		return err
+// durable makes the content of staged files durable: one by one when they are
+// few.
+func durable(staged []*host.StagedFile, dirs []string) error {
+	if len(staged) >= syncfsFrom {
+		return host.SyncFS(dirs)
 	}
-	_, err := s.Commit(ctx)
-	return err
+	for _, s := range staged {
+		if err := s.Sync(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rest is what is not in the tree: what left it, what is purged, and what only

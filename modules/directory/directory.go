@@ -8,7 +8,6 @@ package directory
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path"
 	"strings"
 
@@ -163,12 +162,6 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	}
 	s := &survey{r: r, view: view, name: r.Name(), noted: view.Prior, gone: map[string]bool{}, replaced: map[string]bool{}}
 	err := s.run(ctx)
-	var unknown *host.UnknownUserError
-	if errors.As(err, &unknown) {
-		if maker, ok := unknown.Awaited(view); ok {
-			return resource.Finding{Unknown: fmt.Sprintf("%s is applied", maker)}, nil
-		}
-	}
 	if err != nil {
 		return resource.Finding{}, err
 	}

@@ -169,9 +169,9 @@ func (s *survey) fresh(at string, e resource.TreeEntry) error {
 	switch {
 	case isDir(e):
 		s.replaced[at] = true
-		found, err = s.r.host.NewDirectory(s.r.directory())
+		found = s.r.host.NewDirectory(s.r.directory())
 	case isLink(e):
-		found, err = s.r.host.NewLink(e.Target, s.r.link())
+		found = s.r.host.NewLink(e.Target, s.r.link())
 	default:
 		found, err = s.r.host.NewFile(at, s.r.file(e))
 	}
@@ -224,6 +224,9 @@ func (r *Resource) file(e resource.TreeEntry) host.FileSpec {
 	mode := r.FileMode
 	if r.Recurse && !mode.IsSet() {
 		mode = r.Mode
+	}
+	if r.Sensitive {
+		mode = mode.Or(0o600)
 	}
 	return host.FileSpec{
 		Content: e.Content, Mode: mode, Owner: r.Owner, Group: r.Group,

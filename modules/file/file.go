@@ -119,8 +119,12 @@ func (r *Resource) Needs() []resource.Need {
 }
 
 func (r *Resource) spec() host.FileSpec {
+	mode := r.Mode
+	if r.Sensitive {
+		mode = mode.Or(0o600)
+	}
 	return host.FileSpec{
-		Content: r.Wanted, Mode: r.Mode, Owner: r.Owner, Group: r.Group,
+		Content: r.Wanted, Mode: mode, Owner: r.Owner, Group: r.Group,
 		Follow: r.Follow, Force: r.Force, Parents: r.Parents, CreateOnly: r.CreateOnly,
 		Backup: r.keepsBackup(), Sensitive: r.Sensitive, Validate: r.Accept,
 	}
@@ -141,12 +145,6 @@ func (r *Resource) leaving() host.Leaving {
 func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
 	name := r.Name()
 	found, err := r.compare(ctx, name)
-	var unknown *host.UnknownUserError
-	if errors.As(err, &unknown) {
-		if maker, ok := unknown.Awaited(view); ok {
-			return resource.Finding{Unknown: fmt.Sprintf("%s is applied", maker)}, nil
-		}
-	}
 	if err != nil {
 		return resource.Finding{}, err
 	}

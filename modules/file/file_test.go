@@ -2,6 +2,7 @@ package file
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -111,5 +112,124 @@ func TestWrongValuesAreNamed(t *testing.T) {
 	good := Resource{Path: "//etc/./x/"}
 	if err := good.Validate(); err != nil || good.Name() != "/etc/x" {
 		t.Errorf("%q became %q, error %v", good.Path, good.Name(), err)
+	}
+}
+
+func TestASensitiveFileIsForItsOwnerUnlessItSaysOtherwise(t *testing.T) {
+	for want, mode := range map[string]resource.Mode{"0600": {}, "0640": resource.NewMode(0o640)} {
+		h, root := scratch(t)
+		write(t, filepath.Join(root, "etc/x"), "earlier", 0o644)
+		m := New(h)
+		r := m.New().(*Resource)
+		r.Path, r.Content, r.Mode, r.Sensitive = "/etc/x", ptr("value"), mode, true
+		engine := &resourcetest.Engine{Offline: true}
+		if err := engine.Load(r); err != nil {
+			t.Fatal(err)
+		}
+		if err := engine.Converge(t.Context(), m, r); err != nil {
+			t.Fatal(err)
+		}
+		if i, err := h.Lstat("/etc/x"); err != nil || i.Mode().String() != want {
+			t.Errorf("mode is %s, error %v; want %s", i.Mode(), err, want)
+		}
+	}
+}
+
+func TestAnOwnerThatIsNotThereYetIsADifference(t *testing.T) {
+	h, root := scratch(t)
+	write(t, filepath.Join(root, "etc/x"), "same", 0o644)
+	m := New(h)
+	r := m.New().(*Resource)
+	r.Path, r.Content, r.Owner = "/etc/x", ptr("same"), "www-data"
+	engine := &resourcetest.Engine{Offline: true}
+	if err := engine.Load(r); err != nil {
+		t.Fatal(err)
+	}
+	found, err := engine.Check(t.Context(), m, r)
+	if err != nil || !found.Diff.Has(host.FieldOwner) {
+		t.Errorf("found %+v, error %v", found, err)
+	}
+	var unknown *host.UnknownUserError
+	if _, err := engine.Apply(t.Context(), m, r, found); !errors.As(err, &unknown) {
+		t.Errorf("Apply returned %v", err)
+	}
+	write(t, filepath.Join(root, "etc/passwd"), "www-data:x:33:33::/:\n", 0o644)
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to give a file away")
+	}
+	if err := engine.Converge(t.Context(), m, r); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestContentIsLeftAloneOnceThereIsAFile(t *testing.T) {
+	h, root := scratch(t)
+	m := New(h)
+	r := m.New().(*Resource)
+	r.Path, r.Content, r.CreateOnly = "/etc/x", ptr("first"), true
+	engine := &resourcetest.Engine{Offline: true}
+	if err := engine.Load(r); err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.Converge(t.Context(), m, r); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(root, "etc/x"), "changed by hand", 0o644)
+	if found, err := engine.Check(t.Context(), m, r); err != nil || !found.InOrder() {
+		t.Errorf("found %+v, error %v", found, err)
+	}
+}
+
+func TestOnlyWhatTheDifferenceStatesIsApplied(t *testing.T) {
+	h, root := scratch(t)
+	write(t, filepath.Join(root, "etc/x"), "by hand", 0o600)
+	m := New(h)
+	r := m.New().(*Resource)
+	r.Path, r.Content, r.Mode = "/etc/x", ptr("declared"), resource.NewMode(0o640)
+	engine := &resourcetest.Engine{Offline: true}
+	if err := engine.Load(r); err != nil {
+		t.Fatal(err)
+	}
+	found, err := engine.Check(t.Context(), m, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found.Diff = found.Diff.Without([]string{host.FieldContent}) // as `ignore` has it
+	if _, err := engine.Apply(t.Context(), m, r, found); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(root, "etc/x"))
+	i, statErr := h.Lstat("/etc/x")
+	if err != nil || statErr != nil || string(data) != "by hand" || i.Mode() != r.Mode {
+		t.Errorf("content %q, mode %s, errors %v, %v", data, i.Mode(), err, statErr)
+	}
+}
+
+func TestRestoreFalseDeletesWhateverWasThere(t *testing.T) {
+	h, root := scratch(t)
+	write(t, filepath.Join(root, "etc/x"), "before", 0o644)
+	m := New(h)
+	r := m.New().(*Resource)
+	r.Path, r.Content = "/etc/x", ptr("now")
+	engine := &resourcetest.Engine{Offline: true}
+	if err := engine.Load(r); err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.Converge(t.Context(), m, r); err != nil {
+		t.Fatal(err)
+	}
+	r.Restore = ptr(false) // said later, and nothing else changes
+	if err := engine.Converge(t.Context(), m, r); err != nil {
+		t.Fatal(err)
+	}
+	gone, err := engine.Absent(m, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.Leave(t.Context(), m, r, gone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(filepath.Join(root, "etc/x")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
 	}
 }

@@ -95,12 +95,6 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	}
 	name := r.Name()
 	found, err := r.compare(ctx, name)
-	var unknown *host.UnknownUserError
-	if errors.As(err, &unknown) {
-		if maker, ok := unknown.Awaited(view); ok {
-			return resource.Finding{Unknown: fmt.Sprintf("%s is applied", maker)}, nil
-		}
-	}
 	if err != nil {
 		return resource.Finding{}, err
 	}
