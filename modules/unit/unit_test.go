@@ -126,8 +126,6 @@ func TestNeedsAreAllFilesThatMakeUpTheUnit(t *testing.T) {
 }
 
 func TestUnitInATreeKeepsThePromisesOfAModule(t *testing.T) {
-	root, backups := tree(t), host.OpenBackups(t.TempDir())
-	h := host.New(root, host.Options{Backups: backups})
 	tests := map[string]Unit{
 		"unit file":       {Unit: "new.service", Enabled: ptr(true), Content: ptr(plainService)},
 		"replaced file":   {Unit: "local.service", Enabled: ptr(true), Content: ptr(plainService)},
@@ -136,10 +134,14 @@ func TestUnitInATreeKeepsThePromisesOfAModule(t *testing.T) {
 		"masked":          {Unit: "off.service", Masked: ptr(true)},
 		"masked, missing": {Unit: "later.service", Masked: ptr(true)},
 		"unmasked":        {Unit: "masked.service", Masked: ptr(false), Enabled: ptr(true)},
+		"unmasked file":   {Unit: "masked.service", Masked: ptr(false), Enabled: ptr(true), Content: ptr(plainService)},
 		"drop-in":         {Unit: "off.service", DropIns: map[string]string{"10-a.conf": "[Service]\nNice=5\n"}},
 	}
 	for name, fill := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := tree(t)
+			h := host.New(root, host.Options{Backups: host.OpenBackups(t.TempDir())})
 			resourcetest.Run(t, resourcetest.Case{
 				Module: func() resource.Module { return New(h) },
 				Resource: func(m resource.Module) resource.Resource {
