@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
@@ -176,4 +177,44 @@ func tree(t *testing.T) string {
 	link("/etc/systemd/system/multi-user.target.wants/on.service", "/usr/lib/systemd/system/on.service")
 	link("/etc/systemd/system/masked.service", devNull)
 	return h.Root()
+}
+
+func TestAttemptCountsForAnHourOfThisBoot(t *testing.T) {
+	tests := []struct {
+		name   string
+		last   *attempt
+		recent bool
+	}{
+		{"none", nil, false},
+		{"just now", &attempt{Boot: "this", At: time.Now(), Unmet: "x"}, true},
+		{"more than an hour ago", &attempt{Boot: "this", At: time.Now().Add(-61 * time.Minute), Unmet: "x"}, false},
+		{"in another boot", &attempt{Boot: "that", At: time.Now(), Unmet: "x"}, false},
+		{"by a clock that was put back", &attempt{Boot: "this", At: time.Now().Add(time.Minute), Unmet: "x"}, false},
+		{"work that was done", &attempt{Boot: "this", At: time.Now().Add(-48 * time.Hour)}, true},
+	}
+	for _, test := range tests {
+		if got := test.last.recent("this"); got != test.recent {
+			t.Errorf("%s: recent is %v", test.name, got)
+		}
+	}
+}
+
+func TestAStartIsRememberedBesideWhatWasThereBefore(t *testing.T) {
+	n := takeNotes(nil)
+	if err := n.add(unitClaim("a.service"), before{Exists: true, Active: true, Enabled: "disabled"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.remember("a.service", &attempt{Boot: "this", Unmet: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	got, noted, err := readBefore(n.changed(), "a.service")
+	if err != nil || !noted || !got.Exists || !got.Active || got.Enabled != "disabled" || got.Last == nil {
+		t.Errorf("what is noted is %+v, %v, %v", got, noted, err)
+	}
+	if err := n.remember("a.service", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, _ := readBefore(n.changed(), "a.service"); got.Last != nil {
+		t.Errorf("a start that took is remembered: %+v", got)
+	}
 }
