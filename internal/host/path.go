@@ -212,10 +212,17 @@ func (w *walker) failed(part string, err error) error {
 // of them made the link. A link that has a second name may have been linked
 // there by somebody else.
 func trusted(dir, link *unix.Stat_t) bool {
-	if ours(dir.Uid) && dir.Mode&0o022 == 0 {
-		return true
-	}
-	return ours(link.Uid) && link.Nlink == 1
+	return closed(dir) || ours(link.Uid) && link.Nlink == 1
+}
+
+// closed reports whether only root or the agent's own user can change a
+// directory.
+func closed(dir *unix.Stat_t) bool { return ours(dir.Uid) && dir.Mode&0o022 == 0 }
+
+// trusted reports whether nobody else can change what the place's name means.
+func (p place) trusted() bool {
+	var dir unix.Stat_t
+	return unix.Fstat(p.dir, &dir) == nil && closed(&dir)
 }
 
 func ours(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() }

@@ -28,23 +28,54 @@ func (h *Host) CompareOwnership(i Info, o Ownership) (resource.Diff, error) {
 	return h.compareOwnership(i, mode, o.Owner, o.Group)
 }
 
-// resolveNew is resolve that makes missing directories if parents is set.
-func (h *Host) resolveNew(name string, follow, parents bool) (place, error) {
-	p, err := h.resolve(name, follow)
+// resolveNew is resolve that makes missing directories if parents is set, and
+// tells which.
+func (h *Host) resolveNew(name string, follow, parents bool) (p place, made []string, err error) {
+	p, err = h.resolve(name, follow)
 	var missing *MissingParentError
 	if !parents || !errors.As(err, &missing) {
-		return p, err
+		return p, nil, err
 	}
 	for _, dir := range h.missingParents(name) {
 		if err := h.Mkdir(dir, Ownership{}); err != nil {
-			return place{}, err
+			return place{}, made, err
+		}
+		made = append(made, dir)
+		if err := h.SyncDir(parent(dir)); err != nil {
+			return place{}, made, err
 		}
 	}
-	return h.resolve(name, follow)
+	p, err = h.resolve(name, follow)
+	return p, made, err
+}
+
+// MakeParents makes the missing directories above a path, 0755 and of the
+// agent's own user.
+func (h *Host) MakeParents(name string) error {
+	p, _, err := h.resolveNew(name, false, true)
+	if err == nil {
+		p.close()
+	}
+	return err
+}
+
+// SyncDir makes the names in a directory of the machine durable.
+func (h *Host) SyncDir(name string) error {
+	p, err := h.resolve(name, true)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	d, err := p.openDir()
+	if err != nil {
+		return explain("sync", name, err)
+	}
+	defer d.Close()
+	return explain("sync", name, d.Sync())
 }
 
 // Mkdir makes a directory whose parent is there. One that is there already is
-// an error.
+// an error. It is durable after SyncDir of the parent.
 func (h *Host) Mkdir(name string, o Ownership) error {
 	uid, gid, err := h.ids(o.Owner, o.Group)
 	if err != nil {
@@ -113,7 +144,7 @@ func (h *Host) Symlink(target, name string, o Ownership, parents, force bool) er
 	if err != nil {
 		return err
 	}
-	p, err := h.resolveNew(name, false, parents)
+	p, _, err := h.resolveNew(name, false, parents)
 	if err != nil {
 		return err
 	}
@@ -141,25 +172,27 @@ func (h *Host) Symlink(target, name string, o Ownership, parents, force bool) er
 // Remove removes a file, a link, or an empty directory. What is not there is in
 // order.
 func (h *Host) Remove(name string) error {
-	return h.removing(name, func(p place, i Info) error {
-		flags := 0
-		if i.Type() == TypeDirectory {
-			flags = unix.AT_REMOVEDIR
-		}
-		return explainAt("remove", name, p, unix.Unlinkat(p.dir, p.base, flags))
-	})
+	return h.removing(name, false, func(p place, i Info) error { return p.remove(name, i) })
+}
+
+func (p place) remove(name string, i Info) error {
+	flags := 0
+	if i.Type() == TypeDirectory {
+		flags = unix.AT_REMOVEDIR
+	}
+	return explainAt("remove", name, p, unix.Unlinkat(p.dir, p.base, flags))
 }
 
 // RemoveAll removes what is at a path with all below it. It follows no links
 // and stops at what is mounted.
 func (h *Host) RemoveAll(name string) error {
-	return h.removing(name, func(p place, _ Info) error { return removeAll(p, name) })
+	return h.removing(name, false, func(p place, _ Info) error { return removeAll(p, name) })
 }
 
-func (h *Host) removing(name string, remove func(place, Info) error) error {
-	p, err := h.resolve(name, false)
+func (h *Host) removing(name string, follow bool, remove func(place, Info) error) error {
+	p, err := h.resolve(name, follow)
 	var missing *MissingParentError
-	if errors.As(err, &missing) {
+	if errors.As(err, &missing) || errors.Is(err, unix.ENOTDIR) {
 		return nil
 	}
 	if err != nil {

@@ -35,6 +35,9 @@ type FileSpec struct {
 	Sensitive bool
 	// Validate is a command that must accept the new file, with {path} for it.
 	Validate string
+
+	// same is the content that the file has already, if that is known.
+	same *resource.Content
 }
 
 // FieldState, and the others, are the fields of differences of a path.
@@ -56,7 +59,7 @@ func (s FileSpec) Only(d resource.Diff) FileSpec {
 		return s
 	}
 	if !d.Has(FieldContent) {
-		s.Content = nil
+		s.Content, s.same = nil, s.Content
 	}
 	if !d.Has(FieldMode) {
 		s.Mode = resource.Mode{}
@@ -103,9 +106,9 @@ func (h *Host) CompareFile(ctx context.Context, name string, spec FileSpec) (Pat
 		return PathFinding{}, err
 	}
 	var found PathFinding
-	if i, sum, ok := h.cached(name, spec); ok {
+	if i, ok := h.cached(name, spec); ok {
 		found.Prior = priorOf(i)
-		found.Prior.sum(sum)
+		found.Prior.SHA256 = spec.Content.SHA256
 		var err error
 		found.Diff, err = h.compareOwnership(i, spec.Mode, spec.Owner, spec.Group)
 		return found, err
@@ -125,18 +128,23 @@ func (h *Host) CompareFile(ctx context.Context, name string, spec FileSpec) (Pat
 // cached returns the info of a file whose content is as the spec wants it by
 // the memory of an earlier reading. Only the very inode that was read then,
 // found safely, counts: a link that was planted since leads to another.
-func (h *Host) cached(name string, spec FileSpec) (i Info, sum [sha256.Size]byte, ok bool) {
+func (h *Host) cached(name string, spec FileSpec) (i Info, ok bool) {
 	if h.digests == nil || spec.Content == nil || spec.Follow || spec.Sensitive || checkPath(name) != nil {
-		return i, sum, false
+		return i, false
 	}
-	if unix.Lstat(h.Path(name), &i.st) != nil || i.Type() != TypeFile {
-		return i, sum, false
+	at := name
+	if h.root != "/" {
+		at = h.root + name
 	}
-	if sum, ok = h.digests.lookup(name, &i.st); !ok {
-		return i, sum, false
+	if unix.Lstat(at, &i.st) != nil || i.Type() != TypeFile {
+		return i, false
+	}
+	sum, ok := h.digests.lookup(name, &i.st)
+	if !ok {
+		return i, false
 	}
 	want, ok := parseSum(spec.Content.SHA256)
-	return i, sum, ok && want == sum
+	return i, ok && want == sum
 }
 
 func (h *Host) compareMissing(name string, spec FileSpec, missing *MissingParentError) (PathFinding, error) {
@@ -263,6 +271,10 @@ func (h *Host) compareContent(name string, p place, spec FileSpec, found *PathFi
 	after, err := wanted(spec)
 	if err != nil {
 		return fmt.Errorf("cannot read content for %q: %w", name, err)
+	}
+	if found.Prior.links > 1 && !p.trusted() {
+		// Somebody may have given another file this name, to have it shown.
+		before.Data = nil
 	}
 	found.Diff = append(found.Diff, spec.contentChange(name, before, after))
 	return nil

@@ -7,10 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -62,7 +60,7 @@ func (i Info) GID() int { return int(i.st.Gid) }
 func (i Info) Size() int64 { return i.st.Size }
 
 // Links returns how many names the file has.
-func (i Info) Links() int { return int(i.st.Nlink) } //nolint:unconvert // its width differs between architectures
+func (i Info) Links() int { return int(i.st.Nlink) }
 
 // SameFile reports whether two infos are of the same inode.
 func (i Info) SameFile(j Info) bool { return i.st.Dev == j.st.Dev && i.st.Ino == j.st.Ino }
@@ -253,12 +251,4 @@ func walkDir(d *os.File, name string, visit func(string, Info) error) error {
 		}
 	}
 	return nil
-}
-
-// process returns the path of a place's directory for this process.
-func (h *Host) process(p place) string {
-	if where, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(p.dir)); err == nil && !strings.HasSuffix(where, " (deleted)") {
-		return where
-	}
-	return filepath.Join(h.root, p.real)
 }

@@ -1,12 +1,12 @@
 package host
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +29,14 @@ type PathPrior struct {
 	// Made lists directories that were made for the path, the first one on top.
 	Made []string `json:"made,omitempty"`
 
+	Leaving Leaving `json:"leaving,omitzero"`
+
+	size  int64
+	links int
+}
+
+// Leaving is what a resource wanted for the time when it is gone.
+type Leaving struct {
 	// Discard deletes the path instead of giving back what was there.
 	Discard bool `json:"discard,omitempty"`
 	// NoBackup keeps no copy of what is deleted.
@@ -37,18 +45,16 @@ type PathPrior struct {
 	Force bool `json:"force,omitempty"`
 	// Follow gives back what a link at the path points to.
 	Follow bool `json:"follow,omitempty"`
-
-	size int64
+	// Sensitive keeps values out of differences.
+	Sensitive bool `json:"sensitive,omitempty"`
 }
 
 func priorOf(i Info) PathPrior {
 	return PathPrior{
 		Existed: true, Type: i.Type(), Target: i.Target,
-		Mode: i.Mode(), UID: i.UID(), GID: i.GID(), size: i.Size(),
+		Mode: i.Mode(), UID: i.UID(), GID: i.GID(), size: i.Size(), links: i.Links(),
 	}
 }
-
-func (p *PathPrior) sum(s [sha256.Size]byte) { p.SHA256 = hex.EncodeToString(s[:]) }
 
 // NotedPath returns what was noted about a path, if anything was.
 func NotedPath(noted resource.Prior, name string) (PathPrior, bool, error) {
@@ -73,6 +79,46 @@ func (p PathPrior) Note(noted resource.Prior, name string) error {
 	return nil
 }
 
+// Remember notes what is at a path, unless it was noted before, and how the
+// resource wants to leave. It returns the prior to keep from now on, a new one
+// when something is to be added, and whether there is.
+func Remember(noted resource.Prior, name string, now PathPrior, leaving Leaving) (resource.Prior, bool, error) {
+	raw, changed, err := RememberIn(noted, name, now, leaving)
+	if !changed {
+		return noted, false, err
+	}
+	added := maps.Clone(noted)
+	if added == nil {
+		added = resource.Prior{}
+	}
+	added[resource.Path(name)] = raw
+	return added, true, nil
+}
+
+// RememberIn is Remember for one of many paths: it returns what is to be put
+// into the prior, and whether anything is.
+func RememberIn(
+	noted resource.Prior, name string, now PathPrior, leaving Leaving,
+) (raw json.RawMessage, changed bool, err error) {
+	raw, ok := noted[resource.Path(name)]
+	if ok && leaving == (Leaving{}) && !bytes.Contains(raw, []byte(`"leaving"`)) {
+		return nil, false, nil // the usual case, without decoding
+	}
+	if ok {
+		earlier, _, err := NotedPath(noted, name)
+		if err != nil || earlier.Leaving == leaving {
+			return nil, false, err
+		}
+		now = earlier
+	}
+	now.Leaving = leaving
+	raw, err = json.Marshal(now)
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot note what is at %q: %w", name, err)
+	}
+	return raw, true, nil
+}
+
 // NotePath returns what is at a path of the machine, links not followed. The
 // content of a file is told by its digest; Stage keeps it when it is replaced.
 func (h *Host) NotePath(name string) (PathPrior, error) { return h.note(name, false) }
@@ -82,6 +128,9 @@ func (h *Host) note(name string, follow bool) (PathPrior, error) {
 	var missing *MissingParentError
 	if errors.As(err, &missing) {
 		return PathPrior{Made: h.missingParents(name)}, nil
+	}
+	if errors.Is(err, unix.ENOTDIR) {
+		return PathPrior{}, nil // what is in the way is another path's matter
 	}
 	if err != nil {
 		return PathPrior{}, err

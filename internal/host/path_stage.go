@@ -3,6 +3,8 @@ package host
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +17,7 @@ import (
 )
 
 // A StagedFile is a file that is ready to be put in place. It holds two
-// descriptors until it is sealed or aborted, so a batch should have at most a
+// descriptors until it is committed or aborted, so a batch should have at most a
 // few hundred.
 type StagedFile struct {
 	host *Host
@@ -28,6 +30,7 @@ type StagedFile struct {
 	mode     resource.Mode // not set: as it is
 	uid, gid int           // -1: as it is
 
+	made    []string // directories made above it
 	tmp     *os.File // nil: the file is mended in place
 	tmpName string
 	closed  bool
@@ -81,7 +84,7 @@ func (s *StagedFile) prepare(ctx context.Context) (err error) {
 	if s.uid, s.gid, err = s.host.ids(s.spec.Owner, s.spec.Group); err != nil {
 		return err
 	}
-	if s.at, err = s.host.resolveNew(s.name, s.spec.Follow, s.spec.Parents); err != nil {
+	if s.at, s.made, err = s.host.resolveNew(s.name, s.spec.Follow, s.spec.Parents); err != nil {
 		return err
 	}
 	s.closed = false
@@ -119,7 +122,7 @@ func (s *StagedFile) mends() bool {
 }
 
 // Dir is the directory that the file is in, for this process.
-func (s *StagedFile) Dir() string { return s.host.process(s.at) }
+func (s *StagedFile) Dir() string { return s.host.Path(s.at.real) }
 
 func (s *StagedFile) writeTemporary(ctx context.Context) error {
 	var old *os.File
@@ -176,11 +179,22 @@ func (s *StagedFile) fill(ctx context.Context, old *os.File) error {
 	} else if old != nil {
 		from = old
 	}
-	n, err := io.Copy(s.tmp, &cancelled{ctx: ctx, from: from})
-	if err == nil && s.spec.Content != nil && n != s.spec.Content.Size {
-		err = fmt.Errorf("its content has %d bytes instead of %d", n, s.spec.Content.Size)
+	hash := sha256.New()
+	n, err := io.Copy(io.MultiWriter(s.tmp, hash), &cancelled{ctx: ctx, from: from})
+	sum := hex.EncodeToString(hash.Sum(nil))
+	if err == nil && s.spec.Content == nil && old != nil && !s.mayCopy(sum) {
+		err = errors.New("it has other names, and others than root may write to its directory")
+	}
+	if err == nil && s.spec.Content != nil && (n != s.spec.Content.Size || sum != s.spec.Content.SHA256) {
+		err = errors.New("its content in the source is not what it was when it was loaded")
 	}
 	return err
+}
+
+// mayCopy reports whether content that was copied may get another owner and
+// mode: an ordinary user who can link a file of root's here must not get it.
+func (s *StagedFile) mayCopy(sum string) bool {
+	return s.at.trusted() || s.spec.same != nil && s.spec.same.SHA256 == sum
 }
 
 // dress gives the temporary file all but its name: first the owner, since a
@@ -233,11 +247,13 @@ func (s *StagedFile) Sync() error {
 // Commit puts the file in place. After an error nothing has changed and nothing
 // is left of the preparation.
 func (s *StagedFile) Commit(ctx context.Context) (resource.Result, error) {
-	err := s.commit(ctx)
-	if err != nil {
+	if err := s.commit(ctx); err != nil {
 		s.Abort()
+		return resource.Result{}, err
 	}
-	return resource.Result{}, err
+	s.made = nil
+	s.close()
+	return resource.Result{}, nil
 }
 
 func (s *StagedFile) commit(ctx context.Context) error {
@@ -294,12 +310,15 @@ func (s *StagedFile) commitValidated(ctx context.Context) error {
 	back := func() error { return unix.Unlinkat(s.at.dir, s.at.base, 0) }
 	put := func() error { return unix.Renameat(s.at.dir, s.tmpName, s.at.dir, s.at.base) }
 	if s.had {
-		swap := func() error {
-			return unix.Renameat2(s.at.dir, s.tmpName, s.at.dir, s.at.base, unix.RENAME_EXCHANGE)
-		}
-		put, back = swap, swap
+		put = s.exchange
+		back = s.exchange
 	}
-	if err := put(); err != nil {
+	err := put()
+	if s.had && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS)) {
+		err = s.replaceAside()
+		back = func() error { return unix.Renameat(s.at.dir, s.tmpName, s.at.dir, s.at.base) }
+	}
+	if err != nil {
 		return explainAt("replace", s.name, s.at, err)
 	}
 	if err := s.validate(ctx, s.at.base); err != nil {
@@ -317,16 +336,32 @@ func (s *StagedFile) commitValidated(ctx context.Context) error {
 		return nil
 	}
 	// What has the temporary name now is the old one.
-	err := removeAll(place{dir: s.at.dir, base: s.tmpName, real: s.at.real}, s.name)
+	err = removeAll(place{dir: s.at.dir, base: s.tmpName, real: s.at.real}, s.name)
 	s.tmpName = ""
 	return err
 }
 
-// Seal makes the new name durable and ends the staging.
-func (s *StagedFile) Seal() error {
-	defer s.close()
-	return explain("sync the directory of", s.name, s.at.sync())
+func (s *StagedFile) exchange() error {
+	return unix.Renameat2(s.at.dir, s.tmpName, s.at.dir, s.at.base, unix.RENAME_EXCHANGE)
 }
+
+// replaceAside is exchange for file systems that cannot: the old file gets a
+// second name before the new one takes its own.
+func (s *StagedFile) replaceAside() error {
+	aside := temporaryName(s.at.base)
+	if err := unix.Linkat(s.at.dir, s.at.base, s.at.dir, aside, 0); err != nil {
+		return err
+	}
+	if err := unix.Renameat(s.at.dir, s.tmpName, s.at.dir, s.at.base); err != nil {
+		_ = unix.Unlinkat(s.at.dir, aside, 0)
+		return err
+	}
+	s.tmpName = aside
+	return nil
+}
+
+// Seal makes the new name durable.
+func (s *StagedFile) Seal() error { return s.host.SyncDir(s.at.real) }
 
 func (p place) sync() error {
 	d, err := place{dir: p.dir, base: "."}.openDir()
@@ -337,9 +372,12 @@ func (p place) sync() error {
 	return d.Sync()
 }
 
-// Abort removes the temporary file, if it is still there.
+// Abort removes the temporary file, if it is still there, and the directories
+// that were made for it.
 func (s *StagedFile) Abort() {
 	if s.closed {
+		_ = s.host.removeMade(s.made)
+		s.made = nil
 		return
 	}
 	if s.tmpName != "" {
@@ -347,6 +385,8 @@ func (s *StagedFile) Abort() {
 		s.tmpName = ""
 	}
 	s.close()
+	_ = s.host.removeMade(s.made)
+	s.made = nil
 }
 
 func (s *StagedFile) close() {

@@ -101,6 +101,8 @@ type Confirmer interface {
 // applied, such as a unit that is stopped before its files change.
 type Leaver interface {
 	Leave(ctx context.Context, view View) error
+	// Stay takes Leave back, when the removal has to wait after all.
+	Stay(ctx context.Context, view View) error
 }
 
 // Costly is a Resource whose Check starts a process or takes long, and says
@@ -112,4 +114,20 @@ type Costly interface {
 // Closer is a Module that holds something open for the time of a run.
 type Closer interface {
 	Close() error
+}
+
+// An Attacher is a Module that may have left something under way when the agent
+// last let go of it, such as a package transaction. Attach is called once,
+// before anything is checked; it returns when that has ended, or when ctx is done.
+type Attacher interface {
+	Attach(ctx context.Context) error
+}
+
+// A Freshener is a Module that relies on knowledge from outside that ages, such
+// as a package index. Freshen is called once, after Attach and before anything
+// is checked, in a run that may change the host and never for a plan. It does
+// nothing while what the resources rely on is fresh. Its error is a remark: the
+// run goes on with what was known before.
+type Freshener interface {
+	Freshen(ctx context.Context, resources []Resource) error
 }

@@ -1,5 +1,10 @@
 package resource
 
+import (
+	"slices"
+	"strings"
+)
+
 // A Diff is the difference between the host and a resource: plain data that is
 // printed, kept and sent. Where a value is sensitive it was never put in.
 type Diff []Change
@@ -40,15 +45,15 @@ func (d Diff) Has(field string) bool {
 	return false
 }
 
-// Without returns the diff less the changes of the named fields.
+// Without returns the diff less the changes of the named fields, those of a
+// tree's files ("mode:/srv/x") included.
 func (d Diff) Without(fields []string) Diff {
+	if len(fields) == 0 {
+		return d
+	}
 	var kept Diff
 	for _, c := range d {
-		dropped := false
-		for _, f := range fields {
-			dropped = dropped || c.Field == f
-		}
-		if !dropped {
+		if field, _, _ := strings.Cut(c.Field, ":"); !slices.Contains(fields, field) {
 			kept = append(kept, c)
 		}
 	}

@@ -34,6 +34,8 @@ type Snapshot struct {
 	Open *Begin `json:"open,omitempty"`
 	// LastRun is the last run that finished.
 	LastRun *Run `json:"last_run,omitempty"`
+	// RunEvents is how many events the run that is under way has written.
+	RunEvents uint64 `json:"run_events,omitempty"`
 	// Running is a run that started and has not finished.
 	Running *Run `json:"running,omitempty"`
 }
@@ -54,12 +56,23 @@ type Entry struct {
 	// Left is the revision whose new tree no longer has the resource. While it
 	// is set, the prune is explained and may go on when it had to wait.
 	Left string `json:"left,omitempty"`
-	// Failures in a row, and when the next try is due.
+	// Failing is the digest of what could not be brought about, Failures how
+	// often in a row, and RetryAt when the next try is due.
+	Failing  string    `json:"failing,omitempty"`
 	Failures int       `json:"failures,omitempty"`
 	RetryAt  time.Time `json:"retry_at,omitzero"`
 	// Reported is a digest of the drift that was reported and not repaired, so
 	// that it is told once and again only when it changes.
 	Reported string `json:"reported,omitempty"`
+}
+
+// LastPause is the longest pause between tries of what fails.
+const LastPause = 15 * time.Minute
+
+// Waits reports whether the next try of what failed is not due yet. A date that
+// no pause reaches was written before the clock was set back.
+func (e Entry) Waits(now time.Time) bool {
+	return now.Before(e.RetryAt) && e.RetryAt.Sub(now) <= LastPause
 }
 
 // A Source is what is known of a source's state on this host.
@@ -95,13 +108,22 @@ func (o Owed) Same(p Owed) bool {
 
 // A Run is what one run came to.
 type Run struct {
-	ID       string         `json:"id"`
-	Trigger  string         `json:"trigger"`
-	Started  time.Time      `json:"started"`
-	Finished time.Time      `json:"finished,omitzero"`
-	Exit     int            `json:"exit"`
-	Summary  string         `json:"summary,omitempty"`
-	Counts   map[string]int `json:"counts,omitempty"`
+	ID       string    `json:"id"`
+	Trigger  string    `json:"trigger"`
+	Started  time.Time `json:"started"`
+	Finished time.Time `json:"finished,omitzero"`
+	Verdict  string    `json:"verdict,omitempty"`
+	Summary  string    `json:"summary,omitempty"`
+	// Issues are the resources that were not simply brought into order, the
+	// first hundred of them.
+	Issues []Issue `json:"issues,omitempty"`
+}
+
+// An Issue is a resource that a run left in another state than desired.
+type Issue struct {
+	Resource resource.Address `json:"resource"`
+	Outcome  string           `json:"outcome"`
+	Why      string           `json:"why,omitempty"`
 }
 
 // Begin says, before a batch of changes, what will be changed and why.
@@ -135,9 +157,9 @@ type Record struct {
 	Settle  []Owed                     `json:"settle,omitempty"`
 	Sources map[string]Source          `json:"sources,omitempty"`
 	// Forget names sources whose memory is given up.
-	Forget   []string          `json:"forget,omitempty"`
-	Started  *Run              `json:"started,omitempty"`
-	Finished *Run              `json:"finished,omitempty"`
+	Forget   []string `json:"forget,omitempty"`
+	Started  *Run     `json:"started,omitempty"`
+	Finished *Run     `json:"finished,omitempty"`
 	// FirstEvent is the number of the first of Events.
 	FirstEvent uint64            `json:"first_event,omitempty"`
 	Events     []json.RawMessage `json:"events,omitempty"`
@@ -189,8 +211,9 @@ func (s *Snapshot) fold(r Record) {
 		}
 	}
 	if r.Started != nil {
-		s.Running = r.Started
+		s.Running, s.RunEvents = r.Started, 0
 	}
+	s.RunEvents += uint64(len(r.Events))
 	if r.Finished != nil {
 		s.LastRun, s.Running = r.Finished, nil
 	}

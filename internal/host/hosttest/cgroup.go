@@ -45,11 +45,11 @@ func makeCgroup(id string) ([]string, error) {
 	for _, root := range roots {
 		group := filepath.Join(root, cgroupName)
 		dir := filepath.Join(group, id, "box")
-		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // as all of the cgroup tree
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}
 		for _, g := range []string{group, filepath.Join(group, id)} {
-			controllers, err := os.ReadFile(filepath.Join(g, "cgroup.controllers")) //nolint:gosec // our own path
+			controllers, err := os.ReadFile(filepath.Join(g, "cgroup.controllers"))
 			if err != nil {
 				continue // the old hierarchy
 			}

@@ -147,17 +147,16 @@ git clone -q /srv/git/%[1]s.git %[2]s 2>/dev/null`, name, r.work()))
 
 func (r *Repository) work() string { return "/root/work/" + r.name }
 
-// HTTP, HTTPS and SSH return the repository's URL; Private one over HTTPS that
-// wants the token.
+// HTTP returns the repository's URL for plain HTTP.
 func (r *Repository) HTTP() string { return "http://git/" + r.name + ".git" }
 
-// HTTPS is described at HTTP.
+// HTTPS returns its URL for HTTPS, which wants the server's CA.
 func (r *Repository) HTTPS() string { return "https://git/" + r.name + ".git" }
 
-// SSH is described at HTTP.
+// SSH returns its URL for SSH, which wants a key and the host keys.
 func (r *Repository) SSH() string { return "ssh://git@git/srv/git/" + r.name + ".git" }
 
-// Private is described at HTTP.
+// Private returns its URL for HTTPS that wants GitToken, too.
 func (r *Repository) Private() string { return "https://git/private/" + r.name + ".git" }
 
 // Git runs git with the words of a line of shell in the work tree, pushes what

@@ -128,7 +128,7 @@ func (h *Host) nspawn(b *boot) (status int, err error) {
 	for _, bind := range h.binds {
 		args = append(args, "--bind-ro="+bind)
 	}
-	cmd := exec.Command("unshare", args...) //nolint:gosec // our own words
+	cmd := exec.Command("unshare", args...)
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+socket,
 		"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", // whatever this machine has
 		"SYSTEMD_NSPAWN_API_VFS_WRITABLE=network")
@@ -281,7 +281,7 @@ func (h *Host) Command(ctx context.Context, args ...string) *exec.Cmd {
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "USER=root", "LOGNAME=root",
 		"SHELL=/bin/bash", "LANG=C.UTF-8", "TERM=dumb", "container=systemd-nspawn",
 	}, args...)
-	cmd := exec.CommandContext(ctx, "nsenter", inside...) //nolint:gosec // running what a test says
+	cmd := exec.CommandContext(ctx, "nsenter", inside...)
 	cmd.WaitDelay = 5 * time.Second
 	// In the host's own cgroup, so that a power cut takes it along.
 	if f, err := os.Open(execGroup(cgroup)); err == nil {
@@ -299,7 +299,7 @@ func execGroup(cgroup string) string {
 		return ""
 	}
 	dir := filepath.Join(cgroup, "payload", "hosttest")
-	_ = os.Mkdir(dir, 0o755) //nolint:gosec // as all of the cgroup tree
+	_ = os.Mkdir(dir, 0o755)
 	return dir
 }
 

@@ -11,6 +11,7 @@
 package hosttest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -151,8 +152,7 @@ func (l *Lab) bootOn(lower []string, o Options) (*Host, error) {
 	}
 	h := &Host{name: o.Name, lab: l, disk: disk, lower: lower, binds: o.Binds}
 	if err := l.connect(h, o.Net); err != nil {
-		disk.remove()
-		return nil, err
+		return nil, errors.Join(err, disk.remove())
 	}
 	if err = h.furnish(); err == nil {
 		err = h.powerOn()
@@ -245,14 +245,14 @@ func (l *Lab) throwAway(h *Host) error {
 // furnish writes what makes a disk this host's.
 func (h *Host) furnish() error {
 	etc := filepath.Join(h.disk.upper(), "etc")
-	if err := os.MkdirAll(etc, 0o755); err != nil { //nolint:gosec // the host's /etc
+	if err := os.MkdirAll(etc, 0o755); err != nil {
 		return err
 	}
 	for name, content := range map[string]string{
 		"hostname": h.name + "\n", "machine-id": machineID() + "\n",
 		"hosts": h.lab.names(h), "resolv.conf": "",
 	} {
-		if err := os.WriteFile(filepath.Join(etc, name), []byte(content), 0o644); err != nil { //nolint:gosec // as on any host
+		if err := os.WriteFile(filepath.Join(etc, name), []byte(content), 0o644); err != nil {
 			return err
 		}
 	}

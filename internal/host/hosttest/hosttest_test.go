@@ -1,10 +1,13 @@
 package hosttest_test
 
 import (
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"trued.dev/trued/internal/host/hosttest"
 )
@@ -67,7 +70,7 @@ func TestHostsOfALabFindEachOther(t *testing.T) {
 	b := lab.Boot(t, hosttest.Options{Name: "b", Net: true, Suite: "trixie"})
 	const reach = "timeout 3 bash -c 'exec 3<>/dev/tcp/b/2222; cat <&3'"
 	b.Run(t, "systemd-run -q --unit=hello --property=RuntimeMaxSec=60 systemd-socket-activate --accept --inetd -l 2222 echo hello")
-	b.Run(t, "for i in $(seq 100); do ss -Hltn 'sport = 2222' | grep -q . && exit 0; sleep 0.05; done; exit 1")
+	b.Await(t, "ss -Hltn 'sport = 2222' | grep -q .")
 	if out := a.Run(t, reach); out != "hello" {
 		t.Errorf("a heard %q of b", out)
 	}
@@ -103,12 +106,42 @@ func TestCopyKeepsModes(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "bin/tool"), []byte("#!/bin/sh\necho ran\n"), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(dir, "bin/tool"), []byte("#!/bin/sh\necho ran\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	h.Copy(t, dir, "/opt/tree")
 	h.Copy(t, filepath.Join(dir, "bin/tool"), "/usr/local/bin/tool")
 	if got := h.Run(t, "stat -c %a:%U /opt/tree/bin /opt/tree/bin/tool /usr/local/bin/tool; tool"); got != "750:root\n700:root\n700:root\nran" {
 		t.Errorf("the copies are %s", strings.ReplaceAll(got, "\n", " "))
+	}
+}
+
+func TestTestsTalkToHosts(t *testing.T) {
+	t.Parallel()
+	lab := hosttest.New(t)
+	h := lab.Boot(t, hosttest.Options{Name: "web", Net: true})
+
+	in, err := lab.Listen("8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "from the test")
+	})}
+	go func() { _ = server.Serve(in) }()
+	t.Cleanup(func() { _ = server.Close() })
+	if got := h.Run(t, "curl -sS http://gateway:8080/"); got != "from the test" {
+		t.Errorf("the host got %q of the test", got)
+	}
+
+	h.Run(t, "systemd-run -q --unit=hello systemd-socket-activate --accept --inetd -l 2222 echo from the host")
+	h.Await(t, "ss -Hltn 'sport = 2222' | grep -q .")
+	c, err := lab.Dial(t.Context(), "tcp", "web:2222")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got, err := io.ReadAll(c); err != nil || string(got) != "from the host\n" {
+		t.Errorf("the test got %q, %v of the host", got, err)
 	}
 }

@@ -184,7 +184,7 @@ func nsPath(ns *os.File) string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid
 
 // ip runs commands of ip(8) in a namespace.
 func ip(ns *os.File, commands ...string) error {
-	cmd := exec.Command("nsenter", "--net="+nsPath(ns), "ip", "-batch", "-") //nolint:gosec // our own words
+	cmd := exec.Command("nsenter", "--net="+nsPath(ns), "ip", "-batch", "-")
 	cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("ip %s: %w: %s", strings.Join(commands, "; "), err, out)
@@ -192,8 +192,9 @@ func ip(ns *os.File, commands ...string) error {
 	return nil
 }
 
-// Dial connects to a host of the lab, by name or address.
-func (l *Lab) Dial(_ context.Context, network, address string) (net.Conn, error) {
+// Dial connects to a host of the lab, by name or address; it is a DialContext
+// for an http.Transport.
+func (l *Lab) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	name, portNumber, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -211,7 +212,7 @@ func (l *Lab) Dial(_ context.Context, network, address string) (net.Conn, error)
 	}
 	var c net.Conn
 	err = within(n.ns, func() (err error) {
-		c, err = net.Dial(network, net.JoinHostPort(name, portNumber))
+		c, err = new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(name, portNumber))
 		return err
 	})
 	return c, err
@@ -241,7 +242,7 @@ func mirror() (*url.URL, error) {
 	address := os.Getenv("TRUED_LAB_MIRROR")
 	files, _ := filepath.Glob("/etc/apt/sources.list.d/*")
 	for _, name := range append([]string{"/etc/apt/sources.list"}, files...) {
-		b, err := os.ReadFile(name) //nolint:gosec // apt's own
+		b, err := os.ReadFile(name)
 		if m := aptSource.FindSubmatch(b); err == nil && m != nil && address == "" {
 			address = string(m[1])
 		}

@@ -50,7 +50,7 @@ func openStore() (*store, error) {
 	}
 	s := &store{dir: dir}
 	for _, sub := range []string{"base", "layer", "disk", "lock"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil { //nolint:gosec // hosts' users reach their files through it
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, err
 		}
 	}
@@ -175,15 +175,21 @@ func (s *store) base(suite string) (string, error) {
 	return base, nil
 }
 
-// alone reports whether no other process uses the store, and keeps it so.
-func (s *store) alone() bool { return flock(s.inUse, unix.LOCK_EX|unix.LOCK_NB) == nil }
+// alone reports whether nobody else uses the store, and keeps it so.
+func (s *store) alone() bool {
+	if flock(s.inUse, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		return true
+	}
+	_ = flock(s.inUse, unix.LOCK_SH) // the failed attempt gave it up
+	return false
+}
 
 func (s *store) buildBase(base, suite, mirror string) error {
 	tmp := base + ".tmp"
 	if err := os.RemoveAll(tmp); err != nil {
 		return err
 	}
-	out, err := exec.Command("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--include="+basePackages, //nolint:gosec // fixed words
+	out, err := exec.Command("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--include="+basePackages,
 		"--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
 		"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
@@ -241,7 +247,7 @@ func (s *store) newDisk() (*disk, error) {
 	}
 	d := &disk{dir: dir}
 	for _, sub := range []string{dir, d.upper(), d.work(), d.root()} {
-		err = errors.Join(err, os.MkdirAll(sub, 0o755), os.Chmod(sub, 0o755)) //nolint:gosec // the host's users pass through
+		err = errors.Join(err, os.MkdirAll(sub, 0o755), os.Chmod(sub, 0o755))
 	}
 	if err != nil {
 		return nil, err
@@ -256,7 +262,7 @@ func (d *disk) remove() error {
 	}
 	err := os.RemoveAll(d.dir)
 	if err != nil { // an immutable file, perhaps
-		_ = exec.Command("chattr", "-Rf", "-ia", d.upper()).Run() //nolint:gosec // our own path
+		_ = exec.Command("chattr", "-Rf", "-ia", d.upper()).Run()
 		err = os.RemoveAll(d.dir)
 	}
 	if d.lock != nil {

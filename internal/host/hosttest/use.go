@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -84,7 +85,7 @@ func (h *Host) Copy(t testing.TB, src, dst string) {
 		t.Fatalf("cannot copy to host %s: %v", h.name, err)
 	}
 	if !info.IsDir() {
-		content, err := os.ReadFile(src) //nolint:gosec // what the test says
+		content, err := os.ReadFile(src)
 		if err != nil {
 			t.Fatalf("cannot copy to host %s: %v", h.name, err)
 		}
@@ -96,7 +97,7 @@ func (h *Host) Copy(t testing.TB, src, dst string) {
 		}
 		return
 	}
-	tar, err := exec.Command("tar", "-C", src, "--owner=0", "--group=0", "--numeric-owner", "-cf", "-", ".").Output() //nolint:gosec // what the test says
+	tar, err := exec.Command("tar", "-C", src, "--owner=0", "--group=0", "--numeric-owner", "-cf", "-", ".").Output()
 	if err != nil {
 		t.Fatalf("cannot read %s: %v", src, err)
 	}
@@ -169,4 +170,59 @@ func (h *Host) Heal(t testing.TB) {
 	if err := h.port.set("up"); err != nil {
 		t.Fatalf("host %s: %v", h.name, err)
 	}
+}
+
+// Await runs a line of shell until it succeeds, and fails the test when it has
+// not after a minute.
+func (h *Host) Await(t testing.TB, line string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var last []byte
+	for {
+		out, err := h.Command(ctx, "bash", "-uo", "pipefail", "-c", line).CombinedOutput()
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("host %s: not within a minute: %s\n%s", h.name, line, last)
+		}
+		last = out
+		time.Sleep(50 * time.Millisecond) // between two looks
+	}
+}
+
+// Deb returns the path of the project's own package: that of TRUED_DEB, or
+// what `make packages` left in dist. Without one the test is skipped, or fails
+// in continuous integration.
+func Deb(t testing.TB) string {
+	t.Helper()
+	return built(t, os.Getenv("TRUED_DEB"), "trued_*_"+runtime.GOARCH+".deb")
+}
+
+// RPM is Deb for the other kind of package, and TRUED_RPM.
+func RPM(t testing.TB) string {
+	t.Helper()
+	return built(t, os.Getenv("TRUED_RPM"), "trued-*.rpm")
+}
+
+func built(t testing.TB, given, pattern string) string {
+	t.Helper()
+	if given != "" {
+		return given
+	}
+	dir, err := filepath.Abs(".")
+	for err == nil && dir != "/" && !exists(filepath.Join(dir, "go.mod")) {
+		dir = filepath.Dir(dir)
+	}
+	found, _ := filepath.Glob(filepath.Join(dir, "dist", pattern))
+	switch {
+	case len(found) == 1:
+		return found[0]
+	case os.Getenv("CI") == "true":
+		t.Fatalf("%d files dist/%s: run make packages", len(found), pattern)
+	default:
+		t.Skipf("needs one file dist/%s: run make packages", pattern)
+	}
+	return ""
 }

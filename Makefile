@@ -1,0 +1,67 @@
+# make build | test | verify | packages | demo | lint | clean
+
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := build
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# A tagged commit is a release; what comes after one sorts after it and before
+# the next: 1.2.0 < 1.2.1-dev.7+abc1234 < 1.2.1.
+VERSION ?= $(shell .ci/version)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+ARCH    ?= $(shell go env GOARCH)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# Tools are built once per version, outside of the tree.
+TOOLS    ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/trued-tools
+NFPM     := $(TOOLS)/nfpm-v2.45.2
+GOLANGCI := $(TOOLS)/golangci-lint-v2.15.0
+
+.PHONY: build
+build:
+	@mkdir -p bin
+	CGO_ENABLED=0 GOARCH=$(ARCH) go build -trimpath -ldflags '$(LDFLAGS)' -o bin/trued ./cmd/trued
+
+.PHONY: demo
+demo: build
+	bin/trued demo
+
+# Man pages and completions, written by the program itself.
+.PHONY: doc
+doc: build
+	@rm -rf bin/doc && mkdir -p bin/doc/man bin/doc/completion
+	@bin/trued generate man bin/doc/man && gzip -9n bin/doc/man/*
+	@for shell in bash zsh fish; do bin/trued completion $$shell >bin/doc/completion/trued.$$shell || exit; done
+
+.PHONY: packages
+packages: doc $(NFPM)
+	@rm -rf dist && mkdir -p dist
+	@for kind in deb rpm; do SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) VERSION='$(VERSION)' ARCH=$(ARCH) $(NFPM) package --config packaging/nfpm.yaml --packager $$kind --target dist/ >/dev/null || exit; done
+	@ls dist/*
+
+# All tests. As root on Debian it first installs what they need.
+.PHONY: test
+test: setup packages
+	@.ci/test
+
+.PHONY: setup
+setup:
+	@.ci/setup
+
+.PHONY: lint
+lint: $(GOLANGCI)
+	@$(GOLANGCI) run ./...
+
+# All that can be wrong without a test that fails.
+.PHONY: verify
+verify: lint build
+	@.ci/verify
+
+.PHONY: clean
+clean:
+	rm -rf bin dist
+
+$(NFPM):
+	@.ci/tool $@ github.com/goreleaser/nfpm/v2/cmd/nfpm
+$(GOLANGCI):
+	@.ci/tool $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

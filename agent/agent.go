@@ -1,0 +1,191 @@
+// Package agent tells the story: what one run is, what the daemon does between
+// runs, and what comes after a crash.
+//
+// It joins the parts and leaves the work to them. It prints nothing, and knows
+// no exit code and no flag.
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"trued.dev/trued/internal/facts"
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/source"
+	"trued.dev/trued/internal/state"
+)
+
+// An Agent keeps one host, or a tree that will be one, true to its sources.
+type Agent struct {
+	opt     Options
+	config  Config
+	host    *host.Host
+	digests *host.Digests
+	store   *state.Store
+	sources []source.Source
+
+	mu sync.Mutex
+	// heard is what sources had to tell and nobody has recorded.
+	heard []source.Event
+}
+
+// Options are what an agent is made with, beside its configuration.
+type Options struct {
+	// Root is the tree to work on; "/" is the running system.
+	Root string
+	// Modules makes one of every kind for the time of a run.
+	Modules func(*host.Host) []resource.Module
+	// FetchChild is the command line that fetches in a process of its own.
+	FetchChild []string
+	Version    string
+	// ExitCode says what a command that ends with the verdict returns; events
+	// carry it.
+	ExitCode func(Verdict) int
+	// Log takes what is of interest beside the events; never nil.
+	Log *slog.Logger
+}
+
+// StateDir is where state lives below the root.
+const StateDir = "/var/lib/trued"
+
+// New opens the state and the sources. It changes nothing.
+func New(config Config, opt Options) (*Agent, error) {
+	dir := filepath.Join(opt.Root, StateDir)
+	store, err := state.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	digests := host.OpenDigests(filepath.Join(dir, "cache", "digests"))
+	a := &Agent{
+		opt:     opt,
+		config:  config,
+		store:   store,
+		digests: digests,
+		host: host.New(opt.Root, host.Options{
+			Backups: host.OpenBackups(filepath.Join(dir, "backups")),
+			Digests: digests,
+		}),
+	}
+	if err := a.openSources(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Close lets go of what the agent holds open.
+func (a *Agent) Close() {
+	for _, s := range a.sources {
+		_ = s.Close()
+	}
+	a.host.Systemd().Close()
+	a.store.Close()
+}
+
+func (a *Agent) modules() ([]resource.Module, map[string]resource.Module) {
+	all := a.opt.Modules(a.host)
+	byKind := make(map[string]resource.Module, len(all))
+	for _, m := range all {
+		byKind[m.Kind()] = m
+	}
+	return all, byKind
+}
+
+func closeModules(all []resource.Module) {
+	for _, m := range all {
+		if c, ok := m.(resource.Closer); ok {
+			_ = c.Close()
+		}
+	}
+}
+
+// Facts returns what the host is.
+func (a *Agent) Facts(ctx context.Context) (facts.Facts, error) {
+	f, err := facts.Collect(ctx, a.host)
+	if err != nil {
+		return f, fmt.Errorf("cannot collect facts: %w", err)
+	}
+	return f, nil
+}
+
+// Suspend stops convergence, across reboots, until it is over or lifted.
+func (a *Agent) Suspend(ctx context.Context, reason, by string, until time.Time) error {
+	err := a.store.Suspend(state.Suspension{Reason: reason, By: by, Since: time.Now().UTC(), Until: until})
+	if err != nil {
+		return err
+	}
+	message := "convergence suspended: " + reason
+	if by != "" {
+		message += " (by " + by + ")"
+	}
+	a.told(a.tell(ctx, report.Incident{Type: report.AgentSuspended, Message: message, Reason: reason, Until: until}))
+	return nil
+}
+
+// Resume lifts a suspension.
+func (a *Agent) Resume(ctx context.Context) error {
+	if err := a.store.Resume(); err != nil {
+		return err
+	}
+	a.told(a.tell(ctx, report.Incident{Type: report.AgentResumed, Message: "convergence resumed"}))
+	return nil
+}
+
+// told logs that an event could not be recorded; what it tells of has happened
+// all the same.
+func (a *Agent) told(err error) {
+	if err != nil {
+		a.opt.Log.Warn("cannot record event", "error", err)
+	}
+}
+
+// A SuspendedError is why a run did not take place.
+type SuspendedError struct{ state.Suspension }
+
+func (e *SuspendedError) Error() string {
+	until := "until it is resumed"
+	if !e.Until.IsZero() {
+		until = "until " + e.Until.Local().Format(time.DateTime)
+	}
+	return fmt.Sprintf("suspended %s: %s", until, e.Reason)
+}
+
+// RefuseConfig tells that a new configuration is wrong and that the old one
+// stays in force.
+func (a *Agent) RefuseConfig(ctx context.Context, err error) {
+	a.opt.Log.Error("the new configuration is wrong; the old one stays in force", "error", err)
+	a.told(a.tell(ctx, report.Incident{
+		Type: report.ConfigRefused, Err: err, ErrType: "config",
+		Message: "the new configuration is wrong; the old one stays in force",
+	}))
+}
+
+// Forget gives up what is known of a source that left the configuration: what
+// it brought stays on the host. It returns how many resources that were.
+func (a *Agent) Forget(ctx context.Context, name string) (int, error) {
+	for _, s := range a.sources {
+		if s.Name() == name {
+			return 0, fmt.Errorf("source %q is configured: take it out of the configuration first", name)
+		}
+	}
+	unlock, err := a.store.Lock(ctx, lockWait)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	n := 0
+	for _, e := range a.store.Snapshot().Inventory {
+		if e.Source == name {
+			n++
+		}
+	}
+	if n == 0 {
+		return 0, fmt.Errorf("nothing is held for a source %q: see 'trued status'", name)
+	}
+	return n, a.store.Append(state.Record{Forget: []string{name}})
+}

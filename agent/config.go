@@ -1,0 +1,176 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"trued.dev/trued/internal/document"
+	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/source"
+)
+
+// DefaultConfig is where the configuration is unless another file is named.
+const DefaultConfig = "/etc/trued/trued.yaml"
+
+// A Mode says whether differences are applied.
+type Mode string
+
+// The modes.
+const (
+	Enforce Mode = "enforce"
+	Observe Mode = "observe"
+)
+
+// A Config is the agent's own file.
+type Config struct {
+	Sources  []SourceConfig      `yaml:"sources" doc:"where desired state comes from, in order"`
+	Interval time.Duration       `yaml:"interval" doc:"between polls, give or take a tenth; 1m"`
+	Resync   time.Duration       `yaml:"resync" doc:"between full runs when nothing is new; 15m"`
+	Mode     Mode                `yaml:"mode" doc:"enforce, or observe: plan and report, change nothing"`
+	Report   []report.SinkConfig `yaml:"report" doc:"where events go: journal, stdout, file: PATH"`
+}
+
+// A SourceConfig is one source of the configuration.
+type SourceConfig struct {
+	Name              string       `yaml:"name" doc:"the operator's word for it"`
+	URL               string       `yaml:"url" doc:"a Git repository: https, ssh, file, a path, or user@host:path"`
+	URLs              []string     `yaml:"urls" doc:"further places of the same repository, tried in turn"`
+	Dir               string       `yaml:"dir" doc:"a plain directory, in place of url"`
+	Branch            string       `yaml:"branch" doc:"the branch; the server's default one"`
+	Tag               string       `yaml:"tag" doc:"a tag, or a pattern of which the highest version counts"`
+	Commit            string       `yaml:"commit" doc:"one commit, pinned"`
+	Group             string       `yaml:"group" doc:"the host's group; else hosts.yaml decides"`
+	SSHKeyFile        string       `yaml:"ssh_key_file" doc:"private key, readable by root alone"`
+	SSHPassphraseFile string       `yaml:"ssh_passphrase_file" doc:"its passphrase"`
+	KnownHostsFile    string       `yaml:"known_hosts_file" doc:"the server's SSH keys"`
+	TokenFile         string       `yaml:"token_file" doc:"bearer token, or with username a password"`
+	Username          string       `yaml:"username" doc:"user for basic authentication"`
+	CAFile            string       `yaml:"ca_file" doc:"certificates that the server is checked against"`
+	ClientCertFile    string       `yaml:"client_cert_file" doc:"certificate shown to the server"`
+	ClientKeyFile     string       `yaml:"client_key_file" doc:"its key"`
+	Proxy             string       `yaml:"proxy" doc:"proxy URL, or none"`
+	Limits            LimitsConfig `yaml:"limits" doc:"what a server may cost"`
+}
+
+// LimitsConfig bounds what a server can cost; zero is the default.
+type LimitsConfig struct {
+	Time    time.Duration `yaml:"time" doc:"longest fetch"`
+	Idle    time.Duration `yaml:"idle" doc:"longest silence within one"`
+	Bytes   int64         `yaml:"bytes" doc:"most that one fetch may move"`
+	Object  int64         `yaml:"object" doc:"largest file"`
+	Tree    int64         `yaml:"tree" doc:"sum of a commit's files"`
+	Entries int           `yaml:"entries" doc:"number of files and directories"`
+	History int           `yaml:"history" doc:"commits looked at to prove descent"`
+	Memory  int64         `yaml:"memory" doc:"most memory of the process that fetches"`
+}
+
+// ErrNoSource is returned where there is nothing to keep the host true to.
+var ErrNoSource = errors.New("no source is configured")
+
+// LoadConfig reads the agent's file. With optional it need not be there.
+func LoadConfig(path string, optional bool) (Config, error) {
+	c := Config{Interval: time.Minute, Resync: 15 * time.Minute, Mode: Enforce}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && optional {
+		return c, nil
+	}
+	if err != nil {
+		return c, fmt.Errorf("cannot read configuration: %w", err)
+	}
+	docs, problems := document.Parse(data)
+	if len(docs) > 1 {
+		problems = append(problems, docs[1].Problem("there is more than one document"))
+	}
+	if len(docs) > 0 && len(problems) == 0 {
+		problems = document.NewDecoder().Decode(docs[0], &c)
+	}
+	if len(problems) > 0 {
+		return c, placed(path, problems)
+	}
+	if err := c.Validate(); err != nil {
+		return c, fmt.Errorf("configuration %q: %w", path, err)
+	}
+	return c, nil
+}
+
+// placed gives each problem its place in the file.
+func placed(path string, problems []document.Problem) error {
+	var errs []error
+	for _, p := range problems {
+		msg := fmt.Sprintf("%s:%d:%d: %s", path, p.Line, p.Column, p.Message)
+		if p.Suggestion != "" {
+			msg += fmt.Sprintf(": did you mean %q?", p.Suggestion)
+		}
+		errs = append(errs, errors.New(msg))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate reports everything that is wrong with the configuration.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Interval < time.Second {
+		errs = append(errs, fmt.Errorf("interval: %s is too short: 1s is the least", c.Interval))
+	}
+	if c.Resync < time.Second {
+		errs = append(errs, fmt.Errorf("resync: %s is too short: 1s is the least", c.Resync))
+	}
+	if c.Mode != Enforce && c.Mode != Observe {
+		errs = append(errs, fmt.Errorf("mode: %q is unknown: write enforce or observe", c.Mode))
+	}
+	seen := map[string]bool{}
+	for i, s := range c.Sources {
+		if seen[s.Name] {
+			errs = append(errs, fmt.Errorf("sources: %q is there twice", s.Name))
+		}
+		seen[s.Name] = true
+		if err := s.source().Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("sources[%d]: %w", i, err))
+		}
+	}
+	for i, s := range c.Report {
+		if err := s.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("report[%d]: %w", i, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// UseSource makes a directory or URL the only source.
+func (c *Config) UseSource(arg, group string) error {
+	s := source.FromArgument(arg)
+	c.Sources = []SourceConfig{{Name: s.Name, URL: s.URL, Dir: s.Dir, Group: group}}
+	return c.Validate()
+}
+
+// UseGroup lays the host's group over what is configured, for every source.
+func (c *Config) UseGroup(group string) {
+	for i := range c.Sources {
+		c.Sources[i].Group = group
+	}
+}
+
+// same reports whether two configurations mean the same.
+func (c Config) same(d Config) bool { return reflect.DeepEqual(c, d) }
+
+func (s SourceConfig) source() source.Config {
+	l := s.Limits
+	return source.Config{
+		Name: s.Name, URL: s.URL, URLs: s.URLs, Dir: s.Dir, Branch: s.Branch, Tag: s.Tag, Commit: s.Commit,
+		SSHKeyFile: s.SSHKeyFile, SSHPassphraseFile: s.SSHPassphraseFile, KnownHostsFile: s.KnownHostsFile,
+		TokenFile: s.TokenFile, Username: s.Username, CAFile: s.CAFile,
+		ClientCertFile: s.ClientCertFile, ClientKeyFile: s.ClientKeyFile, Proxy: s.Proxy,
+		Limits: source.Limits{
+			Time: l.Time, Idle: l.Idle, Bytes: l.Bytes, Object: l.Object, Tree: l.Tree,
+			Entries: l.Entries, History: l.History, Memory: l.Memory,
+		},
+	}
+}
+
+// storeName is the directory of a source's store.
+func (s SourceConfig) storeName() string { return strings.ReplaceAll(s.Name, "/", "_") }

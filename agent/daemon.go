@@ -1,0 +1,310 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"trued.dev/trued/internal/report"
+)
+
+// Notifier tells the init system how the daemon is doing.
+type Notifier interface {
+	Ready()
+	Status(line string)
+	Watchdog()
+}
+
+// A Daemon runs an agent for as long as the host is up: it polls, runs, and
+// answers on the socket. One loop owns its state; runs and polls are work that
+// the loop hands out, one at a time.
+type Daemon struct {
+	agent  *Agent
+	notify Notifier
+	drain  *report.Drain
+	sync   chan syncCall
+	work   chan done
+
+	mu    sync.Mutex
+	sched Schedule
+}
+
+// A Schedule is what the daemon does now and next.
+type Schedule struct {
+	Doing    string    `json:"doing,omitempty"`
+	NextPoll time.Time `json:"next_poll,omitzero"`
+	NextRun  time.Time `json:"next_run,omitzero"`
+}
+
+type syncCall struct {
+	req   Request
+	reply chan<- syncReply
+}
+
+type syncReply struct {
+	result *Result
+	err    error
+}
+
+// done is what a piece of work came to.
+type done struct {
+	call   *syncCall
+	result *Result
+	err    error
+	// news is true when a poll found something to run for.
+	news bool
+	poll bool
+}
+
+// stopWait is how long a stop waits for what is in hand.
+const stopWait = 30 * time.Second
+
+// NewDaemon returns a daemon for the agent.
+func NewDaemon(a *Agent, n Notifier, drain *report.Drain) *Daemon {
+	return &Daemon{agent: a, notify: n, drain: drain, sync: make(chan syncCall), work: make(chan done, 1)}
+}
+
+// ErrRestart is returned by Serve when a run changed the agent itself: its
+// package, unit or configuration.
+var ErrRestart = errors.New("the agent itself was changed")
+
+// Serve runs until ctx is done. It returns ErrRestart when the agent should be
+// started anew.
+func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Duration) error {
+	hard, kill := context.WithCancel(context.WithoutCancel(ctx))
+	defer kill()
+	var drains sync.WaitGroup
+	drains.Go(func() { d.drain.Run(ctx) })
+	defer drains.Wait()
+
+	c := newClock(d.agent.config, d.agent.needsFetch())
+	var beat <-chan time.Time
+	if watchdog > 0 {
+		t := time.NewTicker(watchdog / 2)
+		defer t.Stop()
+		beat = t.C
+	}
+	d.notify.Ready()
+	d.start(hard, ctx, Request{Trigger: trigger}, nil)
+	busy := true
+	for {
+		d.publish(c, busy)
+		timer := c.timer(busy)
+		calls := d.sync
+		if busy {
+			calls = nil
+		}
+		select {
+		case <-ctx.Done():
+			return d.end(busy, kill)
+		case <-beat:
+			d.notify.Watchdog()
+		case call := <-calls:
+			busy = true
+			d.start(hard, ctx, call.req, &call)
+		case w := <-d.work:
+			busy = false
+			d.finished(w)
+			c.finished(w, d.agent.retryAt())
+			if w.result != nil && w.result.Restart {
+				return ErrRestart
+			}
+			if w.news {
+				busy = true
+				d.start(hard, ctx, Request{Trigger: "commit"}, nil)
+			}
+		case <-timer:
+			busy = true
+			if trigger := c.due(time.Now()); trigger == "" {
+				d.poll(ctx)
+			} else {
+				d.start(hard, ctx, Request{Trigger: trigger}, nil)
+			}
+		}
+	}
+}
+
+// end waits for what is in hand, at most stopWait, and then cuts it off.
+func (d *Daemon) end(busy bool, kill context.CancelFunc) error {
+	if !busy {
+		return nil
+	}
+	select {
+	case w := <-d.work:
+		d.finished(w)
+	case <-time.After(stopWait):
+		kill()
+		d.finished(<-d.work)
+	}
+	return nil
+}
+
+// start hands out a run. The system's own state may forbid it.
+func (d *Daemon) start(ctx, stop context.Context, req Request, call *syncCall) {
+	go func() {
+		if call == nil && !d.agent.mayRepair(ctx) {
+			d.work <- done{}
+			return
+		}
+		if call == nil {
+			req.Wait = lockWait
+		}
+		result, err := d.agent.Run(ctx, stop, req)
+		d.work <- done{call: call, result: result, err: err}
+	}()
+}
+
+// lockWait is how long a run of the daemon's own waits for one by hand.
+const lockWait = time.Minute
+
+func (d *Daemon) poll(ctx context.Context) {
+	go func() {
+		news, err := d.agent.Poll(ctx)
+		d.work <- done{poll: true, news: news, err: err}
+	}()
+}
+
+func (d *Daemon) finished(w done) {
+	d.drain.Notify()
+	if w.call != nil {
+		w.call.reply <- syncReply{w.result, w.err}
+	}
+	var sus *SuspendedError
+	switch {
+	case errors.As(w.err, &sus):
+		d.notify.Status(sus.Error())
+	case w.err != nil && !errors.Is(w.err, context.Canceled):
+		d.agent.opt.Log.Error("run did not take place", "error", w.err)
+		d.notify.Status(w.err.Error())
+	case w.result != nil:
+		d.notify.Status(w.result.line())
+	}
+}
+
+// Sync asks for a run and waits for its outcome.
+func (d *Daemon) Sync(ctx context.Context, req Request) (*Result, error) {
+	reply := make(chan syncReply, 1)
+	select {
+	case d.sync <- syncCall{req: req, reply: reply}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case r := <-reply:
+		return r.result, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Schedule returns what the daemon does now and next.
+func (d *Daemon) Schedule() Schedule {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sched
+}
+
+func (d *Daemon) publish(c *clock, busy bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sched = Schedule{NextPoll: c.poll, NextRun: earliest(c.resync, c.retry)}
+	if busy {
+		d.sched.Doing = "running"
+	}
+}
+
+// A clock knows when to poll and when to run.
+type clock struct {
+	interval, every     time.Duration
+	poll, resync, retry time.Time
+	failures            int
+}
+
+func newClock(c Config, fetchNow bool) *clock {
+	now := time.Now()
+	k := &clock{interval: c.Interval, every: c.Resync, resync: now.Add(jitter(c.Resync))}
+	// Hosts that boot together must not poll together: the first poll is
+	// anywhere within the interval.
+	k.poll = now.Add(time.Duration(rand.Int64N(int64(c.Interval)) + 1)) //nolint:gosec // spreading load, not secrets
+	if fetchNow {
+		k.poll = now
+	}
+	return k
+}
+
+// jitter returns the time ±10 %.
+func jitter(d time.Duration) time.Duration {
+	return d + time.Duration((rand.Float64()-0.5)*0.2*float64(d)) //nolint:gosec // spreading load, not secrets
+}
+
+// maxPause is the longest pause between tries of a fetch that fails.
+const maxPause = 15 * time.Minute
+
+// finished sets the next dates after a piece of work.
+func (c *clock) finished(w done, retry time.Time) {
+	now := time.Now()
+	if w.poll {
+		pause := c.interval
+		if w.err != nil {
+			c.failures++
+			pause = min(c.interval<<min(c.failures, 10), max(maxPause, c.interval))
+		} else {
+			c.failures = 0
+		}
+		c.poll = now.Add(jitter(pause))
+		return
+	}
+	c.resync = now.Add(jitter(c.every))
+	c.retry = retry
+	if c.retry.Before(now) && !c.retry.IsZero() {
+		c.retry = now.Add(time.Second)
+	}
+}
+
+// due returns the trigger of the run that is due, or empty for a poll.
+func (c *clock) due(now time.Time) string {
+	switch {
+	case !c.retry.IsZero() && !now.Before(c.retry):
+		return "retry"
+	case !now.Before(c.resync):
+		return "resync"
+	}
+	return ""
+}
+
+// timer fires when something is due; never while busy.
+func (c *clock) timer(busy bool) <-chan time.Time {
+	if busy {
+		return nil
+	}
+	return time.After(time.Until(earliest(c.poll, c.resync, c.retry)))
+}
+
+func earliest(times ...time.Time) time.Time {
+	var first time.Time
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	return first
+}
+
+// retryAt returns when the next try of a failed resource is due; zero for
+// never.
+func (a *Agent) retryAt() time.Time {
+	var first time.Time
+	now := time.Now()
+	for _, e := range a.store.Snapshot().Inventory {
+		switch {
+		case e.Failures == 0:
+		case e.Waits(now):
+			first = earliest(first, e.RetryAt)
+		default:
+			return now
+		}
+	}
+	return first
+}

@@ -1,0 +1,202 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"trued.dev/trued/internal/apply"
+	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/facts"
+	"trued.dev/trued/internal/plan"
+	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/state"
+)
+
+// A run is what the steps of Run hand on to each other.
+type run struct {
+	agent   *Agent
+	req     Request
+	started time.Time
+	modules []resource.Module
+	byKind  map[string]resource.Module
+	facts   facts.Facts
+	sources []*sourceRun
+	stream  *report.Run
+	rec     *recorder
+	// cut is true when the run was told to stop before its end.
+	cut bool
+	// last is the run before this one.
+	last *state.Run
+}
+
+func (a *Agent) newRun(req Request) (*run, error) {
+	f, err := a.Facts(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	r := &run{agent: a, req: req, started: time.Now().UTC(), facts: f}
+	r.modules, r.byKind = a.modules()
+	snap := a.store.Snapshot()
+	r.last = snap.LastRun
+	for i, src := range a.sources {
+		r.sources = append(r.sources, &sourceRun{
+			source: src, config: a.config.Sources[i], before: snap.Sources[src.Name()],
+		})
+	}
+	r.stream = report.NewRun(a.reportContext(f, r.states()))
+	r.rec = newRecorder(a.store, r.stream, state.Run{ID: r.stream.ID(), Trigger: req.Trigger, Started: r.started})
+	return r, nil
+}
+
+func (r *run) close() { closeModules(r.modules) }
+
+// reportContext is what every event says about where it comes from.
+func (a *Agent) reportContext(f facts.Facts, sources []report.SourceState) report.Context {
+	return report.Context{HostID: f.Host.ID, HostName: f.Host.Name, Version: a.opt.Version, Sources: sources}
+}
+
+// load makes one catalog of all sources. A source that does not load, or that
+// clashes with an earlier one, falls back to its last good state; one without is
+// left out, and nothing of it is pruned.
+func (r *run) load() []catalog.Entry {
+	for _, s := range r.sources {
+		s.load(r)
+	}
+	merged := r.merge()
+	if len(merged.Refused) > 0 {
+		for _, refusal := range merged.Refused {
+			for _, s := range r.sources {
+				if s.catalog == refusal.Catalog {
+					s.refuse(r, refusal.Err)
+					s.fallBack(r, refusal.Err)
+				}
+			}
+		}
+		merged = r.merge()
+		for _, s := range r.sources {
+			if !slices.Contains(merged.Catalogs, s.catalog) {
+				s.catalog = nil
+			}
+		}
+	}
+	r.stream.SetSources(r.states()...)
+	return merged.Entries()
+}
+
+func (r *run) merge() catalog.Merged {
+	var cats []*catalog.Catalog
+	for _, s := range r.sources {
+		if s.catalog != nil {
+			cats = append(cats, s.catalog)
+		}
+	}
+	return catalog.Merge(cats...)
+}
+
+// plan works out what to do. A catalog that cannot be ordered is one that does
+// not load: each source falls back as far as it can.
+func (r *run) plan(ctx context.Context, entries []catalog.Entry) (*plan.Plan, error) {
+	p, err := plan.Make(ctx, r.planInput(entries))
+	var cycle *plan.CycleError
+	if !errors.As(err, &cycle) {
+		return p, err
+	}
+	for _, s := range r.sources {
+		if s.name() == cycle.Origins[0].Source {
+			s.fallBack(r, cycle)
+		}
+	}
+	return plan.Make(ctx, r.planInput(r.merge().Entries()))
+}
+
+func (r *run) planInput(entries []catalog.Entry) plan.Input {
+	in := plan.Input{
+		Entries:     entries,
+		State:       r.agent.store.Snapshot(),
+		Modules:     r.byKind,
+		Sources:     map[string]plan.Source{},
+		Digest:      r.agent.store.Digest,
+		Offline:     r.agent.host.Offline(),
+		AcceptPrune: r.req.AcceptPrune,
+		Hasty:       r.req.Hasty,
+		Now:         time.Now(),
+	}
+	if name := r.req.PruneSource; name != "" {
+		in.Configured = append(in.Configured, name)
+		in.Sources[name] = plan.Source{Explains: func(resource.Address) bool { return true }}
+	}
+	for _, s := range r.sources {
+		in.Configured = append(in.Configured, s.name())
+		if s.catalog == nil {
+			continue
+		}
+		src := plan.Source{Revision: s.revision, Explains: func(a resource.Address) bool { return s.explains(r, a) }}
+		if s.catalog.PruneLimit != nil {
+			src.PruneLimit = *s.catalog.PruneLimit
+		}
+		in.Sources[s.name()] = src
+	}
+	return in
+}
+
+// finish writes how the run ended, keeps it in the history when it is worth
+// it, and brings the events on their way.
+func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome) (*Result, error) {
+	counts := count(outcomes)
+	verdict := r.judge(counts)
+	past := state.Run{
+		ID: r.stream.ID(), Trigger: r.req.Trigger, Started: r.started, Finished: time.Now().UTC(),
+		Verdict: string(verdict), Summary: summary(counts, r.sources), Issues: issues(outcomes),
+	}
+	sources, err := r.newStates()
+	if err != nil {
+		return nil, err
+	}
+	r.stream.SetSources(r.states()...)
+	if err := r.rec.finish(past, counts, r.agent.opt.ExitCode(verdict), sources); err != nil {
+		return nil, err
+	}
+	if err := r.agent.store.SaveKey(); err != nil {
+		return nil, err
+	}
+	if err := r.agent.digests.Save(); err != nil {
+		r.agent.opt.Log.Debug("cannot save digests", "error", err)
+	}
+	if r.rec.noteworthy || !sameIssues(r.last, past.Issues) {
+		if err := r.agent.store.Keep(state.Past{Run: past, Events: r.rec.events}); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.agent.store.Compact(); err != nil {
+		return nil, err
+	}
+	return &Result{
+		Verdict: verdict, Run: past, Outcomes: outcomes, Sources: r.status(), Restart: changesAgent(outcomes),
+	}, ctx.Err()
+}
+
+// sameIssues reports whether a run left what the one before it left.
+func sameIssues(last *state.Run, now []state.Issue) bool {
+	return last != nil && slices.Equal(last.Issues, now)
+}
+
+// input is what a revision was loaded with, kept so that the same commit can be
+// loaded again when the host's facts no longer allow it.
+type input struct {
+	Facts   facts.Facts `json:"facts"`
+	Group   string      `json:"group,omitempty"`
+	Version string      `json:"version"`
+}
+
+func (i input) encode() (json.RawMessage, error) {
+	data, err := json.Marshal(i)
+	if err != nil {
+		return nil, fmt.Errorf("cannot keep facts: %w", err)
+	}
+	return data, nil
+}

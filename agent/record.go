@@ -1,0 +1,146 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"trued.dev/trued/internal/apply"
+	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/state"
+)
+
+// A recorder turns outcomes into events and writes them with the records that
+// they belong to, so that neither is there without the other.
+type recorder struct {
+	store  *state.Store
+	stream *report.Run
+	run    state.Run
+	// opened: the run's first event is in line; begun: the ledger says that the
+	// run is under way.
+	opened, begun bool
+	// waiting are events that no change of the state hangs on; they go with the
+	// next record.
+	waiting []json.RawMessage
+	// events are all of the run, for the history.
+	events     []json.RawMessage
+	noteworthy bool
+}
+
+func newRecorder(store *state.Store, stream *report.Run, r state.Run) *recorder {
+	return &recorder{store: store, stream: stream, run: r}
+}
+
+// Record implements apply.Recorder.
+func (r *recorder) Record(rec state.Record, outcomes []*apply.Outcome) error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	for _, o := range outcomes {
+		if o.Status == apply.InOrder || o.Told {
+			continue
+		}
+		if err := r.add(r.stream.Resource(reportOutcome(o))); err != nil {
+			return err
+		}
+		r.noteworthy = r.noteworthy || o.Status == apply.Applied || o.Status == apply.Repaired || o.Status == apply.Failed
+	}
+	if rec.Begin == nil && !rec.Done && len(rec.Put) == 0 && len(rec.Drop) == 0 &&
+		len(rec.Owe) == 0 && len(rec.Settle) == 0 {
+		return nil
+	}
+	return r.write(rec)
+}
+
+// incident tells of something that happened to a source during the run.
+func (r *recorder) incident(i report.Incident) error {
+	r.noteworthy = true
+	return r.add(r.stream.Incident(i))
+}
+
+// add puts an event in line. The first of a run is that it started.
+func (r *recorder) add(e report.Event) error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	return r.queue(e)
+}
+
+// open puts the event that the run started before all others.
+func (r *recorder) open() error {
+	if r.opened {
+		return nil
+	}
+	r.opened = true
+	return r.queue(r.stream.Started(r.run.Trigger))
+}
+
+func (r *recorder) queue(e report.Event) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("cannot encode event: %w", err)
+	}
+	r.waiting = append(r.waiting, data)
+	r.events = append(r.events, data)
+	return nil
+}
+
+func (r *recorder) write(rec state.Record) error {
+	if !r.begun {
+		r.begun = true
+		run := r.run
+		rec.Started = &run
+	}
+	rec.Events, r.waiting = r.waiting, nil
+	return r.store.Append(rec)
+}
+
+// finish writes the record that closes the run.
+func (r *recorder) finish(past state.Run, counts report.Counts, code int, sources map[string]state.Source) error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	err := r.queue(r.stream.Finished(report.Result{
+		Counts: counts, Duration: past.Finished.Sub(past.Started), ExitCode: code,
+		Message: problems(sources),
+	}))
+	if err != nil {
+		return err
+	}
+	return r.write(state.Record{Finished: &past, Sources: sources})
+}
+
+func problems(sources map[string]state.Source) string {
+	for name, s := range sources {
+		if s.Problem != "" {
+			return fmt.Sprintf("source %q: %s", name, s.Problem)
+		}
+	}
+	return ""
+}
+
+func reportOutcome(o *apply.Outcome) report.ResourceOutcome {
+	r := report.ResourceOutcome{
+		Address:  o.Step.Address,
+		Source:   o.Step.Source,
+		Cause:    o.Cause,
+		Outcome:  report.Outcome(o.Status),
+		Changes:  o.Changes,
+		Creates:  o.Creates,
+		Note:     o.Why,
+		Duration: o.Duration,
+		Err:      o.Err,
+	}
+	if len(o.Reactions) > 0 {
+		r.Reaction = o.Reactions[0]
+	}
+	if o.Step.Resource != nil {
+		r.Sensitive = o.Step.Resource.Common().Sensitive
+	}
+	if len(o.Because) > 0 && r.Note == "" {
+		r.Note = "because of " + o.Because[0].String()
+		if n := len(o.Because) - 1; n > 0 {
+			r.Note += fmt.Sprintf(" and %d more", n)
+		}
+	}
+	return r
+}

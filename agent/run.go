@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"trued.dev/trued/internal/apply"
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/plan"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/state"
+)
+
+// A Request asks for a run.
+type Request struct {
+	// Trigger says what caused it: boot, commit, drift, resync, retry, sync,
+	// apply.
+	Trigger string
+	// Fetch asks the sources for something newer first. A source that was never
+	// fetched is fetched in any case.
+	Fetch bool
+	// AcceptPrune lets go what is held; AcceptHistory takes a commit that does
+	// not descend from the one applied.
+	AcceptPrune, AcceptHistory bool
+	// PruneSource names a source that left the configuration and whose resources
+	// are to leave the host.
+	PruneSource string
+	// Hasty tries again at once what failed before.
+	Hasty bool
+	// Wait is how long to wait for another run to end.
+	Wait time.Duration
+	// Progress is told of each resource that is being changed; it may be nil.
+	Progress func(resource.Address)
+}
+
+// A Result is how a run ended.
+type Result struct {
+	Verdict  Verdict
+	Run      state.Run
+	Outcomes []*apply.Outcome
+	Sources  []SourceStatus
+	// Restart is true when the run changed the agent itself.
+	Restart bool
+}
+
+// Run is one pass over the host: fetch, load, plan, apply, save, report. When
+// stop is done it ends after what is in hand; when ctx is, at once. The error
+// is state.ErrLocked, a *SuspendedError, or tells that the state could not be
+// read or written; what is wrong with a source or a resource is in the result.
+func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
+	unlock, err := a.store.Lock(ctx, req.Wait)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := a.refuseSuspended(); err != nil {
+		return nil, err
+	}
+	r, err := a.newRun(req)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	if err := r.recover(ctx); err != nil {
+		return nil, err
+	}
+	r.fetch(ctx)
+	entries := r.load()
+	p, err := r.plan(ctx, entries)
+	if err != nil {
+		return nil, err
+	}
+	outcomes, err := r.apply(ctx, stop, p)
+	if r.cut = errors.Is(err, context.Canceled); err != nil && !r.cut {
+		return nil, err
+	}
+	return r.finish(ctx, outcomes)
+}
+
+// Plan looks at the host and returns what a run would change. It takes no lock
+// and changes nothing.
+func (a *Agent) Plan(ctx context.Context, req Request) (*plan.Plan, *Result, error) {
+	if err := a.store.Reload(); err != nil {
+		return nil, nil, err
+	}
+	r, err := a.newRun(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer r.close()
+	r.fetch(ctx)
+	p, err := r.plan(ctx, r.load())
+	if err != nil {
+		return nil, nil, err
+	}
+	outcomes := apply.Observe(p)
+	counts := count(outcomes)
+	return p, &Result{Verdict: r.judge(counts), Outcomes: outcomes, Sources: r.status()}, nil
+}
+
+// apply carries the plan out, or only tells of it in observe mode.
+func (r *run) apply(ctx, stop context.Context, p *plan.Plan) ([]*apply.Outcome, error) {
+	if r.agent.config.Mode == Observe {
+		outcomes := apply.Observe(p)
+		return outcomes, r.rec.Record(state.Record{}, outcomes)
+	}
+	return apply.Run(ctx, stop, p, r.rec, host.SyncFS, apply.Options{
+		Run:         r.stream.ID(),
+		AcceptPrune: r.req.AcceptPrune,
+		Now:         time.Now,
+		Progress: func(s *plan.Step) {
+			if r.req.Progress != nil {
+				r.req.Progress(s.Address)
+			}
+		},
+	})
+}
+
+func (a *Agent) refuseSuspended() error {
+	sus, err := a.store.Suspended(time.Now())
+	if err != nil {
+		return err
+	}
+	if sus != nil {
+		return &SuspendedError{*sus}
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"trued.dev/trued/internal/control"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/state"
+)
+
+// SocketPath is where the daemon answers.
+const SocketPath = "/run/trued/trued.sock"
+
+var _ control.Agent = (*desk)(nil)
+
+// desk answers the control socket for a daemon.
+type desk struct{ d *Daemon }
+
+// Desk returns what answers the control socket.
+func (d *Daemon) Desk() control.Agent { return &desk{d} }
+
+func (k *desk) Status(ctx context.Context) (json.RawMessage, error) {
+	s, err := k.d.agent.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	schedule := k.d.Schedule()
+	s.Daemon, s.Schedule, s.Sinks = true, &schedule, k.d.drain.Status()
+	return json.Marshal(s)
+}
+
+func (k *desk) Sync(ctx context.Context, r control.SyncRequest, progress func(string)) (control.SyncReply, error) {
+	result, err := k.d.Sync(ctx, Request{
+		Trigger:       "sync",
+		Fetch:         !r.Now,
+		AcceptPrune:   r.AcceptPrune,
+		AcceptHistory: r.AcceptHistory,
+		Hasty:         true,
+		Wait:          lockWait,
+		Progress:      func(a resource.Address) { progress(a.String()) },
+	})
+	var suspended *SuspendedError
+	switch {
+	case errors.As(err, &suspended):
+		return control.SyncReply{}, &control.Error{Code: CodeSuspended, Message: suspended.Error()}
+	case errors.Is(err, state.ErrLocked):
+		return control.SyncReply{}, &control.Error{Code: CodeLocked, Message: err.Error()}
+	case err != nil:
+		return control.SyncReply{}, err
+	}
+	return control.SyncReply{
+		ExitCode: k.d.agent.opt.ExitCode(result.Verdict),
+		Summary:  fmt.Sprintf("%s: %s", result.Verdict, result.Run.Summary),
+		RunID:    result.Run.ID,
+	}, nil
+}
+
+// Codes of errors that a caller acts on.
+const (
+	CodeSuspended = "suspended"
+	CodeLocked    = "locked"
+)
+
+func (k *desk) Suspend(ctx context.Context, r control.SuspendRequest) error {
+	var until time.Time
+	if r.For > 0 {
+		until = time.Now().Add(r.For).UTC().Truncate(time.Second)
+	}
+	return k.d.agent.Suspend(ctx, r.Reason, r.By, until)
+}
+
+func (k *desk) Resume(ctx context.Context) error { return k.d.agent.Resume(ctx) }

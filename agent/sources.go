@@ -1,0 +1,360 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"time"
+
+	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/source"
+	"trued.dev/trued/internal/state"
+)
+
+// openSources opens every source of the configuration, at the commit that the
+// host was last brought to.
+func (a *Agent) openSources() error {
+	snap := a.store.Snapshot()
+	for _, c := range a.config.Sources {
+		dir := filepath.Join(a.store.Dir(), "sources", c.storeName())
+		src, err := source.Open(c.source(), dir, source.Options{Child: a.opt.FetchChild, Notify: a.fromSource})
+		if err != nil {
+			return err
+		}
+		if applied := snap.Sources[c.Name].Applied; applied != "" {
+			if err := src.SetApplied(applied); err != nil {
+				return fmt.Errorf("source %q: %w", c.Name, err)
+			}
+		}
+		a.sources = append(a.sources, src)
+	}
+	return nil
+}
+
+// HasSources reports whether there is anything to keep the host true to.
+func (a *Agent) HasSources() bool { return len(a.sources) > 0 }
+
+// SameConfig reports whether two agents are configured alike.
+func (a *Agent) SameConfig(b *Agent) bool { return a.config.same(b.config) }
+
+// fromSource keeps what a source has to tell until somebody records it.
+func (a *Agent) fromSource(e source.Event) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.heard = append(a.heard, e)
+}
+
+// hear returns what sources had to tell since the last time.
+func (a *Agent) hear() []source.Event {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	heard := a.heard
+	a.heard = nil
+	return heard
+}
+
+// needsFetch reports whether some source was never fetched.
+func (a *Agent) needsFetch() bool {
+	for _, s := range a.sources {
+		if _, ok := s.Last(); !ok {
+			return true
+		}
+	}
+	return false
+}
+
+// Poll asks each source for something newer. It reports whether there is a
+// commit that no run has seen yet; the error joins those of the fetches.
+func (a *Agent) Poll(ctx context.Context) (news bool, err error) {
+	if err := a.store.Reload(); err != nil {
+		return false, err
+	}
+	snap := a.store.Snapshot()
+	var errs []error
+	for _, s := range a.sources {
+		rev, err := s.Fetch(ctx)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		seen := snap.Sources[s.Name()]
+		if rev.Commit != seen.Applied && rev.Commit != seen.Attempted {
+			news = true
+		}
+	}
+	a.told(a.tellHeard(ctx))
+	return news, errors.Join(errs...)
+}
+
+// tellHeard records what sources had to tell outside of a run. One that just
+// moved on is told by the run that follows.
+func (a *Agent) tellHeard(ctx context.Context) error {
+	var errs []error
+	for _, e := range a.hear() {
+		errs = append(errs, a.tell(ctx, incidentOf(e)))
+	}
+	return errors.Join(errs...)
+}
+
+func incidentOf(e source.Event) report.Incident {
+	i := report.Incident{Type: report.Type(e.Type), Source: e.Source, Message: e.Message, Err: e.Err}
+	var known *source.Error
+	if errors.As(e.Err, &known) {
+		i.ErrType = known.Type()
+	}
+	return i
+}
+
+// A SourceStatus is how a source stands on this host.
+type SourceStatus struct {
+	source.Status
+	Group string `json:"group,omitempty"`
+	// Applied is the commit that the host was last brought to, Attempted the
+	// newest one seen, when it is another.
+	Applied   string    `json:"applied,omitempty"`
+	Attempted string    `json:"attempted,omitempty"`
+	Problem   string    `json:"problem,omitempty"`
+	Subject   string    `json:"subject,omitempty"`
+	Author    string    `json:"author,omitempty"`
+	Date      time.Time `json:"date,omitzero"`
+}
+
+func statusOf(src source.Source, known state.Source) SourceStatus {
+	s := SourceStatus{
+		Status: src.Status(), Group: known.Group, Applied: known.Applied,
+		Attempted: known.Attempted, Problem: known.Problem,
+	}
+	if rev, err := src.Revision(known.Applied); known.Applied != "" && err == nil {
+		s.Subject, s.Author, s.Date = rev.Subject, rev.Author, rev.Date
+	}
+	if s.Problem == "" {
+		s.Problem = s.Error
+	}
+	return s
+}
+
+func reportState(s SourceStatus) report.SourceState {
+	return report.SourceState{
+		Name: s.Name, Group: s.Group, URL: s.URL, Branch: s.Branch, Applied: s.Applied, Attempted: s.Attempted,
+	}
+}
+
+// A sourceRun is what becomes of one source in one run.
+type sourceRun struct {
+	source source.Source
+	config SourceConfig
+	before state.Source
+	// newest is the last commit fetched.
+	newest source.Revision
+	// revision is the commit whose catalog is enforced, in with what it was
+	// loaded.
+	revision string
+	in       input
+	catalog  *catalog.Catalog
+	// err says why the newest commit is not enforced, or was not looked for.
+	err error
+	// old holds the addresses that the revision has for the host as it was.
+	old map[resource.Address]bool
+}
+
+func (s *sourceRun) name() string { return s.source.Name() }
+
+// fetch asks each source for something newer, where that was asked for or there
+// is nothing yet.
+func (r *run) fetch(ctx context.Context) {
+	for _, s := range r.sources {
+		_, has := s.source.Last()
+		if !r.req.Fetch && has {
+			continue
+		}
+		fetch := s.source.Fetch
+		if r.req.AcceptHistory {
+			fetch = s.source.Accept
+		}
+		if _, err := fetch(ctx); err != nil {
+			s.err = err
+		}
+	}
+	for _, e := range r.agent.hear() {
+		r.agent.told(r.rec.incident(incidentOf(e)))
+	}
+}
+
+// load loads the newest commit, or what stands in for it.
+func (s *sourceRun) load(r *run) {
+	rev, ok := s.source.Last()
+	if !ok {
+		if s.err == nil {
+			s.err = errors.New("was never fetched")
+		}
+		return
+	}
+	s.newest = rev
+	in := input{Facts: r.facts, Group: s.config.Group, Version: r.agent.opt.Version}
+	cat, err := s.loadAt(r, rev.Commit, in)
+	if err == nil {
+		s.catalog, s.revision, s.in = cat, rev.Commit, in
+		return
+	}
+	s.refuse(r, err)
+	s.fallBack(r, err)
+}
+
+// fallBack takes the last good state: the applied commit with what the host is
+// now, or else with what it was then.
+func (s *sourceRun) fallBack(r *run, why error) {
+	s.catalog = nil
+	if s.err == nil {
+		s.refuse(r, why)
+	}
+	if s.before.Applied == "" {
+		return
+	}
+	now := input{Facts: r.facts, Group: s.config.Group, Version: r.agent.opt.Version}
+	if s.before.Applied != s.revision {
+		if cat, err := s.loadAt(r, s.before.Applied, now); err == nil {
+			s.catalog, s.revision, s.in = cat, s.before.Applied, now
+			return
+		}
+	}
+	then, ok := s.inputBefore()
+	if !ok {
+		return
+	}
+	if cat, err := s.loadAt(r, s.before.Applied, then); err == nil {
+		s.catalog, s.revision, s.in = cat, s.before.Applied, then
+	}
+}
+
+func (s *sourceRun) inputBefore() (input, bool) {
+	var in input
+	if len(s.before.Input) == 0 || json.Unmarshal(s.before.Input, &in) != nil {
+		return in, false
+	}
+	return in, true
+}
+
+func (s *sourceRun) loadAt(r *run, commit string, in input) (*catalog.Catalog, error) {
+	tree, err := s.source.Tree(commit)
+	if err != nil {
+		return nil, err
+	}
+	return catalog.Load(catalog.Input{
+		Name: s.name(), Tree: tree, Group: in.Group, HostName: in.Facts.Host.Name,
+		Facts: in.Facts, Modules: r.modules, Version: in.Version,
+	})
+}
+
+// refuse notes why the newest commit is not enforced, and tells of it once per
+// commit.
+func (s *sourceRun) refuse(r *run, err error) {
+	s.err = err
+	if s.before.Attempted == s.newest.Commit && s.before.Problem != "" {
+		return
+	}
+	r.agent.told(r.rec.incident(report.Incident{
+		Type: report.SourceRefused, Source: s.name(), ErrType: "load", Err: err,
+		Message: fmt.Sprintf("commit %s of source %q cannot be loaded", Short(s.newest.Commit), s.name()),
+	}))
+}
+
+// explains reports whether a new commit is why a resource left: with the facts
+// and the group of the last run, the commit would not have it either.
+func (s *sourceRun) explains(r *run, a resource.Address) bool {
+	if s.revision == s.before.Applied {
+		return false
+	}
+	then, ok := s.inputBefore()
+	if !ok || reflect.DeepEqual(then, s.in) {
+		return true
+	}
+	if s.old == nil {
+		s.old = map[resource.Address]bool{}
+		cat, err := s.loadAt(r, s.revision, then)
+		if err != nil {
+			s.old[a] = true // it cannot be told: nothing is removed
+			return false
+		}
+		for _, e := range cat.Entries {
+			s.old[e.Address] = true
+		}
+	}
+	return !s.old[a]
+}
+
+// newStates returns what is known of each source after the run, where that is
+// something new. In observe mode nothing was applied.
+func (r *run) newStates() (map[string]state.Source, error) {
+	changed := map[string]state.Source{}
+	for _, s := range r.sources {
+		now := s.before
+		now.URL, now.Branch = s.source.URL(), s.source.Status().Branch
+		now.Attempted, now.Problem = "", ""
+		if s.catalog != nil && r.agent.config.Mode != Observe {
+			in, err := s.in.encode()
+			if err != nil {
+				return nil, err
+			}
+			now.Applied, now.Input, now.Group = s.revision, in, s.catalog.Group
+			if s.before.Applied == s.revision && sameFacts(s.before.Input, s.in) {
+				now.Input = s.before.Input
+			}
+		}
+		if s.newest.Commit != now.Applied {
+			now.Attempted = s.newest.Commit
+		}
+		if s.err != nil {
+			now.Problem = s.err.Error()
+		}
+		if !reflect.DeepEqual(now, s.before) {
+			changed[s.name()] = now
+		}
+		if now.Applied != s.before.Applied {
+			if err := s.source.SetApplied(now.Applied); err != nil {
+				return nil, fmt.Errorf("source %q: %w", s.name(), err)
+			}
+		}
+		s.before = now
+	}
+	return changed, nil
+}
+
+// sameFacts reports whether what a revision was loaded with is what was kept.
+func sameFacts(kept json.RawMessage, now input) bool {
+	var then input
+	return json.Unmarshal(kept, &then) == nil && reflect.DeepEqual(then, now)
+}
+
+// status returns how each source stands.
+func (r *run) status() []SourceStatus {
+	list := make([]SourceStatus, 0, len(r.sources))
+	for _, s := range r.sources {
+		st := statusOf(s.source, s.before)
+		if s.err != nil {
+			st.Problem = s.err.Error()
+		}
+		list = append(list, st)
+	}
+	return list
+}
+
+// states is what events say about the sources.
+func (r *run) states() []report.SourceState {
+	var list []report.SourceState
+	for i, st := range r.status() {
+		// What is being applied is what the run's events are about.
+		if s := r.sources[i]; s.revision != "" {
+			st.Applied, st.Attempted = s.revision, s.newest.Commit
+			if s.catalog != nil {
+				st.Group = s.catalog.Group
+			}
+		}
+		list = append(list, reportState(st))
+	}
+	return list
+}

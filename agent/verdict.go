@@ -1,0 +1,82 @@
+package agent
+
+import (
+	"fmt"
+	"strings"
+
+	"trued.dev/trued/internal/apply"
+	"trued.dev/trued/internal/report"
+)
+
+// A Verdict is how a run, or a look at the host, ended.
+type Verdict string
+
+// The verdicts, in the order in which they win.
+const (
+	// Unusable: the configuration or the tree has errors, and there is no last
+	// good commit to enforce.
+	Unusable Verdict = "unusable"
+	// Failed: some resource failed or could not be checked.
+	Failed Verdict = "failed"
+	// Behind: the newest commit could not be fetched, trusted or loaded.
+	Behind Verdict = "behind"
+	// Interrupted: the run was cut off.
+	Interrupted Verdict = "interrupted"
+	// Differs: there are differences that were not applied.
+	Differs Verdict = "differs"
+	// InOrder: the host is in the desired state, or was brought to it.
+	InOrder Verdict = "in order"
+)
+
+// count counts outcomes.
+func count(outcomes []*apply.Outcome) report.Counts {
+	var c report.Counts
+	for _, o := range outcomes {
+		c.Add(report.Outcome(o.Status))
+	}
+	return c
+}
+
+// judge returns the verdict on a run.
+func (r *run) judge(c report.Counts) Verdict {
+	behind := false
+	loaded := 0
+	for _, s := range r.sources {
+		behind = behind || s.err != nil
+		if s.catalog != nil {
+			loaded++
+		}
+	}
+	switch {
+	case loaded == 0 && r.req.PruneSource == "":
+		return Unusable
+	case r.cut:
+		return Interrupted
+	case c.Failed > 0 || c.Skipped > 0:
+		return Failed
+	case behind:
+		return Behind
+	case c.Pending > 0 || c.Reported > 0 || c.Held > 0:
+		return Differs
+	}
+	return InOrder
+}
+
+// summary says in one line how a run ended.
+func summary(c report.Counts, sources []*sourceRun) string {
+	var parts []string
+	for _, s := range sources {
+		if s.err != nil {
+			parts = append(parts, fmt.Sprintf("source %q: %s", s.name(), firstLine(s.err.Error())))
+		}
+	}
+	return strings.Join(append(parts, c.String()), "; ")
+}
+
+func firstLine(s string) string {
+	line, rest, more := strings.Cut(s, "\n")
+	if more && rest != "" {
+		return fmt.Sprintf("%s (and %d more)", line, strings.Count(rest, "\n")+1)
+	}
+	return line
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"trued.dev/trued/agent"
+	"trued.dev/trued/internal/resource"
+)
+
+func (a *app) applyCommand() *cobra.Command {
+	var req agent.Request
+	var boot bool
+	c := &cobra.Command{
+		Use:     "apply",
+		GroupID: "converge",
+		Short:   "One run now, then exit",
+		Long: `Fetch the sources, bring the host to the desired state, report, and exit.
+
+Without a network the last fetched commit is enforced, and said so.`,
+		Example: `  trued apply
+  trued apply --source . --group groups/web --root /tmp/image
+  trued apply --wait 5m`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			req.Trigger, req.Fetch, req.Hasty = "apply", true, true
+			if boot {
+				req.Trigger, req.Fetch = "boot", false
+			}
+			return a.apply(c.Context(), req)
+		},
+	}
+	a.sourceFlags(c)
+	c.Flags().DurationVar(&req.Wait, "wait", 0, "wait this long for another run to end")
+	c.Flags().BoolVar(&req.AcceptPrune, "accept-prune", false, "remove what is held")
+	c.Flags().BoolVar(&boot, "boot", false, "enforce the last fetched commit without asking the network, as at boot")
+	return c
+}
+
+// apply runs once and prints what came of it.
+func (a *app) apply(ctx context.Context, req agent.Request) error {
+	ag, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer ag.Close()
+	if !ag.HasSources() && req.PruneSource == "" {
+		return agent.ErrNoSource
+	}
+	if terminal(a.err) {
+		req.Progress = func(addr resource.Address) { fmt.Fprintf(a.err, "\r\033[K%s …", addr) }
+		defer fmt.Fprint(a.err, "\r\033[K")
+	}
+	// A first signal lets the run finish what is in hand; the run itself is cut
+	// off half a minute later.
+	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopWait, cancel) })()
+	drain, err := ag.OpenSinks(a.out, a.format == "json")
+	if err != nil {
+		return err
+	}
+	result, err := ag.Run(hard, ctx, req)
+	flush, stop := context.WithTimeout(context.WithoutCancel(ctx), flushWait)
+	defer stop()
+	if ferr := drain.Flush(flush); ferr != nil {
+		fmt.Fprintf(a.err, "trued: a sink did not take its events; they are kept: %v\n", ferr)
+	}
+	if err != nil {
+		return err
+	}
+	if result.Restart {
+		if err := ag.RestartDaemon(hard); err != nil {
+			fmt.Fprintf(a.err, "trued: the daemon should be restarted, since the agent itself changed: %v\n", err)
+		}
+	}
+	if err := a.printResult(result); err != nil {
+		return err
+	}
+	return done(result.Verdict)
+}
+
+const (
+	// stopWait is how long a stop waits for what is in hand.
+	stopWait = 30 * time.Second
+	// flushWait bounds how long dead sinks hold up the end of a command.
+	flushWait = 5 * time.Second
+)
+
+func (a *app) printResult(r *agent.Result) error {
+	if a.format == "json" {
+		return a.writeJSON(resultJSON(r))
+	}
+	p := printer{w: a.out, c: palette(a.out)}
+	p.outcomes(r.Outcomes)
+	p.sources(r.Sources)
+	p.line("%s", verdictLine(r))
+	return p.err
+}

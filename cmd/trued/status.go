@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"trued.dev/trued/agent"
+	"trued.dev/trued/internal/control"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "status",
+		GroupID: "look",
+		Short:   "Is this host in order, at which commit, and if not, why",
+		Long: `Show the state of this host: applied commit, drift, last and next run, what is
+owed, suspended or not. It asks the daemon where one runs, and reads the state
+where none does. The exit code is that of the last run.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := a.status(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.format == "json" {
+				err = a.writeJSON(s)
+			} else {
+				err = a.printStatus(s)
+			}
+			if err != nil {
+				return err
+			}
+			if s.Suspended != nil {
+				return &codeError{exitSuspended}
+			}
+			return done(s.Verdict)
+		},
+	}
+	a.rootFlag(c)
+	return c
+}
+
+// status asks the daemon, or reads the state where there is none.
+func (a *app) status(ctx context.Context) (*agent.Status, error) {
+	if orRoot(a.rootDir) == "/" {
+		s, err := a.askStatus(ctx)
+		if err == nil || !errors.Is(err, control.ErrNoDaemon) {
+			return s, err
+		}
+	}
+	ag, err := a.open()
+	if err != nil {
+		return nil, err
+	}
+	defer ag.Close()
+	return ag.Status(ctx)
+}
+
+func (a *app) askStatus(ctx context.Context) (*agent.Status, error) {
+	client, err := control.Dial(ctx, agent.SocketPath)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := client.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var s agent.Status
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return nil, fmt.Errorf("cannot understand the daemon's status: %w", err)
+	}
+	return &s, nil
+}
+
+// shownIssues keeps status on one screen.
+const shownIssues = 8
+
+func (a *app) printStatus(s *agent.Status) error {
+	p := printer{w: a.out, c: palette(a.out)}
+	p.line("%s", p.c.bold(capital(s.Line)))
+	p.line("")
+	p.field("host", "%s, %d resources held, trued %s%s", s.Host, s.Resources, s.Version, modeWords(s.Mode))
+	for _, src := range s.Sources {
+		p.source(src)
+	}
+	if r := s.LastRun; r != nil {
+		p.field("last run", "%s, %s (%s)", ago(r.Finished), r.Summary, r.Trigger)
+	}
+	p.next(s)
+	if s.Damaged != "" {
+		p.field("state", "%s", s.Damaged)
+	}
+	if s.LastRun != nil {
+		for i, issue := range s.LastRun.Issues {
+			if i == shownIssues {
+				p.field("", "… and %d more", len(s.LastRun.Issues)-shownIssues)
+				break
+			}
+			p.field(issue.Outcome, "%s: %s", issue.Resource, issue.Why)
+		}
+	}
+	for i, f := range s.Failing {
+		if i == shownIssues {
+			break
+		}
+		p.field("retry", "%s after %d failures, at %s", f.Resource, f.Failures, f.RetryAt.Local().Format(time.TimeOnly))
+	}
+	for i, o := range s.Owed {
+		if i == shownIssues {
+			break
+		}
+		p.field("owed", "%s of %s because of %s", o.Reaction, o.Target, o.Because)
+	}
+	if n := len(s.Orphans); n > 0 {
+		p.field("orphans", "%d held for sources that are not configured: %s …", n, s.Orphans[0])
+	}
+	for _, sink := range s.Sinks {
+		if sink.Error != "" {
+			p.field("sink", "%s fails since %s: %s", sink.Name, ago(sink.Since), sink.Error)
+		}
+	}
+	return p.err
+}
+
+func modeWords(m agent.Mode) string {
+	if m == agent.Observe {
+		return ", observing: nothing is changed"
+	}
+	return ""
+}
+
+func (p *printer) field(name, format string, args ...any) {
+	p.line("  %-9s %s", name, printable(fmt.Sprintf(format, args...)))
+}
+
+func (p *printer) source(s agent.SourceStatus) {
+	where := s.URL
+	if s.Branch != "" {
+		where += " " + s.Branch
+	}
+	p.field("source", "%s: %s", s.Name, where)
+	if s.Applied != "" {
+		p.field("applied", "%s%s", agent.Short(s.Applied), commitWords(s))
+	}
+	if s.Attempted != "" && s.Attempted != s.Applied {
+		p.field("newest", "%s", agent.Short(s.Attempted))
+	}
+	if s.Problem != "" {
+		p.field("problem", "%s", s.Problem)
+	}
+	if !s.Checked.IsZero() {
+		p.field("checked", "%s", ago(s.Checked))
+	}
+}
+
+func commitWords(s agent.SourceStatus) string {
+	if s.Subject == "" {
+		return ""
+	}
+	return fmt.Sprintf("  %q, %s, %s", s.Subject, s.Author, s.Date.Local().Format(time.DateTime))
+}
+
+func (p *printer) next(s *agent.Status) {
+	switch {
+	case s.Schedule == nil:
+		p.field("daemon", "not running")
+	case s.Schedule.Doing != "":
+		p.field("now", "%s", s.Schedule.Doing)
+	default:
+		p.field("next", "poll %s, full run %s", in(s.Schedule.NextPoll), in(s.Schedule.NextRun))
+	}
+}
+
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return time.Since(t).Round(time.Second).String() + " ago"
+}
+
+func in(t time.Time) string {
+	if t.IsZero() {
+		return "not planned"
+	}
+	return "in " + max(0, time.Until(t)).Round(time.Second).String()
+}

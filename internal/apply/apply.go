@@ -1,0 +1,538 @@
+// Package apply carries out a plan: for each batch it writes down what is about
+// to be done, looks once more, does it, looks again as proof, and writes down
+// what came of it.
+//
+// It decides nothing that the plan has not decided, except that what depends on
+// a failure is left out. It knows no kind, no sink and no source.
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"trued.dev/trued/internal/plan"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/state"
+)
+
+// A Recorder makes a record durable together with the events that tell of the
+// outcomes. When it fails, nothing further is changed.
+type Recorder interface {
+	Record(r state.Record, outcomes []*Outcome) error
+}
+
+// Status says what came of a step.
+type Status string
+
+// The statuses, as they stand in events.
+const (
+	InOrder  Status = "in_order"
+	Applied  Status = "applied"
+	Repaired Status = "repaired"
+	Reported Status = "reported"
+	Held     Status = "held"
+	Pending  Status = "pending"
+	Failed   Status = "failed"
+	Skipped  Status = "skipped"
+)
+
+// An Outcome is what came of a step.
+type Outcome struct {
+	Step    *plan.Step
+	Status  Status
+	Cause   resource.Cause
+	Changes resource.Diff
+	// Reactions are what the resource did because others, those of Because, or
+	// its own files changed.
+	Reactions []resource.Reaction
+	Because   []resource.Address
+	// Why explains a status in words.
+	Why      string
+	Err      error
+	Duration time.Duration
+	// Creates is true when the thing did not exist before.
+	Creates bool
+	// Told is true when the outcome is known to the sinks already and has not
+	// changed since.
+	Told bool
+}
+
+// Options steer a walk.
+type Options struct {
+	Run         string
+	AcceptPrune bool
+	Now         func() time.Time
+	// Progress is called before each step that takes time; it may be nil.
+	Progress func(*plan.Step)
+}
+
+// A walk is one plan being carried out.
+type walk struct {
+	plan    *plan.Plan
+	rec     Recorder
+	sync    func(dirs []string) error
+	opt     Options
+	stop    context.Context // done: finish what is in hand and end
+	results []*Outcome      // by place
+	changed []bool          // by place
+	owed    map[resource.Address][]state.Owed
+	// opaque is true once something ran whose effects nobody can tell.
+	opaque  bool
+	failed  bool
+	batches int
+	confirm []confirmation
+	left    []*plan.Step
+	put     map[resource.Address]state.Entry
+	drop    []resource.Address
+	steps   map[resource.Address]*plan.Step
+}
+
+type confirmation struct {
+	step *plan.Step
+	at   time.Time
+}
+
+// Run carries out the plan and returns an outcome for each step. When stop is
+// done, it finishes the batch in hand and returns with context.Canceled; when
+// ctx is done, what is in hand is cut off. sync makes all that was written to
+// the file systems of some directories durable. Any other error means that the
+// ledger could not be written, and that nothing was changed since.
+func Run(ctx, stop context.Context, p *plan.Plan, rec Recorder, sync func(dirs []string) error, opt Options) ([]*Outcome, error) {
+	w := &walk{
+		plan: p, rec: rec, sync: sync, opt: opt, stop: stop,
+		results: make([]*Outcome, len(p.Steps)),
+		changed: make([]bool, len(p.Steps)),
+		owed:    map[resource.Address][]state.Owed{},
+		put:     map[resource.Address]state.Entry{},
+		steps:   make(map[resource.Address]*plan.Step, len(p.Steps)),
+	}
+	for _, s := range p.Steps {
+		w.steps[s.Address] = s
+		if len(s.Owed) > 0 {
+			w.owed[s.Address] = s.Owed
+		}
+	}
+	err := w.run(ctx)
+	for i, s := range p.Steps {
+		if w.results[i] == nil {
+			w.results[i] = &Outcome{Step: s, Status: Skipped, Cause: s.Cause, Why: "the run ended before it"}
+		}
+	}
+	return w.results, err
+}
+
+func (w *walk) run(ctx context.Context) error {
+	if err := w.leave(ctx); err != nil {
+		return err
+	}
+	for i := 0; i < len(w.plan.Steps); {
+		if w.stop.Err() != nil {
+			return errors.Join(context.Canceled, w.stay(ctx), w.settle())
+		}
+		batch := w.batch(i)
+		if batch[0].Prune {
+			// What was started must have lived a moment before the old goes.
+			if err := w.confirmAll(ctx); err != nil {
+				return err
+			}
+		}
+		if err := w.carryOut(ctx, batch); err != nil {
+			return err
+		}
+		i += len(batch)
+	}
+	if err := w.stay(ctx); err != nil {
+		return err
+	}
+	if err := w.confirmAll(ctx); err != nil {
+		return err
+	}
+	return w.settle()
+}
+
+// maxBatch bounds how much stands under one record of the ledger.
+const maxBatch = 2048
+
+// batch returns the steps from place i on that go under one record: one
+// transaction, neighbours that are written together, or a single step. A step
+// that waits for what is only prepared in the batch starts the next one.
+func (w *walk) batch(i int) []*plan.Step {
+	steps := w.plan.Steps
+	first := steps[i]
+	word := batchWord(first)
+	prepared := map[int]bool{}
+	n := i
+	for ; n < len(steps) && n-i < maxBatch; n++ {
+		s := steps[n]
+		if n > i {
+			if first.Group != s.Group || batchWord(s) != word || (word == "" && first.Group == 0) {
+				break
+			}
+			if waitsFor(s, prepared) {
+				break
+			}
+		}
+		if _, ok := s.Resource.(resource.Stager); ok {
+			prepared[n] = true
+		}
+	}
+	return steps[i:n]
+}
+
+func batchWord(s *plan.Step) string {
+	if b, ok := s.Module.(resource.Batched); ok {
+		return b.Batch()
+	}
+	return ""
+}
+
+func waitsFor(s *plan.Step, places map[int]bool) bool {
+	for _, i := range s.After {
+		if places[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// carryOut takes one batch from look to proof.
+func (w *walk) carryOut(ctx context.Context, batch []*plan.Step) error {
+	var todo []*plan.Step
+	for _, s := range batch {
+		ready, err := w.prepare(ctx, s)
+		if err != nil {
+			return err
+		}
+		if ready {
+			todo = append(todo, s)
+		}
+	}
+	if len(todo) == 0 {
+		return nil
+	}
+	if err := w.begin(todo); err != nil {
+		return err
+	}
+	started := w.opt.Now()
+	for _, s := range todo {
+		w.results[s.Place] = &Outcome{Step: s, Cause: s.Cause, Changes: s.Finding.Diff, Creates: s.Finding.Creates}
+	}
+	results := w.change(ctx, todo)
+	var outcomes []*Outcome
+	done := state.Record{Done: true, Put: map[resource.Address]state.Entry{}}
+	for i, s := range todo {
+		o := w.results[s.Place]
+		w.prove(ctx, s, o, results[i], &done)
+		o.Duration = w.opt.Now().Sub(started)
+		outcomes = append(outcomes, o)
+	}
+	return w.rec.Record(done, outcomes)
+}
+
+// prepare decides whether a step is to be changed now, by a last look where
+// the plan's is out of date. Everything else gets its outcome here.
+func (w *walk) prepare(ctx context.Context, s *plan.Step) (bool, error) {
+	if o := w.heldUp(s); o != nil {
+		w.results[s.Place] = o
+		return false, w.tell(s, o)
+	}
+	if err := w.reactEarly(ctx, s); err != nil {
+		return false, err
+	}
+	if w.mustLook(s) {
+		w.look(ctx, s)
+	}
+	o := &Outcome{Step: s, Cause: s.Cause, Changes: s.Finding.Diff, Why: s.Why, Err: s.Err}
+	w.results[s.Place] = o
+	switch s.Verdict {
+	case plan.InOrder:
+		return false, w.inOrder(ctx, s, o)
+	case plan.Change:
+		return true, nil
+	case plan.Report:
+		o.Status = Reported
+		return false, w.report(s, o)
+	case plan.Pending:
+		o.Status = Pending
+	case plan.Unknown:
+		o.Err = fmt.Errorf("cannot be told even now: %s", s.Why)
+		w.fail(s, o)
+	default:
+		w.fail(s, o)
+	}
+	return false, w.tell(s, o)
+}
+
+// heldUp returns the outcome of a step that cannot go now because of others, or
+// nil.
+func (w *walk) heldUp(s *plan.Step) *Outcome {
+	o := &Outcome{Step: s, Cause: s.Cause, Changes: s.Finding.Diff, Why: s.Why, Err: s.Err}
+	if s.Prune {
+		switch {
+		case s.Verdict == plan.Held:
+			o.Status = Held
+		case w.failed && !w.opt.AcceptPrune && s.Verdict != plan.Failed:
+			o.Status, o.Why = Held, "something failed in this run, and what leaves may be what still serves"
+		default:
+			return nil
+		}
+		return o
+	}
+	if s.Resource == nil {
+		o.Status = Pending
+		return o
+	}
+	for _, i := range s.After {
+		switch on := w.results[i]; {
+		case on == nil:
+		case on.Status == Failed || on.Status == Skipped:
+			o.Status, o.Why, o.Err = Skipped, fmt.Sprintf("%s did not succeed", on.Step.Address), nil
+			return o
+		case on.Status == Pending && s.Verdict != plan.InOrder:
+			o.Status, o.Why = Pending, fmt.Sprintf("%s is pending", on.Step.Address)
+			return o
+		}
+	}
+	if s.Verdict == plan.Failed && s.Err == nil {
+		o.Status = Failed // its next try is not due
+		w.failed = true
+		return o
+	}
+	return nil
+}
+
+// mustLook reports whether what the plan found may be out of date.
+func (w *walk) mustLook(s *plan.Step) bool {
+	if s.Verdict != plan.InOrder || w.opaque {
+		return true
+	}
+	for _, i := range s.After {
+		if w.changed[i] {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *walk) look(ctx context.Context, s *plan.Step) {
+	if s.Resource == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout())
+	defer cancel()
+	s.View.Owed = reactions(w.owed[s.Address])
+	s.Judge(s.Resource.Check(ctx, s.View))
+}
+
+// begin writes down what is about to be changed and what will be owed for it.
+func (w *walk) begin(todo []*plan.Step) error {
+	w.batches++
+	now := w.opt.Now()
+	r := state.Record{Begin: &state.Begin{Run: w.opt.Run, Batch: w.batches, Time: now}}
+	for _, s := range todo {
+		r.Begin.Items = append(r.Begin.Items, intent(s))
+		owe := w.causes(s, now)
+		r.Owe = append(r.Owe, owe...)
+		for _, o := range owe {
+			w.owed[o.Target] = append(w.owed[o.Target], o)
+		}
+	}
+	return w.rec.Record(r, nil)
+}
+
+func intent(s *plan.Step) state.Intent {
+	claims := s.View.Held
+	if !s.Prune {
+		claims = s.Resource.Claims()
+	}
+	return state.Intent{
+		Address: s.Address, Source: s.Source, Cause: s.Cause, Claims: claims,
+		Prior: notes(s), Keep: s.Keeps(), Place: s.Place,
+	}
+}
+
+// causes returns what a change of the step will owe to others and to itself.
+func (w *walk) causes(s *plan.Step, now time.Time) []state.Owed {
+	var owed []state.Owed
+	add := func(to resource.Address, r resource.Reaction) {
+		o := state.Owed{Target: to, Reaction: r, Because: s.Address, Cause: s.Cause, Since: now}
+		for _, have := range w.owed[to] {
+			if have.Same(o) {
+				return
+			}
+		}
+		owed = append(owed, o)
+	}
+	for _, f := range s.Feeds {
+		add(w.plan.Steps[f.To].Address, f.Reaction)
+	}
+	for _, r := range s.Finding.Owes {
+		add(s.Address, r)
+	}
+	return owed
+}
+
+// prove looks again after a change, has the resource do what it owes, and
+// notes what came of it.
+func (w *walk) prove(ctx context.Context, s *plan.Step, o *Outcome, got resource.ItemResult, done *state.Record) {
+	asked := s.Finding.Diff
+	if got.Result.Prior != nil {
+		s.View.Prior = got.Result.Prior
+	} else if s.Finding.Prior != nil {
+		s.View.Prior = s.Finding.Prior
+	}
+	err := got.Err
+	if w.stop.Err() != nil && errors.Is(err, context.Canceled) {
+		o.Status, o.Why = Skipped, "it goes on by itself; the next run sees what came of it"
+		return
+	}
+	if pending := got.Result.Pending; err == nil && pending != "" {
+		o.Status, o.Why = Pending, pending
+		done.Put[s.Address] = w.entry(s, false)
+		w.changed[s.Place] = true
+		return
+	}
+	var skip *skipError
+	if errors.As(err, &skip) {
+		o.Status, o.Why = Skipped, err.Error()
+		done.Settle = append(done.Settle, w.withdraw(s)...)
+		return
+	}
+	w.look(ctx, s)
+	if err == nil {
+		err = leftover(s)
+	}
+	if err != nil {
+		o.Err = err
+		if w.untouched(s, asked) {
+			done.Settle = append(done.Settle, w.withdraw(s)...)
+		} else {
+			w.changed[s.Place] = true
+		}
+		w.fail(s, o)
+		done.Put[s.Address] = w.failing(s)
+		return
+	}
+	w.touch(s)
+	if got.Result.Settled {
+		done.Settle = append(done.Settle, w.take(s.Address)...)
+	}
+	if err := w.react(ctx, s, o, done); err != nil {
+		o.Err = err
+		w.fail(s, o)
+		done.Put[s.Address] = w.failing(s)
+		return
+	}
+	o.Status = Applied
+	if s.Cause == resource.Drift {
+		o.Status = Repaired
+	}
+	w.finish(s, done)
+}
+
+// leftover returns an error when a step still differs after it was applied.
+func leftover(s *plan.Step) error {
+	switch s.Verdict {
+	case plan.InOrder:
+		return nil
+	case plan.Failed:
+		return fmt.Errorf("was applied, and then could not be checked: %w", s.Err)
+	case plan.Pending, plan.Unknown:
+		return fmt.Errorf("was applied, and then could not be told: %s", s.Why)
+	}
+	var parts []string
+	for _, c := range s.Finding.Diff {
+		if c.Redacted || (c.Old == "" && c.New == "") {
+			parts = append(parts, c.Field)
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%s is %q and should be %q", c.Field, c.Old, c.New))
+	}
+	return fmt.Errorf("still differs after it was applied: %s", strings.Join(parts, "; "))
+}
+
+// untouched reports whether a failed step left the host as it was.
+func (w *walk) untouched(s *plan.Step, asked resource.Diff) bool {
+	if s.Verdict == plan.Failed || len(s.Finding.Diff) != len(asked) {
+		return false
+	}
+	for i, c := range s.Finding.Diff {
+		if c != asked[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// withdraw takes back what a step that changed nothing would have owed.
+func (w *walk) withdraw(s *plan.Step) []state.Owed {
+	var gone []state.Owed
+	for to, owed := range w.owed {
+		var kept []state.Owed
+		for _, o := range owed {
+			if o.Because == s.Address && !contains(w.before(to), o) {
+				gone = append(gone, o)
+				continue
+			}
+			kept = append(kept, o)
+		}
+		w.owed[to] = kept
+	}
+	return gone
+}
+
+// before returns what was owed to a resource when the run began.
+func (w *walk) before(a resource.Address) []state.Owed {
+	if s := w.steps[a]; s != nil {
+		return s.Owed
+	}
+	return nil
+}
+
+func contains(list []state.Owed, o state.Owed) bool {
+	for _, have := range list {
+		if have.Same(o) {
+			return true
+		}
+	}
+	return false
+}
+
+// touch notes that a step changed the host, and whether in ways that only a
+// new look at everything can tell.
+func (w *walk) touch(s *plan.Step) {
+	w.changed[s.Place] = true
+	if batchWord(s) == "" {
+		w.opaque = true
+	}
+}
+
+// finish notes that a step is as desired now, or gone.
+func (w *walk) finish(s *plan.Step, done *state.Record) {
+	if s.Prune {
+		done.Drop = append(done.Drop, s.Address)
+		return
+	}
+	done.Put[s.Address] = w.entry(s, true)
+	w.mustConfirm(s)
+}
+
+// fail makes the outcome one of failure.
+func (w *walk) fail(s *plan.Step, o *Outcome) {
+	o.Status = Failed
+	w.failed = true
+	if o.Err == nil {
+		o.Err = s.Err
+	}
+}
+
+// notes returns what is noted about the host before the step changes it.
+func notes(s *plan.Step) resource.Prior {
+	if s.Finding.Prior != nil {
+		return s.Finding.Prior
+	}
+	return s.View.Prior
+}

@@ -1,0 +1,159 @@
+package apply
+
+import (
+	"context"
+	"time"
+
+	"trued.dev/trued/internal/plan"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/state"
+)
+
+// entry returns what the inventory holds of a step from now on.
+func (w *walk) entry(s *plan.Step, reached bool) state.Entry {
+	e := state.Entry{
+		Source: s.Source, Claims: s.Resource.Claims(), Prior: s.View.Prior,
+		Digest: s.Entry.Digest, Keep: s.Keeps(), Place: s.Place,
+	}
+	if s.Prune {
+		e = s.Entry
+	}
+	if reached {
+		e.Digest = s.Digest
+	}
+	return e
+}
+
+// firstPause is the pause after a first failure; each further one doubles it.
+const firstPause = 30 * time.Second
+
+// failing returns the inventory's entry of a step that failed: what it held
+// stays, and the next try gets a date.
+func (w *walk) failing(s *plan.Step) state.Entry {
+	e := s.Entry
+	if w.changed[s.Place] && !s.Prune {
+		e = w.entry(s, false)
+	}
+	e.Source, e.Place = s.Source, s.Place
+	if !s.Prune {
+		e.Keep = s.Keeps()
+		if s.View.Prior != nil {
+			e.Prior = s.View.Prior
+		}
+	}
+	e.Failures, e.Failing = 1, s.Digest
+	if s.Entry.Failing == s.Digest {
+		e.Failures = s.Entry.Failures + 1
+	}
+	pause := firstPause << min(e.Failures-1, 10)
+	e.RetryAt = w.opt.Now().Add(min(pause, state.LastPause)).Round(time.Second)
+	return e
+}
+
+// inOrder deals with a step that needs no change: what is owed to it is done,
+// and what the inventory says of it is brought up to date.
+func (w *walk) inOrder(ctx context.Context, s *plan.Step, o *Outcome) error {
+	o.Status, o.Changes, o.Why = InOrder, nil, s.Finding.Note
+	if s.Prune {
+		w.drop = append(w.drop, s.Address)
+		if s.Finding.Note != "" {
+			o.Status = Applied
+			return w.tell(s, o)
+		}
+		return nil
+	}
+	if s.Finding.Prior != nil {
+		s.View.Prior = s.Finding.Prior
+	}
+	if len(w.late(s.Address)) > 0 {
+		done := state.Record{Done: true, Put: map[resource.Address]state.Entry{}}
+		started := w.opt.Now()
+		err := w.react(ctx, s, o, &done)
+		o.Duration = w.opt.Now().Sub(started)
+		if err != nil {
+			o.Err = err
+			w.fail(s, o)
+			done.Put[s.Address] = w.failing(s)
+		} else {
+			o.Status = Applied
+			if o.Cause == resource.Drift {
+				o.Status = Repaired
+			}
+			w.touch(s)
+			w.finish(s, &done)
+		}
+		return w.rec.Record(done, []*Outcome{o})
+	}
+	if e := w.entry(s, true); outdated(s.Entry, e) {
+		w.put[s.Address] = e
+	}
+	return nil
+}
+
+// outdated reports whether the inventory says something else of a resource.
+// Its place alone is no reason to write.
+func outdated(old, now state.Entry) bool {
+	if old.Digest != now.Digest || old.Source != now.Source || old.Keep != now.Keep ||
+		old.Failures != 0 || old.Reported != "" || old.Left != "" || len(old.Claims) != len(now.Claims) ||
+		len(old.Prior) != len(now.Prior) {
+		return true
+	}
+	for i, c := range old.Claims {
+		if now.Claims[i] != c {
+			return true
+		}
+	}
+	for c, note := range now.Prior {
+		if string(old.Prior[c]) != string(note) {
+			return true
+		}
+	}
+	return false
+}
+
+// report deals with drift that is told and left alone: once, and again when it
+// changes.
+func (w *walk) report(s *plan.Step, o *Outcome) error {
+	digest := diffDigest(s.Finding.Diff)
+	o.Told = s.Entry.Reported == digest
+	if !o.Told {
+		e := s.Entry
+		e.Reported = digest
+		w.put[s.Address] = e
+	}
+	return w.tell(s, o)
+}
+
+// tell records an outcome that changed nothing on the host.
+func (w *walk) tell(s *plan.Step, o *Outcome) error {
+	r := state.Record{}
+	if o.Status == Failed && s.Err != nil && !s.Prune {
+		r.Put = map[resource.Address]state.Entry{s.Address: w.failing(s)}
+	}
+	return w.rec.Record(r, []*Outcome{o})
+}
+
+// settle writes what the inventory learned without a change on the host.
+func (w *walk) settle() error {
+	r := state.Record{Put: w.put, Drop: append(w.drop, w.plan.Drop...), Settle: w.plan.Strike}
+	for a, e := range w.plan.Put {
+		if _, newer := r.Put[a]; !newer && !w.gone(a) {
+			r.Put[a] = e
+		}
+	}
+	if len(r.Put) == 0 && len(r.Drop) == 0 && len(r.Settle) == 0 {
+		return nil
+	}
+	return w.rec.Record(r, nil)
+}
+
+// gone reports whether the run took the resource off the inventory or wrote it
+// anew, so that what the plan wanted to note of it is out of date.
+func (w *walk) gone(a resource.Address) bool {
+	s := w.steps[a]
+	if s == nil || w.results[s.Place] == nil {
+		return false
+	}
+	status := w.results[s.Place].Status
+	return status == Applied || status == Repaired
+}

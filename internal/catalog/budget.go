@@ -1,0 +1,67 @@
+package catalog
+
+import (
+	"fmt"
+	"time"
+)
+
+// Limits of one template or expression.
+const (
+	maxSteps  = 200_000 // turns of loops
+	maxNested = 50      // templates within templates
+	maxOutput = 16 << 20
+	maxTime   = 10 * time.Second
+	// maxWork is how much text functions may read and make on the way.
+	maxWork = 64 << 20
+)
+
+// A budget is what one template or expression may still use. The counts make a
+// runaway the same error on each machine; the time is for what they miss.
+type budget struct {
+	steps  int
+	nested int
+	work   int
+	until  time.Time
+}
+
+// A limitError is a limit that a template or expression ran into.
+type limitError struct{ message string }
+
+func (e *limitError) Error() string { return e.message }
+
+func limited(format string, args ...any) error {
+	return &limitError{message: fmt.Sprintf(format, args...)}
+}
+
+func (b *budget) reset() { *b = budget{until: time.Now().Add(maxTime)} }
+
+// step is counted at each turn of each loop.
+func (b *budget) step() error {
+	b.steps++
+	if b.steps > maxSteps {
+		return limited("loops more than %d times", maxSteps)
+	}
+	if time.Now().After(b.until) {
+		return limited("takes longer than %s", maxTime)
+	}
+	return nil
+}
+
+// spend counts bytes of text that a function reads or makes.
+func (b *budget) spend(n int) error {
+	b.work += n
+	if b.work > maxWork {
+		return limited("works on more than %d MiB of text", maxWork>>20)
+	}
+	return nil
+}
+
+func (b *budget) enter() error {
+	b.nested++
+	if b.nested > maxNested {
+		return limited("templates call each other more than %d deep", maxNested)
+	}
+	return b.step()
+}
+
+func (b *budget) leave() { b.nested-- }

@@ -1,0 +1,437 @@
+package catalog
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"trued.dev/trued/internal/document"
+	"trued.dev/trued/internal/resource"
+)
+
+// An attribute is a key of a resource with what its value is rendered with.
+type attribute struct {
+	key, value *document.Node
+	from       *instance
+}
+
+// built is an entry with the places of its attributes.
+type built struct {
+	Entry
+	instance   *instance
+	attributes []attribute
+	// broken is true when something is wrong with it: then its module is asked
+	// nothing more about it.
+	broken bool
+}
+
+// applyOverrides finds what each override lays itself over.
+func (l *loader) applyOverrides() {
+	kept := l.instances[:0]
+	for _, in := range l.instances {
+		switch {
+		case in.address.Name == "":
+			kept = append(kept, in)
+		case in.item.steering.Override:
+			l.override(in)
+		default:
+			kept = append(kept, in)
+			l.byAddress[in.address] = append(l.byAddress[in.address], in)
+		}
+	}
+	l.instances = kept
+	l.checkDuplicates()
+}
+
+func (l *loader) override(in *instance) {
+	at := l.itemOrigin(in.item, in.item.nameKey)
+	found := false
+	for _, base := range l.byAddress[in.address] {
+		if base.item.group == in.item.group {
+			l.faults.at(at, "override is for resources of included groups: change the one in %s:%d", base.origin().File, base.origin().Line)
+			return
+		}
+		found = true
+		if in.absent == "" {
+			base.overrides = append(base.overrides, in)
+		}
+	}
+	if !found && !l.mayBe(in.address.Kind) {
+		l.faults.add(Error{
+			Origin:     at,
+			Message:    "nothing to override: no included group has " + in.address.String(),
+			Suggestion: l.nearestAddress(in.address),
+		})
+	}
+}
+
+// mayBe reports whether an address of the kind that is not found may be there
+// all the same: one whose name is not known yet, or in what could not be read.
+func (l *loader) mayBe(kind string) bool {
+	return l.incomplete || slices.ContainsFunc(l.nameless, func(i *instance) bool { return i.address.Kind == kind })
+}
+
+func (l *loader) nearestAddress(a resource.Address) string {
+	var known []string
+	for other := range l.byAddress {
+		known = append(known, other.String())
+	}
+	slices.Sort(known)
+	return document.Nearest(a.String(), known)
+}
+
+// checkDuplicates refuses an address that is there twice. Those that hang on
+// unknown facts may be alternatives.
+func (l *loader) checkDuplicates() {
+	for _, in := range l.instances {
+		list := l.byAddress[in.address]
+		if len(list) < 2 || in.absent != "" || in.pending != "" {
+			continue
+		}
+		first := list[slices.IndexFunc(list, func(i *instance) bool { return i.absent == "" && i.pending == "" })]
+		if first == in {
+			continue
+		}
+		switch at := in.origin(); {
+		case first.item == in.item && in.item.forEach != nil:
+			l.faults.at(at, "for_each makes %s more than once: use each.key or each.value in its name", in.address)
+		case first.item.group != in.item.group:
+			l.faults.at(at, "%s is in %s:%d already: write override: true to change it", in.address, first.origin().File, first.origin().Line)
+		default:
+			l.faults.at(at, "%s is in %s:%d already", in.address, first.origin().File, first.origin().Line)
+		}
+	}
+}
+
+// applyExcludes marks what groups leave out of what they include.
+func (l *loader) applyExcludes() {
+	for _, g := range l.groups {
+		for k, pattern := range g.settings.Exclude {
+			n := g.doc.Get("exclude").Items[k]
+			l.exclude(g, pattern, l.groupOrigin(g, n))
+		}
+	}
+}
+
+func (l *loader) exclude(g *group, pattern string, at resource.Origin) {
+	wanted := l.normal(pattern)
+	found := false
+	var known []string
+	for _, in := range l.instances {
+		if !g.includes[in.item.group.path] || in.address.Name == "" {
+			continue
+		}
+		ok, err := in.address.Match(wanted)
+		if err != nil {
+			l.faults.at(at, "exclude: %v", err)
+			return
+		}
+		if ok {
+			found = true
+			in.absent = "excluded in " + at.String()
+		}
+		known = append(known, in.address.String())
+	}
+	kind, _, _ := strings.Cut(wanted, ":")
+	if !found && !l.mayBe(kind) {
+		l.faults.add(Error{Origin: at, Message: "exclude: " + pattern + " matches nothing that the group includes", Suggestion: document.Nearest(pattern, known)})
+	}
+}
+
+// normal gives an address the spelling of its module: cleaned paths, full names
+// of units. A glob, and what is no address, stays.
+func (l *loader) normal(s string) string {
+	a, err := resource.ParseAddress(s)
+	if err != nil || isGlob(s) {
+		return s
+	}
+	k := l.kinds[a.Kind]
+	if k == nil {
+		return s
+	}
+	r := k.module.New()
+	if len(l.dec.Set(&document.Node{Value: a.Kind}, &document.Node{Value: a.Name}, r)) > 0 {
+		return s
+	}
+	return resource.AddressOf(k.module, r).String()
+}
+
+// build decodes and checks every instance and returns the catalog's entries.
+func (l *loader) build() []*built {
+	entries := make([]*built, 0, len(l.instances))
+	for _, in := range l.instances {
+		if b := l.buildOne(in); b != nil {
+			entries = append(entries, b)
+		}
+	}
+	return entries
+}
+
+func (l *loader) buildOne(in *instance) *built {
+	b := &built{instance: in, attributes: merged(in)}
+	b.Entry = Entry{Address: in.address, Module: in.item.kind.module, Origin: in.origin(), Each: in.eachKey, Pending: in.pending}
+	r := b.Module.New()
+	refs, ok, open := l.decode(b, r)
+	if in.absent != "" {
+		return nil
+	}
+	for _, over := range in.overrides {
+		b.Overrides = append(b.Overrides, over.origin())
+		b.Pending = cmp.Or(b.Pending, over.pending)
+	}
+	b.Pending = cmp.Or(b.Pending, open)
+	content := &content{l: l, built: b}
+	// With an open attribute there is nothing to load or judge.
+	if ok && open == "" && in.address.Name != "" {
+		ok = l.complete(b, r, content)
+		b.Pending = cmp.Or(b.Pending, content.open)
+	}
+	b.broken = !ok
+	if b.Pending == "" {
+		b.Resource = r
+	}
+	b.Uses = l.uses(in, append(refs, content.refs...))
+	return b
+}
+
+// merged lays the attributes of overrides over those of the instance. One that
+// is null in an override takes the attribute away.
+func merged(in *instance) []attribute {
+	list := make([]attribute, 0, len(in.item.attributes))
+	for _, p := range in.item.attributes {
+		list = append(list, attribute{p.Key, p.Value, in})
+	}
+	for _, over := range in.overrides {
+		for _, p := range over.item.attributes {
+			list = slices.DeleteFunc(list, func(a attribute) bool { return a.key.Value == p.Key.Value })
+			if p.Value.Kind != document.Scalar || p.Value.Type != document.Null {
+				list = append(list, attribute{p.Key, p.Value, over})
+			}
+		}
+	}
+	return list
+}
+
+// decode renders the attributes and decodes them. open says which fact one of
+// them waits for. The attributes of b become the rendered ones.
+func (l *loader) decode(b *built, r resource.Resource) (refs []ref, ok bool, open string) {
+	ok = true
+	in := b.instance
+	if in.name != nil {
+		ok = len(l.dec.Set(in.item.nameKey, in.name, r)) == 0
+	}
+	hidden := isTrue(b.attributes, "sensitive")
+	for k := range b.attributes {
+		a := &b.attributes[k]
+		value, more, err := l.attributeValue(in, a)
+		refs = append(refs, more...)
+		var oe *openError
+		if errors.As(err, &oe) {
+			open = oe.Error()
+		} else if err != nil {
+			ok = false
+			continue
+		}
+		if hidden {
+			value = hide(value)
+		}
+		a.value = value
+		problems := l.dec.Set(a.key, value, r)
+		l.faults.problems(l.itemOrigin(a.from.item, a.key), problems)
+		ok = ok && len(problems) == 0
+	}
+	return refs, ok, open
+}
+
+// attributeValue renders one attribute. Of a resource that is not for this host
+// the templates are left alone: what they name may be there only where it is.
+func (l *loader) attributeValue(in *instance, a *attribute) (*document.Node, []ref, error) {
+	i := a.from.item
+	if in.absent != "" || in.pending != "" && (in.address.Name == "" || l.guards(in.item)) {
+		if i.steering.Raw {
+			return a.value, nil, nil
+		}
+		return opened(a.value), nil, nil
+	}
+	l.names.each = a.from.each
+	defer func() { l.names.each = nil }()
+	value, refs, err := l.renderNode(i, a.value, i.steering.Raw)
+	var open *openError
+	if errors.As(err, &open) {
+		return opened(a.value), refs, err
+	}
+	return value, refs, err
+}
+
+// guards reports whether an item's `when` reads something optional, so that it
+// may be what keeps its templates from naming what is not there.
+func (l *loader) guards(i *item) bool {
+	e := l.expressions.compiled[i.steering.When]
+	return i.when != nil && e != nil && slices.ContainsFunc(e.refs, func(r ref) bool { return r.optional })
+}
+
+// opened returns a node with all templates in it marked as not known.
+func opened(n *document.Node) *document.Node {
+	made := *n
+	switch n.Kind {
+	case document.Scalar:
+		if n.Type != document.Text || !isTemplate(n.Value) {
+			return n
+		}
+		made.Open = true
+	case document.List:
+		made.Items = make([]*document.Node, len(n.Items))
+		for k, item := range n.Items {
+			made.Items[k] = opened(item)
+		}
+	case document.Map:
+		made.Pairs = make([]document.Pair, len(n.Pairs))
+		for k, p := range n.Pairs {
+			made.Pairs[k] = document.Pair{Key: p.Key, Value: opened(p.Value)}
+		}
+	}
+	return &made
+}
+
+// hide keeps the values of a sensitive resource out of messages.
+func hide(n *document.Node) *document.Node {
+	made := *n
+	made.Hidden = true
+	made.Items = make([]*document.Node, len(n.Items))
+	for k, item := range n.Items {
+		made.Items[k] = hide(item)
+	}
+	made.Pairs = make([]document.Pair, len(n.Pairs))
+	for k, p := range n.Pairs {
+		made.Pairs[k] = document.Pair{Key: p.Key, Value: hide(p.Value)}
+	}
+	return &made
+}
+
+func isTrue(list []attribute, key string) bool {
+	return slices.ContainsFunc(list, func(a attribute) bool {
+		return a.key.Value == key && a.value.Type == document.Bool && strings.EqualFold(a.value.Value, "true")
+	})
+}
+
+// complete loads a resource's content and judges it.
+func (l *loader) complete(b *built, r resource.Resource, c *content) bool {
+	if sourced, ok := r.(resource.Sourced); ok {
+		err := sourced.Load(c)
+		switch {
+		case c.failed:
+			return false
+		case c.open != "":
+			return true
+		case err != nil:
+			l.fieldFaults(b, err)
+			return false
+		}
+	}
+	good := l.common(b, r.Common())
+	if err := r.Validate(); err != nil {
+		l.fieldFaults(b, err)
+		return false
+	}
+	return good
+}
+
+// common judges the keys that every kind takes.
+func (l *loader) common(b *built, m *resource.Meta) bool {
+	var problems []error
+	if m.Drift != "" && m.Drift != "repair" && m.Drift != "report" {
+		problems = append(problems, resource.Wrong("drift", "%q is neither repair nor report", m.Drift))
+	}
+	if m.Timeout < 0 || m.Timeout > 24*time.Hour {
+		problems = append(problems, resource.Wrong("timeout", "%s is not between 0 and 24h", m.Timeout))
+	}
+	for _, err := range problems {
+		l.fieldFaults(b, err)
+	}
+	good := len(problems) == 0
+	for k, name := range m.Ignore {
+		if slices.Contains(b.instance.item.kind.keys, name) {
+			continue
+		}
+		good = false
+		at := l.attributeOrigin(b, "ignore", k)
+		l.faults.add(Error{
+			Origin:     at,
+			Message:    b.Address.String() + ": ignore: no attribute " + quoted(name),
+			Suggestion: document.Nearest(name, b.instance.item.kind.keys),
+		})
+	}
+	return good
+}
+
+// attributeOrigin is the place of an attribute's value, of its item when it is
+// a list and has one, or of the resource when the attribute is not written.
+func (l *loader) attributeOrigin(b *built, key string, item int) resource.Origin {
+	for _, a := range b.attributes {
+		if a.key.Value != key {
+			continue
+		}
+		n := a.value
+		if item >= 0 && item < len(n.Items) {
+			n = n.Items[item]
+		}
+		return l.itemOrigin(a.from.item, n)
+	}
+	if key == b.Address.Kind && b.instance.name != nil {
+		return l.itemOrigin(b.instance.item, b.instance.name)
+	}
+	return b.Origin
+}
+
+// fieldFaults adds the errors of a module at the places of the attributes that
+// they are about.
+func (l *loader) fieldFaults(b *built, err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range joined.Unwrap() {
+			l.fieldFaults(b, one)
+		}
+		return
+	}
+	at, message := b.Origin, err.Error()
+	var fe *resource.FieldError
+	if errors.As(err, &fe) {
+		key, _, _ := strings.Cut(fe.Field, "/")
+		key, _, _ = strings.Cut(key, ".")
+		at = l.attributeOrigin(b, key, -1)
+	}
+	l.faults.at(at, "%s: %s", b.Address, message)
+}
+
+// uses lists the vars and facts that a resource was made with.
+func (l *loader) uses(in *instance, refs []ref) []Use {
+	item := in.item
+	if e := l.expressions.compiled[item.steering.When]; item.when != nil && e != nil {
+		refs = append(refs, e.refs...)
+	}
+	if item.forEach != nil {
+		if e := l.expressions.compiled[item.forEach.Value]; e != nil {
+			refs = append(refs, e.refs...)
+		}
+	}
+	if !item.steering.Raw && item.name.Kind == document.Scalar && isTemplate(item.name.Value) {
+		if t := l.templates.parsed[item.name.Value]; t != nil {
+			refs = append(refs, t.refs...)
+		}
+	}
+	var list []Use
+	for _, r := range refs {
+		u := Use{Path: r.String()}
+		if r.path[0] == eachName || slices.ContainsFunc(list, func(x Use) bool { return x.Path == u.Path }) {
+			continue
+		}
+		if r.path[0] == varsName {
+			u.Origin = l.names.vars.origin(u.Path)
+			u.Origin.Source = l.tree.name
+		}
+		list = append(list, u)
+	}
+	slices.SortFunc(list, func(a, b Use) int { return strings.Compare(a.Path, b.Path) })
+	return list
+}

@@ -1,0 +1,254 @@
+package catalog
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	"trued.dev/trued/internal/document"
+	"trued.dev/trued/internal/resource"
+)
+
+// content reads a resource's content from the group that names it. What is
+// wrong it reports itself, at the place where the path is written.
+type content struct {
+	l      *loader
+	built  *built
+	refs   []ref
+	failed bool
+	// open says which fact a template waits for.
+	open string
+}
+
+var _ resource.Loader = (*content)(nil)
+
+// from finds the attribute that a path was written in; its item's group is what
+// the path is relative to.
+func (c *content) from(name string) (*instance, *document.Node) {
+	for _, a := range c.built.attributes {
+		if n := findScalar(a.value, name); n != nil {
+			return a.from, n
+		}
+	}
+	return c.built.instance, c.built.instance.item.nameKey
+}
+
+func findScalar(n *document.Node, text string) *document.Node {
+	if n.Kind == document.Scalar && n.Value == text {
+		return n
+	}
+	for _, item := range n.Items {
+		if found := findScalar(item, text); found != nil {
+			return found
+		}
+	}
+	for _, p := range n.Pairs {
+		if found := findScalar(p.Value, text); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+func (c *content) fail(in *instance, n *document.Node, name string, err error) error {
+	c.failed = true
+	e := Error{Origin: c.l.itemOrigin(in.item, n), Message: fmt.Sprintf("%s: %q: %s", c.built.Address, name, reason(err))}
+	if errors.Is(err, fs.ErrNotExist) {
+		e.Suggestion = c.l.nearestFile(in.item.group.path, name)
+	}
+	c.l.faults.add(e)
+	return err
+}
+
+// nearestFile looks for what was meant beside a file that is not there.
+func (l *loader) nearestFile(group, name string) string {
+	full, err := within(group, name)
+	if err != nil {
+		return ""
+	}
+	entries, err := l.tree.readDir(path.Dir(full))
+	if err != nil {
+		return ""
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	near := document.Nearest(path.Base(full), names)
+	if near == "" {
+		return ""
+	}
+	return strings.TrimPrefix(path.Join(path.Dir(full), near), group+"/")
+}
+
+// Source returns a file as it is.
+func (c *content) Source(name string) (*resource.Content, error) {
+	in, n := c.from(name)
+	full, err := within(in.item.group.path, name)
+	if err != nil {
+		return nil, c.fail(in, n, name, err)
+	}
+	out, err := c.l.tree.content(full)
+	if err != nil {
+		return nil, c.fail(in, n, name, err)
+	}
+	return out, nil
+}
+
+// Template returns a file with its template executed.
+func (c *content) Template(name string) (*resource.Content, error) {
+	in, n := c.from(name)
+	full, err := within(in.item.group.path, name)
+	if err != nil {
+		return nil, c.fail(in, n, name, err)
+	}
+	data, info, err := c.l.tree.read(full, maxTemplate)
+	if err != nil {
+		return nil, c.fail(in, n, name, err)
+	}
+	c.l.names.each = in.each
+	defer func() { c.l.names.each = nil }()
+	out, err := c.l.templates.renderFile(string(data))
+	c.refs = append(c.refs, out.refs...)
+	var open *openError
+	if errors.As(err, &open) {
+		c.open = open.Error()
+		return nil, open
+	}
+	if err != nil {
+		c.failed = true
+		f := &file{source: c.l.tree.name, path: full, data: data}
+		c.l.textFault(&item{group: in.item.group, file: f}, &document.Node{Line: 0, Column: 1, Block: true}, c.built.Address.String()+": ", err)
+		return nil, errSaid
+	}
+	made := resource.Bytes([]byte(out.text))
+	made.Executable = info.Mode()&0o111 != 0
+	return made, nil
+}
+
+// Tree returns all that is below a directory.
+func (c *content) Tree(name string) ([]resource.TreeEntry, error) {
+	in, n := c.from(name)
+	full, err := within(in.item.group.path, name)
+	if err != nil {
+		return nil, c.fail(in, n, name, err)
+	}
+	info, at, err := c.l.tree.stat(full)
+	if err == nil && !info.IsDir() {
+		err = errors.New("not a directory")
+	}
+	if err != nil {
+		return nil, c.fail(in, n, name, err)
+	}
+	w := &treeWalk{tree: c.l.tree, base: at}
+	if err := w.walk("."); err != nil {
+		return nil, c.fail(in, n, name, err)
+	}
+	return w.entries, nil
+}
+
+// content returns a file whose bytes are read when they are wanted. Its digest
+// is made once for a tree.
+func (t *tree) content(name string) (*resource.Content, error) {
+	info, at, err := t.stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return nil, errors.New("is a directory")
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("not a file")
+	}
+	if c := t.digests[at]; c != nil {
+		return c, nil
+	}
+	open := func() (io.ReadCloser, error) { return t.fsys.Open(at) }
+	f, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	sum := sha256.New()
+	size, err := io.Copy(sum, f)
+	if err != nil {
+		return nil, err
+	}
+	c := resource.Lazy(size, hex.EncodeToString(sum.Sum(nil)), info.Mode()&0o111 != 0, open)
+	t.digests[at] = c
+	return c, nil
+}
+
+// A treeWalk lists what is below a directory.
+type treeWalk struct {
+	tree    *tree
+	base    string
+	entries []resource.TreeEntry
+}
+
+func (w *treeWalk) walk(dir string) error {
+	if strings.Count(dir, "/") > maxTreeDepth {
+		return fmt.Errorf("%q is nested deeper than %d levels", dir, maxTreeDepth)
+	}
+	list, err := fs.ReadDir(w.tree.fsys, path.Join(w.base, dir))
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if len(w.entries) >= maxTreeEntries {
+			return fmt.Errorf("more than %d files", maxTreeEntries)
+		}
+		if err := w.add(path.Join(dir, e.Name()), e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *treeWalk) add(name string, e fs.DirEntry) error {
+	full := path.Join(w.base, name)
+	switch {
+	case e.IsDir():
+		w.entries = append(w.entries, resource.TreeEntry{Path: name, Type: fs.ModeDir})
+		return w.walk(name)
+	case e.Type()&fs.ModeSymlink != 0:
+		target, err := fs.ReadLink(w.tree.fsys, full)
+		if err != nil {
+			return err
+		}
+		if !staysWithin(path.Dir(name), target) {
+			return fmt.Errorf("link %q leads out of the directory, to %q", name, target)
+		}
+		w.entries = append(w.entries, resource.TreeEntry{Path: name, Type: fs.ModeSymlink, Target: target})
+		return nil
+	case !e.Type().IsRegular():
+		return fmt.Errorf("%q is neither a file, a directory nor a link", name)
+	}
+	c, err := w.tree.content(full)
+	if err != nil {
+		return fmt.Errorf("%q: %w", name, err)
+	}
+	w.entries = append(w.entries, resource.TreeEntry{Path: name, Content: c})
+	return nil
+}
+
+// staysWithin reports whether a link in dir leads to a place within the tree
+// that dir is relative to, without going up through what may be another link.
+func staysWithin(dir, target string) bool {
+	if path.IsAbs(target) || target == "" {
+		return false
+	}
+	down := false
+	for _, part := range strings.Split(target, "/") {
+		if part == ".." && down {
+			return false
+		}
+		down = down || part != ".." && part != "." && part != ""
+	}
+	return fs.ValidPath(path.Join(dir, target))
+}

@@ -1,0 +1,492 @@
+package catalog
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+
+	"trued.dev/trued/internal/document"
+)
+
+// functions are all that templates can call beside the language's own. None
+// reads the host, the environment or the time. As in a pipe, what a function
+// works on is its last argument.
+func (t *templates) functions() template.FuncMap {
+	n := t.names
+	f := template.FuncMap{
+		factsName: func() map[string]any { return n.facts },
+		varsName:  func() map[string]any { return n.vars.data },
+		eachName:  t.eachData,
+		tmplStep:  func() (string, error) { return "", t.budget.step() },
+		tmplEnter: func() (string, error) { return "", t.budget.enter() },
+		tmplLeave: func() string { t.budget.leave(); return "" },
+		tmplPrint: t.print,
+
+		"get":      n.get,
+		"default":  byDefault,
+		"required": required,
+		"ternary":  ternary,
+		"call":     func(...any) (any, error) { return nil, errors.New("call is not available") },
+		"printf":   t.printf,
+		"print":    func(args ...any) (string, error) { return t.made(fmt.Sprint(args...)) },
+		"println":  func(args ...any) (string, error) { return t.made(fmt.Sprintln(args...)) },
+
+		"join":    func(sep string, list any) (string, error) { return t.join(sep, list) },
+		"split":   t.split,
+		"list":    func(items ...any) []any { return items },
+		"dict":    dict,
+		"keys":    keys,
+		"has":     has,
+		"sort":    sorted,
+		"toYaml":  func(v any) (string, error) { return t.encoded(document.Encode(v)) },
+		"toJson":  func(v any) (string, error) { return t.encoded(toJSON(v)) },
+		"indent":  t.indent,
+		"nindent": func(by int, v any) (string, error) { return t.nindent(by, v) },
+
+		"add": arithmetic(func(a, b int) (int, error) { return a + b, nil }),
+		"sub": arithmetic(func(a, b int) (int, error) { return a - b, nil }),
+		"mul": arithmetic(func(a, b int) (int, error) { return a * b, nil }),
+		"div": arithmetic(func(a, b int) (int, error) {
+			if b == 0 {
+				return 0, errors.New("division by 0")
+			}
+			return a / b, nil
+		}),
+		"mod": arithmetic(func(a, b int) (int, error) {
+			if b == 0 {
+				return 0, errors.New("division by 0")
+			}
+			return a % b, nil
+		}),
+		"int": toInt,
+
+		"contains":  t.textTest(strings.Contains),
+		"hasPrefix": t.textTest(strings.HasPrefix),
+		"hasSuffix": t.textTest(strings.HasSuffix),
+
+		"replace":      t.replace,
+		"regexReplace": t.regexReplace,
+		"regexMatch":   t.regexMatch,
+		"trimPrefix":   t.onText2(func(a, s string) string { return strings.TrimPrefix(s, a) }),
+		"trimSuffix":   t.onText2(func(a, s string) string { return strings.TrimSuffix(s, a) }),
+	}
+	for name, do := range onText() {
+		f[name] = t.onText(do)
+	}
+	return f
+}
+
+// onText are the functions from one text to another.
+func onText() map[string]func(string) (string, error) {
+	return map[string]func(string) (string, error){
+		"upper":  func(s string) (string, error) { return strings.ToUpper(s), nil },
+		"lower":  func(s string) (string, error) { return strings.ToLower(s), nil },
+		"trim":   func(s string) (string, error) { return strings.TrimSpace(s), nil },
+		"quote":  func(s string) (string, error) { return strconv.Quote(s), nil },
+		"squote": func(s string) (string, error) { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'", nil },
+		"b64enc": func(s string) (string, error) { return base64.StdEncoding.EncodeToString([]byte(s)), nil },
+		"b64dec": func(s string) (string, error) {
+			out, err := base64.StdEncoding.DecodeString(s)
+			if err != nil {
+				return "", errors.New("not base64")
+			}
+			return string(out), nil
+		},
+		"sha256sum": func(s string) (string, error) {
+			sum := sha256.Sum256([]byte(s))
+			return hex.EncodeToString(sum[:]), nil
+		},
+	}
+}
+
+func (t *templates) eachData() (map[string]any, error) {
+	if t.names.each == nil {
+		return nil, &textError{message: "each is there only with for_each"}
+	}
+	return t.names.each.data(), nil
+}
+
+// made counts text that a function made.
+func (t *templates) made(s string) (string, error) { return s, t.budget.spend(len(s)) }
+
+func (t *templates) encoded(s string, err error) (string, error) {
+	if err != nil {
+		return "", err
+	}
+	return t.made(s)
+}
+
+// print is put behind each action that prints: only text and numbers have a
+// form that belongs into a file.
+func (t *templates) print(v any) (any, error) {
+	t.last = v
+	switch v.(type) {
+	case []any, map[string]any:
+		if t.single {
+			return "", nil
+		}
+	}
+	return scalarText(v)
+}
+
+// scalarText is text, a number or a boolean as text.
+func scalarText(v any) (string, error) {
+	switch v := v.(type) {
+	case string:
+		return v, nil
+	case bool:
+		return strconv.FormatBool(v), nil
+	case int:
+		return strconv.Itoa(v), nil
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64), nil
+	case nil:
+		return "", errors.New("there is no value (null): give one, or use default")
+	case []any, map[string]any:
+		return "", fmt.Errorf("%s cannot be printed: use join, toJson or toYaml", what(v))
+	}
+	return "", fmt.Errorf("%s cannot be printed", what(v))
+}
+
+func isEmpty(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case string:
+		return v == ""
+	case []any:
+		return len(v) == 0
+	case map[string]any:
+		return len(v) == 0
+	}
+	return false
+}
+
+// byDefault gives the default for null and for what is empty; 0 and false are
+// values.
+func byDefault(fallback, v any) any {
+	if isEmpty(v) {
+		return fallback
+	}
+	return v
+}
+
+func required(message string, v any) (any, error) {
+	if isEmpty(v) {
+		return nil, errors.New(message)
+	}
+	return v, nil
+}
+
+func ternary(yes, no any, condition any) (any, error) {
+	is, ok := condition.(bool)
+	if !ok {
+		return nil, fmt.Errorf("ternary wants true or false, not %s", what(condition))
+	}
+	if is {
+		return yes, nil
+	}
+	return no, nil
+}
+
+var verb = regexp.MustCompile(`%[-+# 0]*(\*|\d*)(?:\.(\*|\d*))?`)
+
+// printf is that of the language less its ways to make much out of nothing.
+func (t *templates) printf(format string, args ...any) (string, error) {
+	const widest = 1000
+	for _, m := range verb.FindAllStringSubmatch(format, -1) {
+		for _, width := range m[1:] {
+			n, err := strconv.Atoi(width)
+			if width == "*" || width != "" && (err != nil || n > widest) {
+				return "", fmt.Errorf("a width of more than %d", widest)
+			}
+		}
+	}
+	return t.made(fmt.Sprintf(format, args...))
+}
+
+func (t *templates) join(sep string, v any) (string, error) {
+	list, ok := v.([]any)
+	if !ok {
+		return "", fmt.Errorf("join wants a list, not %s", what(v))
+	}
+	return joined(&t.budget, list, sep)
+}
+
+func joined(b *budget, list []any, sep string) (string, error) {
+	parts := make([]string, len(list))
+	for i, item := range list {
+		s, err := scalarText(item)
+		if err != nil {
+			return "", err
+		}
+		if err := b.spend(len(s) + len(sep)); err != nil {
+			return "", err
+		}
+		parts[i] = s
+	}
+	return strings.Join(parts, sep), nil
+}
+
+func (t *templates) split(sep string, v any) ([]any, error) {
+	s, err := scalarText(v)
+	if err != nil {
+		return nil, err
+	}
+	parts := strings.Split(s, sep)
+	if err := t.budget.spend(16 * len(parts)); err != nil {
+		return nil, err
+	}
+	out := make([]any, len(parts))
+	for i, p := range parts {
+		out[i] = p
+	}
+	return out, nil
+}
+
+func dict(args ...any) (map[string]any, error) {
+	if len(args)%2 != 0 {
+		return nil, errors.New("dict wants keys and values in turn")
+	}
+	m := make(map[string]any, len(args)/2)
+	for i := 0; i < len(args); i += 2 {
+		key, err := scalarText(args[i])
+		if err != nil {
+			return nil, err
+		}
+		m[key] = args[i+1]
+	}
+	return m, nil
+}
+
+func keys(v any) ([]any, error) {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("keys wants a map, not %s", what(v))
+	}
+	out := make([]any, 0, len(m))
+	for _, key := range sortedKeys(m) {
+		out = append(out, key)
+	}
+	return out, nil
+}
+
+func has(item, v any) (bool, error) {
+	switch v := v.(type) {
+	case []any:
+		return slices.ContainsFunc(v, func(each any) bool { return scalarsEqual(each, item) }), nil
+	case map[string]any:
+		key, _ := item.(string)
+		_, ok := v[key]
+		return ok, nil
+	}
+	return false, fmt.Errorf("has wants a list or map, not %s", what(v))
+}
+
+func scalarsEqual(a, b any) bool {
+	switch a.(type) {
+	case []any, map[string]any:
+		return false
+	}
+	switch b.(type) {
+	case []any, map[string]any:
+		return false
+	}
+	return a == b
+}
+
+func sorted(v any) ([]any, error) {
+	list, ok := v.([]any)
+	if !ok {
+		return nil, fmt.Errorf("sort wants a list, not %s", what(v))
+	}
+	out := slices.Clone(list)
+	var failed error
+	slices.SortStableFunc(out, func(a, b any) int {
+		if x, ok := a.(int); ok {
+			if y, ok := b.(int); ok {
+				return x - y
+			}
+		}
+		x, errA := scalarText(a)
+		y, errB := scalarText(b)
+		failed = errors.Join(failed, errA, errB)
+		return strings.Compare(x, y)
+	})
+	if failed != nil {
+		return nil, errors.New("sort wants a list of text or numbers")
+	}
+	return out, nil
+}
+
+func toJSON(v any) (string, error) {
+	out, err := json.Marshal(v)
+	if err != nil {
+		return "", fmt.Errorf("cannot make JSON of %s", what(v))
+	}
+	return string(out), nil
+}
+
+// indent puts spaces before each line.
+func (t *templates) indent(by int, v any) (string, error) {
+	s, err := scalarText(v)
+	if err != nil {
+		return "", err
+	}
+	const most = 100
+	if by < 0 || by > most {
+		return "", fmt.Errorf("an indent of %d is not between 0 and %d", by, most)
+	}
+	if err := t.budget.spend(len(s) + by*(1+strings.Count(s, "\n"))); err != nil {
+		return "", err
+	}
+	pad := strings.Repeat(" ", by)
+	return pad + strings.ReplaceAll(s, "\n", "\n"+pad), nil
+}
+
+func (t *templates) nindent(by int, v any) (string, error) {
+	s, err := t.indent(by, v)
+	return "\n" + s, err
+}
+
+// argument is a text that a function works on; reading it counts.
+func (t *templates) argument(v any) (string, error) {
+	s, err := scalarText(v)
+	if err != nil {
+		return "", err
+	}
+	return s, t.budget.spend(len(s))
+}
+
+func (t *templates) onText(do func(string) (string, error)) func(any) (string, error) {
+	return func(v any) (string, error) {
+		s, err := t.argument(v)
+		if err != nil {
+			return "", err
+		}
+		out, err := do(s)
+		if err != nil {
+			return "", err
+		}
+		return t.made(out)
+	}
+}
+
+func (t *templates) onText2(do func(arg, s string) string) func(string, any) (string, error) {
+	return func(arg string, v any) (string, error) {
+		s, err := t.argument(v)
+		if err != nil {
+			return "", err
+		}
+		return t.made(do(arg, s))
+	}
+}
+
+func (t *templates) textTest(do func(s, arg string) bool) func(string, any) (bool, error) {
+	return func(arg string, v any) (bool, error) {
+		s, err := t.argument(v)
+		if err != nil {
+			return false, err
+		}
+		return do(s, arg), nil
+	}
+}
+
+func (t *templates) replace(old, fresh string, v any) (string, error) {
+	s, err := scalarText(v)
+	if err != nil {
+		return "", err
+	}
+	if err := t.budget.spend(len(s) + strings.Count(s, old)*len(fresh)); err != nil {
+		return "", err
+	}
+	return strings.ReplaceAll(s, old, fresh), nil
+}
+
+func (t *templates) regexReplace(pattern, fresh string, v any) (string, error) {
+	re, s, err := t.expression(pattern, v)
+	if err != nil {
+		return "", err
+	}
+	// Each reference of the replacement may stand for all that matched.
+	var out []byte
+	last := 0
+	for _, m := range re.FindAllStringSubmatchIndex(s, -1) {
+		before := len(out)
+		out = append(out, s[last:m[0]]...)
+		if strings.Count(fresh, "$")*(m[1]-m[0]) > maxWork {
+			return "", limited("works on more than %d MiB of text", maxWork>>20)
+		}
+		out = re.ExpandString(out, fresh, s, m)
+		last = m[1]
+		if err := t.budget.spend(len(out) - before); err != nil {
+			return "", err
+		}
+	}
+	return string(append(out, s[last:]...)), t.budget.spend(len(s) - last)
+}
+
+func (t *templates) regexMatch(pattern string, v any) (bool, error) {
+	re, s, err := t.expression(pattern, v)
+	return err == nil && re.MatchString(s), err
+}
+
+// expression prepares a regular expression for a text. Matching costs several
+// times what reading does, and counts as that.
+func (t *templates) expression(pattern string, v any) (*regexp.Regexp, string, error) {
+	const cost = 10
+	s, err := scalarText(v)
+	if err == nil {
+		err = t.budget.spend(cost * (len(s) + len(pattern)))
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, "", fmt.Errorf("pattern %q is not a regular expression", pattern)
+	}
+	return re, s, nil
+}
+
+func arithmetic(do func(a, b int) (int, error)) func(a, b any) (int, error) {
+	return func(a, b any) (int, error) {
+		x, err := toInt(a)
+		if err != nil {
+			return 0, err
+		}
+		y, err := toInt(b)
+		if err != nil {
+			return 0, err
+		}
+		return do(x, y)
+	}
+}
+
+func toInt(v any) (int, error) {
+	switch v := v.(type) {
+	case int:
+		return v, nil
+	case float64:
+		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
+			return int(v), nil
+		}
+		return 0, errors.New("a fraction is no whole number")
+	case string:
+		i, err := strconv.Atoi(v)
+		if err != nil {
+			return 0, errors.New("the text is no whole number")
+		}
+		return i, nil
+	}
+	return 0, fmt.Errorf("%s is no whole number", what(v))
+}

@@ -1,0 +1,244 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/state"
+)
+
+// defaultPruneLimit is how many claims may leave at once even when they are
+// more than half of what is held.
+const defaultPruneLimit = 20
+
+// A leaver is an entry of the inventory that the catalog no longer has.
+type leaver struct {
+	address resource.Address
+	entry   state.Entry
+	// claims are those that nobody else has taken over.
+	claims []resource.Claim
+}
+
+// leave appends a step for everything that has left Git, in the order in which
+// it goes: the reverse of that in which it came.
+func (p *Plan) leave(in Input, owners *owners) error {
+	here := map[resource.Address]bool{}
+	hidden := map[string]bool{} // sources with resources whose names are not known yet
+	for _, s := range p.Steps {
+		here[s.Address] = true
+		if s.Resource == nil && s.Address.Name == "" {
+			hidden[s.Source] = true
+		}
+	}
+	leaving := map[string][]leaver{}
+	for a, e := range in.State.Inventory {
+		if here[a] {
+			if e.Left != "" {
+				e.Left = ""
+				p.Put[a] = e
+			}
+			continue
+		}
+		if !slices.Contains(in.Configured, e.Source) {
+			p.Orphans = append(p.Orphans, a)
+			continue
+		}
+		if _, loaded := in.Sources[e.Source]; !loaded {
+			continue
+		}
+		l := leaver{address: a, entry: e}
+		for _, c := range e.Claims {
+			if _, taken := owners.of(c); !taken {
+				l.claims = append(l.claims, c)
+			}
+		}
+		if e.Keep || len(l.claims) == 0 {
+			p.Drop = append(p.Drop, a)
+			continue
+		}
+		leaving[e.Source] = append(leaving[e.Source], l)
+	}
+	slices.SortFunc(p.Orphans, compareAddress)
+	slices.SortFunc(p.Drop, compareAddress)
+	for _, name := range in.Configured {
+		if err := p.prune(in, name, leaving[name], hidden[name], owners); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Plan) prune(in Input, source string, leaving []leaver, hidden bool, owners *owners) error {
+	src := in.Sources[source]
+	limit := overLimit(in, source, src.PruneLimit, leaving)
+	var steps []*Step
+	for _, l := range leaving {
+		s, err := p.pruneStep(in, l, owners)
+		if err != nil {
+			return err
+		}
+		explained := l.entry.Left != "" || src.Explains(l.address)
+		switch {
+		case in.AcceptPrune:
+		case hidden:
+			s.Verdict, s.Why = Held, "names of resources depend on facts that are not known yet"
+		case !explained:
+			s.Verdict, s.Why = Held, "no new commit explains why it left: the host's name, group or facts changed"
+		case limit != "":
+			s.Verdict, s.Why = Held, limit
+		}
+		if explained && l.entry.Left == "" {
+			l.entry.Left = src.Revision
+			p.Put[l.address] = l.entry
+			s.Entry = l.entry
+		}
+		steps = append(steps, s)
+	}
+	p.placePrunes(inReverse(steps))
+	return nil
+}
+
+func overLimit(in Input, source string, set int, leaving []leaver) string {
+	leave, held := 0, 0
+	for _, l := range leaving {
+		leave += len(l.claims)
+	}
+	for _, e := range in.State.Inventory {
+		if e.Source == source {
+			held += len(e.Claims)
+		}
+	}
+	over := leave > defaultPruneLimit && 2*leave > held
+	if set > 0 {
+		over = leave > set
+	}
+	if !over {
+		return ""
+	}
+	return fmt.Sprintf("it would remove %d of %d claims at once", leave, held)
+}
+
+func (p *Plan) pruneStep(in Input, l leaver, owners *owners) (*Step, error) {
+	s := &Step{
+		Address: l.address,
+		Source:  l.entry.Source,
+		Prune:   true,
+		Cause:   resource.Prune,
+		Entry:   l.entry,
+		View:    resource.View{Prior: l.entry.Prior, Held: l.claims, Owner: owners.of, Offline: in.Offline},
+	}
+	m, ok := in.Modules[l.address.Kind]
+	if !ok {
+		s.Verdict, s.Err = Failed, fmt.Errorf("this trued does not know the kind %q any more", l.address.Kind)
+		return s, nil
+	}
+	value, err := m.Absent(resource.Held{Address: l.address, Claims: l.claims, Prior: l.entry.Prior})
+	if err != nil {
+		s.Verdict, s.Err = Failed, err
+		return s, nil
+	}
+	s.Module, s.Resource = m, value
+	return s, nil
+}
+
+// inReverse sorts what leaves: last come, first gone, and never a thing before
+// what needed it.
+func inReverse(steps []*Step) []*Step {
+	slices.SortStableFunc(steps, func(a, b *Step) int {
+		return cmp.Or(cmp.Compare(b.Entry.Place, a.Entry.Place), -compareAddress(a.Address, b.Address))
+	})
+	owner := map[resource.Claim]int{}
+	for i, s := range steps {
+		for _, c := range s.View.Held {
+			owner[c] = i
+		}
+	}
+	placed := make([]bool, len(steps))
+	blockers := make([][]int, len(steps))
+	for i, s := range steps {
+		needy, ok := s.Resource.(resource.Needy)
+		if !ok {
+			continue
+		}
+		for _, n := range needy.Needs() {
+			if j, ok := owner[n.Claim]; ok && j != i && !n.Glob {
+				blockers[j] = append(blockers[j], i)
+			}
+		}
+	}
+	var sorted []*Step
+	var put func(i int)
+	put = func(i int) {
+		if placed[i] {
+			return
+		}
+		placed[i] = true
+		for _, j := range blockers[i] {
+			put(j)
+		}
+		sorted = append(sorted, steps[i])
+	}
+	for i := range steps {
+		put(i)
+	}
+	return sorted
+}
+
+// placePrunes appends the steps. Removals of a module that works in
+// transactions go along with its last one.
+func (p *Plan) placePrunes(prunes []*Step) {
+	for _, s := range prunes {
+		at := len(p.Steps)
+		if _, ok := s.Module.(resource.Transactor); ok && s.Verdict == "" {
+			if i := p.lastGroup(s.Module); i >= 0 {
+				s.Group = p.Steps[i].Group
+				at = i + 1
+			} else {
+				s.Group = -1
+			}
+		}
+		p.insert(at, s)
+	}
+}
+
+func (p *Plan) lastGroup(m resource.Module) int {
+	for i := len(p.Steps) - 1; i >= 0; i-- {
+		if s := p.Steps[i]; s.Module == m && s.Group != 0 {
+			return i
+		}
+	}
+	return -1
+}
+
+// insert puts a step at a position, and moves what refers to later ones.
+func (p *Plan) insert(at int, s *Step) {
+	if at == len(p.Steps) {
+		s.Place = at
+		p.Steps = append(p.Steps, s)
+		return
+	}
+	p.Steps = slices.Insert(p.Steps, at, s)
+	s.Place = at
+	for i, t := range p.Steps {
+		if t == s {
+			continue
+		}
+		t.Place = i
+		for k, j := range t.After {
+			if j >= at {
+				t.After[k]++
+			}
+		}
+		for k, f := range t.Feeds {
+			if f.To >= at {
+				t.Feeds[k].To++
+			}
+		}
+	}
+}
+
+func compareAddress(a, b resource.Address) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+}

@@ -1,0 +1,232 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// A Log holds the events that sinks have yet to take. Its methods are called
+// from several goroutines.
+type Log interface {
+	// EventsAfter returns up to max events that come after seq, in order.
+	EventsAfter(seq uint64, max int) ([]Stored, error)
+	// Cursor returns up to where the named sink has taken events; 0 for a
+	// sink that is new.
+	Cursor(sink string) uint64
+	// SetCursor notes, for good, up to where the named sink has taken events.
+	SetCursor(sink string, seq uint64) error
+}
+
+const (
+	// batchSize bounds the memory that a sink takes: an event has at most some
+	// 50 KiB.
+	batchSize = 64
+	// sendTimeout is how long a sink may take over one batch.
+	sendTimeout = 30 * time.Second
+	// leaveAfter is how long a sink has to heed that its time is over.
+	leaveAfter = time.Second
+	firstPause = time.Second
+	longPause  = 5 * time.Minute
+)
+
+// A Drain delivers the events of a log to sinks: to each in order, at least
+// once, and to none later because of another.
+type Drain struct {
+	log   Log
+	lanes []*lane
+	onErr func(sink string, err error)
+}
+
+// NewDrain returns a drain. onErr, which may be nil, is told once when a sink
+// begins to fail, and once with a nil error when it works again. Sinks of one
+// name have one place in the log, so they are one.
+func NewDrain(log Log, sinks []Sink, onErr func(sink string, err error)) *Drain {
+	d := &Drain{log: log, onErr: onErr}
+	seen := map[string]bool{}
+	for _, s := range sinks {
+		if seen[s.Name()] {
+			continue
+		}
+		seen[s.Name()] = true
+		d.lanes = append(d.lanes, &lane{sink: s, news: make(chan struct{}, 1), turn: make(chan struct{}, 1)})
+	}
+	return d
+}
+
+// lane is one sink's way out.
+type lane struct {
+	sink Sink
+	// news has an element when there may be something new.
+	news chan struct{}
+	// turn has an element while somebody delivers.
+	turn chan struct{}
+
+	mu     sync.Mutex
+	failed error
+	since  time.Time
+}
+
+// Notify says that the log has new events. It never waits.
+func (d *Drain) Notify() {
+	for _, l := range d.lanes {
+		select {
+		case l.news <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Run delivers what there is, and then whatever Notify announces, until ctx is
+// done. A sink that fails is tried again after a growing pause.
+func (d *Drain) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, l := range d.lanes {
+		all.Go(func() { d.serve(ctx, l) })
+	}
+	all.Wait()
+}
+
+func (d *Drain) serve(ctx context.Context, l *lane) {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = firstPause, longPause
+	for {
+		if err := d.deliver(ctx, l); err != nil {
+			// A failing sink is not tried more often because more happens.
+			if !wait(ctx, pause.NextBackOff()) {
+				return
+			}
+			continue
+		}
+		pause.Reset()
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.news:
+		}
+	}
+}
+
+// wait returns false when ctx is done first.
+func wait(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// Flush tries each sink once, all at the same time, and returns when all are
+// done, or soon after ctx is. What a sink did not take stays in the log.
+func (d *Drain) Flush(ctx context.Context) error {
+	errs := make([]error, len(d.lanes))
+	var all sync.WaitGroup
+	for i, l := range d.lanes {
+		all.Go(func() { errs[i] = d.deliver(ctx, l) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// deliver sends what one sink has not taken yet. A sink that does not heed ctx
+// is left behind; nobody else uses it until it comes back.
+func (d *Drain) deliver(ctx context.Context, l *lane) error {
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	result := make(chan error, 1)
+	go func() {
+		defer func() { <-l.turn }()
+		err := d.deliverAll(ctx, l.sink)
+		if ctx.Err() == nil || err == nil {
+			d.note(l, err)
+		}
+		result <- err
+	}()
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-time.After(leaveAfter):
+		return fmt.Errorf("sink %q did not take its events in time: %w", l.sink.Name(), ctx.Err())
+	}
+}
+
+func (d *Drain) deliverAll(ctx context.Context, sink Sink) error {
+	name := sink.Name()
+	for at := d.log.Cursor(name); ; {
+		events, err := d.log.EventsAfter(at, batchSize)
+		if err != nil || len(events) == 0 {
+			return err
+		}
+		n, err := send(ctx, sink, events)
+		if n > 0 {
+			at = events[n-1].Seq
+			err = errors.Join(err, d.log.SetCursor(name, at))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func send(ctx context.Context, sink Sink, events []Stored) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	n, err := sink.Send(ctx, events)
+	n = max(0, min(n, len(events)))
+	if err == nil && n < len(events) {
+		err = fmt.Errorf("sink %q took %d of %d events", sink.Name(), n, len(events))
+	}
+	return n, err
+}
+
+// note keeps how the sink stands, and tells of a change.
+func (d *Drain) note(l *lane, err error) {
+	l.mu.Lock()
+	changed := (err == nil) != (l.failed == nil)
+	l.failed = err
+	if changed {
+		l.since = time.Now()
+	}
+	l.mu.Unlock()
+	if changed && d.onErr != nil {
+		d.onErr(l.sink.Name(), err)
+	}
+}
+
+// SinkStatus is how a sink stands.
+type SinkStatus struct {
+	Name   string    `json:"name"`
+	Cursor uint64    `json:"cursor"`
+	Error  string    `json:"error,omitempty"`
+	Since  time.Time `json:"since,omitzero"`
+}
+
+// Status tells how each sink stands.
+func (d *Drain) Status() []SinkStatus {
+	all := make([]SinkStatus, 0, len(d.lanes))
+	for _, l := range d.lanes {
+		s := SinkStatus{Name: l.sink.Name(), Cursor: d.log.Cursor(l.sink.Name())}
+		l.mu.Lock()
+		if l.failed != nil {
+			s.Error, s.Since = l.failed.Error(), l.since
+		}
+		l.mu.Unlock()
+		all = append(all, s)
+	}
+	return all
+}

@@ -1,0 +1,187 @@
+// Package report is what leaves the host: the events of runs, of sources and of
+// the agent, and the sinks that take them away.
+//
+// It turns outcomes, given as plain data, into events, and delivers events that
+// a log holds. It decides nothing, changes nothing that is managed, and knows
+// the engine and the ledger only through data and the interface Log.
+package report
+
+// SchemaVersion is the version of the events' form. It changes when a key
+// changes its meaning or goes, not when one is added.
+const SchemaVersion = "1"
+
+// A Type says what an event is about.
+type Type string
+
+// The types of events.
+const (
+	RunStarted     Type = "run.started"
+	RunFinished    Type = "run.finished"
+	RunInterrupted Type = "run.interrupted"
+
+	ResourceChanged Type = "resource.changed"
+	ResourceDrifted Type = "resource.drifted"
+	ResourcePending Type = "resource.pending"
+	ResourceFailed  Type = "resource.failed"
+	ResourceSkipped Type = "resource.skipped"
+
+	SourceUpdated     Type = "source.updated"
+	SourceRefused     Type = "source.refused"
+	SourceRepaired    Type = "source.repaired"
+	SourceStale       Type = "source.stale"
+	SourceUnreachable Type = "source.unreachable"
+
+	AgentStarted   Type = "agent.started"
+	AgentStopped   Type = "agent.stopped"
+	AgentSuspended Type = "agent.suspended"
+	AgentResumed   Type = "agent.resumed"
+
+	ConfigLoaded  Type = "config.loaded"
+	ConfigRefused Type = "config.refused"
+)
+
+// Types lists every type of event.
+func Types() []Type {
+	return []Type{
+		RunStarted, RunFinished, RunInterrupted,
+		ResourceChanged, ResourceDrifted, ResourcePending, ResourceFailed, ResourceSkipped,
+		SourceUpdated, SourceRefused, SourceRepaired, SourceStale, SourceUnreachable,
+		AgentStarted, AgentStopped, AgentSuspended, AgentResumed,
+		ConfigLoaded, ConfigRefused,
+	}
+}
+
+// Severity says how much an event asks for attention.
+type Severity string
+
+// The severities, which are named like those of syslog.
+const (
+	Info    Severity = "info"
+	Notice  Severity = "notice"
+	Warning Severity = "warning"
+	Error   Severity = "error"
+)
+
+// Severities lists every severity, the least first.
+func Severities() []Severity { return []Severity{Info, Notice, Warning, Error} }
+
+// Outcome is what came of a resource.
+type Outcome string
+
+// The outcomes. InOrder makes no event and is only counted.
+const (
+	InOrder  Outcome = "in_order"
+	Applied  Outcome = "applied"
+	Repaired Outcome = "repaired"
+	Reported Outcome = "reported"
+	Held     Outcome = "held"
+	Pending  Outcome = "pending"
+	Failed   Outcome = "failed"
+	Skipped  Outcome = "skipped"
+)
+
+// Outcomes lists every outcome that an event can have.
+func Outcomes() []Outcome {
+	return []Outcome{Applied, Repaired, Reported, Held, Pending, Failed, Skipped}
+}
+
+// An Event is one thing that happened, as one flat JSON object.
+type Event struct {
+	SchemaVersion string   `json:"schema_version" jsonschema:"required" jsonschema_description:"version of this form"`
+	ID            string   `json:"event_id" jsonschema:"required,minLength=1" jsonschema_description:"unique for good; a repeat carries the same"`
+	RunID         string   `json:"run_id,omitempty" jsonschema_description:"the run that the event belongs to"`
+	Seq           uint64   `json:"seq" jsonschema:"required,minimum=1" jsonschema_description:"counts within a run; outside of one, within the life of the agent's process"`
+	Time          string   `json:"time" jsonschema:"required,format=date-time" jsonschema_description:"RFC 3339 with nanoseconds, in UTC"`
+	Type          Type     `json:"type" jsonschema:"required" jsonschema_description:"what the event is about"`
+	Severity      Severity `json:"severity" jsonschema:"required" jsonschema_description:"how much it asks for attention"`
+	Message       string   `json:"message" jsonschema:"required,minLength=1" jsonschema_description:"one line for a person"`
+
+	HostID   string `json:"host.id" jsonschema:"required" jsonschema_description:"machine id"`
+	HostName string `json:"host.name" jsonschema:"required" jsonschema_description:"name of the host"`
+	Version  string `json:"trued.version" jsonschema:"required" jsonschema_description:"version of the agent"`
+
+	Source    string        `json:"trued.source,omitempty" jsonschema_description:"name of the source"`
+	Group     string        `json:"trued.group,omitempty" jsonschema_description:"the host's group in the source"`
+	URL       string        `json:"vcs.repository.url.full,omitempty" jsonschema_description:"the source's repository, without credentials"`
+	Branch    string        `json:"vcs.ref.head.name,omitempty" jsonschema_description:"the branch"`
+	Revision  string        `json:"vcs.ref.head.revision,omitempty" jsonschema_description:"the commit applied"`
+	Attempted string        `json:"trued.revision.attempted,omitempty" jsonschema_description:"the newest commit seen, when it is another"`
+	Sources   []SourceState `json:"trued.sources,omitempty" jsonschema_description:"on events of runs: every source"`
+
+	Reason string `json:"trued.reason,omitempty" jsonschema_description:"why a run started, or convergence was suspended"`
+	Until  string `json:"trued.until,omitempty" jsonschema:"format=date-time" jsonschema_description:"when a suspension ends"`
+
+	Resource   string   `json:"trued.resource,omitempty" jsonschema_description:"address of the resource"`
+	Kind       string   `json:"trued.resource.kind,omitempty" jsonschema_description:"kind of the resource"`
+	Cause      string   `json:"trued.cause,omitempty" jsonschema:"enum=intended,enum=drift,enum=prune,enum=rollback" jsonschema_description:"why the resource changes"`
+	Outcome    Outcome  `json:"trued.outcome,omitempty" jsonschema_description:"what came of it"`
+	Reaction   string   `json:"trued.reaction,omitempty" jsonschema_description:"what was done because something else changed: restart, reload, run"`
+	DurationMS *int64   `json:"trued.duration_ms,omitempty" jsonschema:"minimum=0" jsonschema_description:"how long it took, in milliseconds"`
+	Changes    []Change `json:"trued.changes,omitempty" jsonschema_description:"what differed"`
+	// Omitted is not below trued.changes, which is a list.
+	Omitted int `json:"trued.changes_omitted,omitempty" jsonschema:"minimum=1" jsonschema_description:"how many changes were left off for their size"`
+
+	ErrorType    string `json:"error.type,omitempty" jsonschema_description:"class of the error, one word"`
+	ErrorMessage string `json:"error.message,omitempty" jsonschema_description:"the error in full, as far as its bound allows"`
+
+	ExitCode *int `json:"trued.exit_code,omitempty" jsonschema:"minimum=0" jsonschema_description:"on run.finished: what the command would exit with"`
+	*Counts
+}
+
+// Counts are resources by outcome, on run.finished.
+type Counts struct {
+	Total    int `json:"trued.counts.total" jsonschema:"minimum=0"`
+	InOrder  int `json:"trued.counts.in_order" jsonschema:"minimum=0"`
+	Applied  int `json:"trued.counts.applied" jsonschema:"minimum=0"`
+	Repaired int `json:"trued.counts.repaired" jsonschema:"minimum=0"`
+	Reported int `json:"trued.counts.reported" jsonschema:"minimum=0"`
+	Held     int `json:"trued.counts.held" jsonschema:"minimum=0"`
+	Pending  int `json:"trued.counts.pending" jsonschema:"minimum=0"`
+	Failed   int `json:"trued.counts.failed" jsonschema:"minimum=0"`
+	Skipped  int `json:"trued.counts.skipped" jsonschema:"minimum=0"`
+}
+
+// Add counts one resource.
+func (c *Counts) Add(o Outcome) {
+	c.Total++
+	switch o {
+	case InOrder:
+		c.InOrder++
+	case Applied:
+		c.Applied++
+	case Repaired:
+		c.Repaired++
+	case Reported:
+		c.Reported++
+	case Held:
+		c.Held++
+	case Pending:
+		c.Pending++
+	case Failed:
+		c.Failed++
+	case Skipped:
+		c.Skipped++
+	}
+}
+
+// A Change is one attribute that differed. Values are cut to a bound, and blank
+// when they are sensitive.
+type Change struct {
+	Field    string `json:"field" jsonschema:"required"`
+	Old      string `json:"old,omitempty"`
+	New      string `json:"new,omitempty"`
+	Unified  string `json:"unified,omitempty" jsonschema_description:"a unified diff of text"`
+	Cause    string `json:"cause,omitempty" jsonschema:"enum=intended,enum=drift,enum=prune,enum=rollback" jsonschema_description:"where it is another than the resource's"`
+	Redacted bool   `json:"redacted,omitempty" jsonschema_description:"the values are sensitive"`
+	Cut      bool   `json:"cut,omitempty" jsonschema_description:"a value was longer"`
+}
+
+// A SourceState is how a source stands.
+type SourceState struct {
+	Name      string `json:"name" jsonschema:"required"`
+	Group     string `json:"group,omitempty"`
+	URL       string `json:"url,omitempty" jsonschema_description:"without credentials"`
+	Branch    string `json:"branch,omitempty"`
+	Applied   string `json:"applied,omitempty" jsonschema_description:"the commit applied"`
+	Attempted string `json:"attempted,omitempty" jsonschema_description:"the newest commit seen, when it is another"`
+}

@@ -1,0 +1,141 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"unsafe"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/psx"
+)
+
+// scratchFD is where the parent puts the quarantine directory.
+const scratchFD = 3
+
+// Confine gives up what the fetch does not need: root, capabilities, the
+// chance of new privileges, memory without end, and all files but those that
+// resolve names and check certificates. The quarantine becomes the working
+// directory.
+func Confine(req Request) error {
+	if err := unix.Fchdir(scratchFD); err != nil {
+		return fmt.Errorf("cannot enter the quarantine: %w", err)
+	}
+	_ = unix.Close(scratchFD)
+	if err := limitResources(req.Limits); err != nil {
+		return err
+	}
+	if os.Geteuid() == 0 {
+		if err := dropRoot(req.UID, req.GID); err != nil {
+			return err
+		}
+	}
+	if err := everyThread(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
+		return fmt.Errorf("cannot forbid new privileges: %w", err)
+	}
+	// Other processes of the same user may not look into this one.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("cannot hide memory: %w", err)
+	}
+	go dieWithParent()
+	return restrictFiles(req)
+}
+
+func limitResources(l Limits) error {
+	const slack = 64 << 20
+	for _, r := range []struct {
+		what  int
+		limit int64
+	}{
+		{unix.RLIMIT_CORE, 0},
+		{unix.RLIMIT_FSIZE, l.Bytes + slack},
+		{unix.RLIMIT_DATA, l.Memory + slack},
+		{unix.RLIMIT_NOFILE, 256},
+	} {
+		limit := uint64(r.limit) //nolint:gosec // validated to be positive
+		if err := unix.Setrlimit(r.what, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
+			return fmt.Errorf("cannot limit resources: %w", err)
+		}
+	}
+	debug.SetMemoryLimit(l.Memory / 4 * 3)
+	return nil
+}
+
+func dropRoot(uid, gid int) error {
+	if uid != 0 {
+		if err := unix.Setgroups(nil); err != nil {
+			return fmt.Errorf("cannot drop groups: %w", err)
+		}
+		if err := unix.Setresgid(gid, gid, gid); err != nil {
+			return fmt.Errorf("cannot become group %d: %w", gid, err)
+		}
+		if err := unix.Setresuid(uid, uid, uid); err != nil {
+			return fmt.Errorf("cannot become user %d: %w", uid, err)
+		}
+	}
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	//nolint:gosec // the system call takes the addresses of both
+	if err := everyThread(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&none[0])), 0); err != nil {
+		return fmt.Errorf("cannot drop capabilities: %w", err)
+	}
+	if err := unix.Setresuid(0, 0, 0); uid != 0 && err == nil {
+		return errors.New("root can be had back")
+	}
+	return nil
+}
+
+func everyThread(call, a, b, c uintptr) error {
+	if _, _, errno := psx.Syscall6(call, a, b, c, 0, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// dieWithParent ends this process when the parent's end of the pipe closes,
+// whatever else it is doing.
+func dieWithParent() {
+	fds := []unix.PollFd{{Fd: 0}}
+	for {
+		n, err := unix.Poll(fds, -1)
+		if n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0 {
+			os.Exit(1)
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// restrictFiles uses Landlock, as far as the kernel has it.
+func restrictFiles(req Request) error {
+	dirs := []string{
+		"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
+		"/usr/lib/ssl", "/var/lib/ca-certificates", "/run/systemd/resolve", "/usr/share/zoneinfo",
+	}
+	files := []string{
+		"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services",
+		"/etc/protocols", "/etc/localtime", "/dev/urandom", "/dev/null", "/proc/sys/net/core/somaxconn",
+		"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
+	}
+	if f := os.Getenv("SSL_CERT_FILE"); f != "" {
+		files = append(files, f)
+	}
+	dirs = append(dirs, filepath.SplitList(os.Getenv("SSL_CERT_DIR"))...)
+	dirs = append(dirs, req.Readable...)
+	rules := []landlock.Rule{landlock.RWDirs("."), landlock.ROFiles(files...).IgnoreIfMissing()}
+	for _, d := range dirs {
+		// What this user may not read anyway needs no rule.
+		if unix.Access(d, unix.R_OK|unix.X_OK) != nil {
+			continue
+		}
+		rules = append(rules, landlock.RODirs(d).IgnoreIfMissing())
+	}
+	if err := landlock.V5.BestEffort().RestrictPaths(rules...); err != nil {
+		return fmt.Errorf("cannot restrict files: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"time"
+)
+
+// A Source is a repository or a directory. Its methods may be called from
+// several goroutines; fetches exclude each other, also across processes.
+type Source interface {
+	Name() string
+	// URL is where the source is, without credentials.
+	URL() string
+	// Fetch brings the newest commit into the store, when it descends from the
+	// applied one, and returns it. An error is an *Error; what was fetched
+	// before stays usable.
+	Fetch(ctx context.Context) (Revision, error)
+	// Accept is Fetch for an operator who accepts that history was rewritten.
+	Accept(ctx context.Context) (Revision, error)
+	// Last returns the commit that was fetched last.
+	Last() (Revision, bool)
+	// Revision describes a commit that the store holds: the last one or the
+	// applied one.
+	Revision(commit string) (Revision, error)
+	// Tree returns a commit's files. It implements fs.ReadDirFS, fs.ReadFileFS,
+	// fs.StatFS and fs.ReadLinkFS. Reading may return ErrDamaged.
+	Tree(commit string) (fs.FS, error)
+	// Raw returns a commit as Git stores it, with its signature.
+	Raw(commit string) ([]byte, error)
+	// SetApplied names the commit that the host is at, from which all later
+	// ones must descend. The caller says so after each run, and after a start
+	// from its own state, so that a lost store does not forget it.
+	SetApplied(commit string) error
+	Status() Status
+	Close() error
+}
+
+// A Revision is a commit.
+type Revision struct {
+	Commit  string    `json:"commit"`
+	Ref     string    `json:"ref,omitempty"`
+	Author  string    `json:"author,omitempty"`
+	Email   string    `json:"email,omitempty"`
+	Date    time.Time `json:"date,omitzero"`
+	Subject string    `json:"subject,omitempty"`
+}
+
+// Short returns as much of the commit's name as people read.
+func (r Revision) Short() string {
+	if len(r.Commit) > 12 {
+		return r.Commit[:12]
+	}
+	return r.Commit
+}
+
+// Options are what a source works with beside its configuration.
+type Options struct {
+	// Child is the command that runs ServeFetch; empty fetches within this
+	// process, unconfined.
+	Child []string
+	// Notify is told what is worth an event; nil drops it.
+	Notify func(Event)
+	// Now is the clock; nil is the machine's.
+	Now func() time.Time
+}
+
+// The types of events.
+const (
+	EventUpdated  = "source.updated"
+	EventRepaired = "source.repaired"
+	EventRefused  = "source.refused"
+	EventFailed   = "source.failed"
+	EventStale    = "source.stale"
+)
+
+// An Event is something about a source that leaves the host.
+type Event struct {
+	Type     string
+	Source   string
+	URL      string
+	Branch   string
+	Revision string
+	// Applied is the other commit of a refusal.
+	Applied string
+	Message string
+	Err     error
+}
+
+// Open opens a source whose store is in a directory of its own. It needs no
+// network, and succeeds when the store is damaged: the next Fetch mends it.
+func Open(cfg Config, storeDir string, o Options) (Source, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("source %q: %w", cfg.Name, err)
+	}
+	cfg.Limits = cfg.Limits.withDefaults()
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Notify == nil {
+		o.Notify = func(Event) {}
+	}
+	c, err := openCache(cfg, storeDir, o)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Dir != "" {
+		return &directory{cache: c, known: map[string]stamped{}}, nil
+	}
+	return &repository{cache: c}, nil
+}

@@ -1,0 +1,123 @@
+package source
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"time"
+
+	"trued.dev/trued/internal/source/object"
+)
+
+// Status is what an operator wants to know about a source.
+type Status struct {
+	Name   string `json:"name"`
+	URL    string `json:"url"`
+	Branch string `json:"branch,omitempty"`
+	// Fetched is the newest commit that the host has.
+	Fetched Revision  `json:"fetched,omitzero"`
+	Checked time.Time `json:"checked,omitzero"`
+	Moved   time.Time `json:"moved,omitzero"`
+	Failed  time.Time `json:"failed,omitzero"`
+	// Failures counts those in a row.
+	Failures int    `json:"failures,omitempty"`
+	Error    string `json:"error,omitempty"`
+	// Refused is a commit that was not accepted.
+	Refused string `json:"refused,omitempty"`
+	// Next is when Schedule will poll again; the caller that polls sets it.
+	Next time.Time `json:"next,omitzero"`
+}
+
+// memory is what is kept of a source beside its store.
+type memory struct {
+	Checked  time.Time `json:"checked,omitzero"`
+	Moved    time.Time `json:"moved,omitzero"`
+	Failed   time.Time `json:"failed,omitzero"`
+	Failures int       `json:"failures,omitempty"`
+	Error    string    `json:"error,omitempty"`
+	// Refused did not descend from RefusedBy; it is not looked into again.
+	Refused       object.ID `json:"refused,omitzero"`
+	RefusedBy     object.ID `json:"refused_by,omitzero"`
+	RefusedDetail string    `json:"refused_detail,omitempty"`
+	// Proven descends from ProvenFrom.
+	Proven     object.ID `json:"proven,omitzero"`
+	ProvenFrom object.ID `json:"proven_from,omitzero"`
+	// Verified is when every object of the store was last hashed.
+	Verified time.Time `json:"verified,omitzero"`
+	// Seen are earlier commits, so that one that comes back is known as such.
+	Seen []object.ID `json:"seen,omitempty"`
+}
+
+func (m *memory) load(dir string) {
+	data, err := os.ReadFile(filepath.Join(dir, "status.json")) //nolint:gosec // a name of our own
+	if err != nil {
+		return
+	}
+	if err := json.Unmarshal(data, m); err != nil {
+		// It is disposable.
+		*m = memory{}
+	}
+}
+
+// remember changes the memory and keeps it on disk. Failing to is no reason to
+// fail a fetch.
+func (c *cache) remember(change func(*memory)) {
+	c.mu.Lock()
+	change(&c.memory)
+	data, err := json.Marshal(c.memory)
+	c.mu.Unlock()
+	if err == nil {
+		_ = object.Replace(filepath.Join(c.dir, "status.json"), data)
+	}
+}
+
+// Status tells how fetching goes.
+func (c *cache) Status() Status {
+	last, _ := c.Last()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.memory
+	s := Status{
+		Name: c.cfg.Name, URL: c.URL(), Branch: c.cfg.ref(), Fetched: last,
+		Checked: m.Checked, Moved: m.Moved, Failed: m.Failed, Failures: m.Failures, Error: m.Error,
+	}
+	if !m.Refused.IsZero() {
+		s.Refused = m.Refused.String()
+	}
+	return s
+}
+
+// note keeps how a fetch went. Only what an operator would miss is written to
+// disk: a check that found nothing new is not.
+func (c *cache) note(before object.ID, r Revision, err error) {
+	now := c.o.Now()
+	if err != nil {
+		c.remember(func(m *memory) {
+			m.Checked, m.Failed, m.Error = now, now, err.Error()
+			m.Failures++
+		})
+		return
+	}
+	if before.String() == r.Commit {
+		c.mu.Lock()
+		quiet := c.memory.Failures == 0 && now.Sub(c.memory.Checked) < time.Hour
+		if quiet {
+			c.memory.Checked = now
+		}
+		c.mu.Unlock()
+		if quiet {
+			return
+		}
+	}
+	c.remember(func(m *memory) {
+		if before.String() != r.Commit {
+			m.Moved = now
+			m.Seen = append(m.Seen, before)
+			if const1k := 1000; len(m.Seen) > const1k {
+				m.Seen = m.Seen[len(m.Seen)-const1k:]
+			}
+		}
+		m.Checked, m.Failures, m.Error = now, 0, ""
+		m.Refused, m.RefusedBy, m.RefusedDetail = object.ID{}, object.ID{}, ""
+	})
+}

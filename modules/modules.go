@@ -1,0 +1,27 @@
+// Package modules lists every kind of resource that there is.
+//
+// A new kind is one folder and one line here.
+package modules
+
+import (
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/modules/directory"
+	"trued.dev/trued/modules/file"
+	"trued.dev/trued/modules/link"
+	"trued.dev/trued/modules/pkg"
+	"trued.dev/trued/modules/sysctl"
+	"trued.dev/trued/modules/unit"
+)
+
+// All returns one module of each kind for a host, for the time of a run.
+func All(h *host.Host) []resource.Module {
+	return []resource.Module{
+		file.New(h),
+		directory.New(h),
+		link.New(h),
+		pkg.New(h),
+		unit.New(h),
+		sysctl.New(h),
+	}
+}
