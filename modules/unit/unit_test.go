@@ -155,6 +155,37 @@ func TestUnitInATreeKeepsThePromisesOfAModule(t *testing.T) {
 	}
 }
 
+func TestALinkInThePlaceOfTheUnitFileIsNotWrittenThrough(t *testing.T) {
+	h := host.New(tree(t), host.Options{})
+	if err := h.Symlink("/srv/linked.service", "/etc/systemd/system/linked.service", host.Ownership{}, true, false); err != nil {
+		t.Fatal(err)
+	}
+	m := New(h)
+	u := loaded(t, m, Unit{Unit: "linked.service", Content: ptr(plainService)})
+	var engine resourcetest.Engine
+	_, err := engine.Check(t.Context(), m, u)
+	if err == nil || !strings.Contains(err.Error(), "is a link to /srv/linked.service: remove the link") {
+		t.Errorf("Check says %v", err)
+	}
+}
+
+func TestStateInATreeWaitsForItsBoot(t *testing.T) {
+	m := New(host.New(tree(t), host.Options{}))
+	u := loaded(t, m, Unit{Unit: "off.service", Enabled: ptr(true), State: running})
+	engine := resourcetest.Engine{Offline: true}
+	found, err := engine.Check(t.Context(), m, u)
+	if err != nil || len(found.Diff) != 1 || !found.Diff.Has("enabled") {
+		t.Fatalf("Check found %+v, %v", found, err)
+	}
+	res, err := engine.Apply(t.Context(), m, u, found)
+	if err != nil || res.Pending == "" {
+		t.Errorf("Apply left %+v, %v", res, err)
+	}
+	if found, err := engine.Check(t.Context(), m, u); err != nil || len(found.Diff) > 0 || found.Pending == "" {
+		t.Errorf("afterwards Check found %+v, %v", found, err)
+	}
+}
+
 // tree returns a root with some units in it.
 func tree(t *testing.T) string {
 	t.Helper()
