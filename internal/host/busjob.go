@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	systemd "github.com/coreos/go-systemd/v22/dbus"
 )
 
 // A Job is something that systemd is asked to do with a unit.
@@ -36,7 +34,7 @@ func (e *JobError) Error() string {
 
 // Queue asks for a job and does not wait for it.
 func (s *Systemd) Queue(ctx context.Context, job Job, unit string) error {
-	_, _, err := s.enqueue(ctx, job, unit, nil)
+	_, err := s.enqueue(ctx, job, unit, nil)
 	return err
 }
 
@@ -46,12 +44,13 @@ func (s *Systemd) Do(ctx context.Context, job Job, unit string) error {
 	// The library writes to the channel with a lock held: the buffer keeps a
 	// waiter that has gone from blocking all others.
 	done := make(chan string, 1)
-	conn, id, err := s.enqueue(ctx, job, unit, done)
+	id, err := s.enqueue(ctx, job, unit, done)
 	if err != nil {
 		return err
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	gone := 0
 	for {
 		select {
 		case result := <-done:
@@ -62,22 +61,23 @@ func (s *Systemd) Do(ctx context.Context, job Job, unit string) error {
 		case <-ctx.Done():
 			return fmt.Errorf("%s of unit %q has not ended: %w", job, unit, ctx.Err())
 		case <-tick.C:
-			// The signal is lost when the connection breaks: then the job is
-			// over when the unit has it no more, and the unit's state tells.
-			if conn.Connected() {
-				continue
-			}
+			// The signal is lost when the connection breaks or systemd is
+			// replaced: then the job is over when the unit has it no more, and
+			// the unit's state tells what came of it.
 			if status, err := s.Units(ctx, []string{unit}); err == nil && status[0].Job != id {
+				gone++
+			}
+			if gone > 1 {
 				return nil
 			}
 		}
 	}
 }
 
-func (s *Systemd) enqueue(ctx context.Context, job Job, unit string, done chan<- string) (*systemd.Conn, uint32, error) {
+func (s *Systemd) enqueue(ctx context.Context, job Job, unit string, done chan<- string) (uint32, error) {
 	conn, _, err := s.connection()
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	call := map[Job]func(context.Context, string, string, chan<- string) (int, error){
 		StartJob:      conn.StartUnitContext,
@@ -89,9 +89,9 @@ func (s *Systemd) enqueue(ctx context.Context, job Job, unit string, done chan<-
 	}[job]
 	id, err := call(ctx, unit, "replace", done)
 	if err != nil {
-		return nil, 0, fmt.Errorf("cannot %s unit %q: %w", job, unit, err)
+		return 0, fmt.Errorf("cannot %s unit %q: %w", job, unit, err)
 	}
-	return conn, uint32(id), nil
+	return uint32(id), nil
 }
 
 // Pin keeps systemd from forgetting what became of a unit once it is inactive,
@@ -99,8 +99,14 @@ func (s *Systemd) enqueue(ctx context.Context, job Job, unit string, done chan<-
 // there is no pin.
 func (s *Systemd) Pin(ctx context.Context, unit string) { s.ref(ctx, "RefUnit", unit) }
 
-// Unpin is the reverse of Pin.
-func (s *Systemd) Unpin(ctx context.Context, unit string) { s.ref(ctx, "UnrefUnit", unit) }
+// Unpin is the reverse of Pin. It is made also when ctx is done.
+func (s *Systemd) Unpin(ctx context.Context, unit string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unpinTimeout)
+	defer cancel()
+	s.ref(ctx, "UnrefUnit", unit)
+}
+
+const unpinTimeout = 5 * time.Second
 
 func (s *Systemd) ref(ctx context.Context, method, unit string) {
 	if _, raw, err := s.connection(); err == nil {

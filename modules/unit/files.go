@@ -101,8 +101,13 @@ func (c *check) file(ctx context.Context, p part) error {
 // behindMask handles a mask that takes the place of the unit file, and that is
 // about to be taken off.
 func (c *check) behindMask(p part) (bool, error) {
-	if target, isLink := c.unit.module.link(p.path); p.field != fieldContent || !isLink || target != devNull {
+	target, isLink := c.unit.module.link(p.path)
+	switch {
+	case p.field != fieldContent || !isLink:
 		return false, nil
+	case target != devNull:
+		return false, fmt.Errorf("cannot write the file of unit %q: %s is a link to %s: remove the link, "+
+			"or manage the unit that it leads to", c.unit.Unit, p.path, target)
 	}
 	if c.unit.Masked == nil {
 		return true, fmt.Errorf("unit %q is masked: write masked: false to take the mask off", c.unit.Unit)

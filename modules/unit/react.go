@@ -90,7 +90,7 @@ func (u *Unit) job(ctx context.Context, job host.Job, name string, n *notes) err
 	}
 	s.Pin(ctx, name)
 	if err := s.Do(ctx, job, name); err != nil {
-		defer s.Unpin(context.WithoutCancel(ctx), name)
+		defer s.Unpin(ctx, name)
 		return u.explain(ctx, name, err)
 	}
 	d, err := s.Unit(ctx, name)
@@ -115,7 +115,7 @@ func (u *Unit) Confirm(ctx context.Context) error {
 	case <-time.After(settle - time.Since(u.started.at)):
 	}
 	name := u.started.name
-	defer u.module.host.Systemd().Unpin(context.WithoutCancel(ctx), name)
+	defer u.module.host.Systemd().Unpin(ctx, name)
 	seen, err := u.module.observe(ctx, name)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
@@ -126,8 +127,6 @@ func TestNeedsAreAllFilesThatMakeUpTheUnit(t *testing.T) {
 }
 
 func TestUnitInATreeKeepsThePromisesOfAModule(t *testing.T) {
-	root, backups := tree(t), host.OpenBackups(t.TempDir())
-	h := host.New(root, host.Options{Backups: backups})
 	tests := map[string]Unit{
 		"unit file":       {Unit: "new.service", Enabled: ptr(true), Content: ptr(plainService)},
 		"replaced file":   {Unit: "local.service", Enabled: ptr(true), Content: ptr(plainService)},
@@ -136,10 +135,14 @@ func TestUnitInATreeKeepsThePromisesOfAModule(t *testing.T) {
 		"masked":          {Unit: "off.service", Masked: ptr(true)},
 		"masked, missing": {Unit: "later.service", Masked: ptr(true)},
 		"unmasked":        {Unit: "masked.service", Masked: ptr(false), Enabled: ptr(true)},
+		"unmasked file":   {Unit: "masked.service", Masked: ptr(false), Enabled: ptr(true), Content: ptr(plainService)},
 		"drop-in":         {Unit: "off.service", DropIns: map[string]string{"10-a.conf": "[Service]\nNice=5\n"}},
 	}
 	for name, fill := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := tree(t)
+			h := host.New(root, host.Options{Backups: host.OpenBackups(t.TempDir())})
 			resourcetest.Run(t, resourcetest.Case{
 				Module: func() resource.Module { return New(h) },
 				Resource: func(m resource.Module) resource.Resource {
@@ -149,6 +152,37 @@ func TestUnitInATreeKeepsThePromisesOfAModule(t *testing.T) {
 				Offline: true,
 			})
 		})
+	}
+}
+
+func TestALinkInThePlaceOfTheUnitFileIsNotWrittenThrough(t *testing.T) {
+	h := host.New(tree(t), host.Options{})
+	if err := h.Symlink("/srv/linked.service", "/etc/systemd/system/linked.service", host.Ownership{}, true, false); err != nil {
+		t.Fatal(err)
+	}
+	m := New(h)
+	u := loaded(t, m, Unit{Unit: "linked.service", Content: ptr(plainService)})
+	var engine resourcetest.Engine
+	_, err := engine.Check(t.Context(), m, u)
+	if err == nil || !strings.Contains(err.Error(), "is a link to /srv/linked.service: remove the link") {
+		t.Errorf("Check says %v", err)
+	}
+}
+
+func TestStateInATreeWaitsForItsBoot(t *testing.T) {
+	m := New(host.New(tree(t), host.Options{}))
+	u := loaded(t, m, Unit{Unit: "off.service", Enabled: ptr(true), State: running})
+	engine := resourcetest.Engine{Offline: true}
+	found, err := engine.Check(t.Context(), m, u)
+	if err != nil || len(found.Diff) != 1 || !found.Diff.Has("enabled") {
+		t.Fatalf("Check found %+v, %v", found, err)
+	}
+	res, err := engine.Apply(t.Context(), m, u, found)
+	if err != nil || res.Pending == "" {
+		t.Errorf("Apply left %+v, %v", res, err)
+	}
+	if found, err := engine.Check(t.Context(), m, u); err != nil || len(found.Diff) > 0 || found.Pending == "" {
+		t.Errorf("afterwards Check found %+v, %v", found, err)
 	}
 }
 
@@ -174,4 +208,44 @@ func tree(t *testing.T) string {
 	link("/etc/systemd/system/multi-user.target.wants/on.service", "/usr/lib/systemd/system/on.service")
 	link("/etc/systemd/system/masked.service", devNull)
 	return h.Root()
+}
+
+func TestAttemptCountsForAnHourOfThisBoot(t *testing.T) {
+	tests := []struct {
+		name   string
+		last   *attempt
+		recent bool
+	}{
+		{"none", nil, false},
+		{"just now", &attempt{Boot: "this", At: time.Now(), Unmet: "x"}, true},
+		{"more than an hour ago", &attempt{Boot: "this", At: time.Now().Add(-61 * time.Minute), Unmet: "x"}, false},
+		{"in another boot", &attempt{Boot: "that", At: time.Now(), Unmet: "x"}, false},
+		{"by a clock that was put back", &attempt{Boot: "this", At: time.Now().Add(time.Minute), Unmet: "x"}, false},
+		{"work that was done", &attempt{Boot: "this", At: time.Now().Add(-48 * time.Hour)}, true},
+	}
+	for _, test := range tests {
+		if got := test.last.recent("this"); got != test.recent {
+			t.Errorf("%s: recent is %v", test.name, got)
+		}
+	}
+}
+
+func TestAStartIsRememberedBesideWhatWasThereBefore(t *testing.T) {
+	n := takeNotes(nil)
+	if err := n.add(unitClaim("a.service"), before{Exists: true, Active: true, Enabled: "disabled"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.remember("a.service", &attempt{Boot: "this", Unmet: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	got, noted, err := readBefore(n.changed(), "a.service")
+	if err != nil || !noted || !got.Exists || !got.Active || got.Enabled != "disabled" || got.Last == nil {
+		t.Errorf("what is noted is %+v, %v, %v", got, noted, err)
+	}
+	if err := n.remember("a.service", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, _ := readBefore(n.changed(), "a.service"); got.Last != nil {
+		t.Errorf("a start that took is remembered: %+v", got)
+	}
 }

@@ -1,0 +1,225 @@
+package unit
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/resource"
+)
+
+func ownFile(t *testing.T, l *lab) {
+	u := Unit{Unit: "mine.service", Enabled: ptr(true), State: running, Content: ptr(plainService), DropIns: map[string]string{"10-nice.conf": "[Service]\nNice=1\n"}}
+	l.converge(t, u)
+	const pid = "systemctl show -P MainPID mine.service"
+	first := sh(t, pid)
+	u.DropIns = map[string]string{"10-nice.conf": "[Service]\nNice=2\n"}
+	found := l.check(t, u)
+	if len(found.Diff) != 1 || !strings.Contains(found.Diff[0].Unified, "+Nice=2") || !slices.Equal(found.Owes, []resource.Reaction{resource.Restart}) {
+		t.Errorf("Check found %+v", found)
+	}
+	l.converge(t, u)
+	if second := sh(t, pid); second == first {
+		t.Error("a changed drop-in caused no restart")
+	}
+	expect(t, "systemctl show -P Nice mine.service", "2")
+	u.Content = ptr(strings.ReplaceAll(plainService, "infinity", "1h"))
+	l.converge(t, u)
+	expect(t, "tr '\\0' ' ' </proc/$("+pid+")/cmdline", "/bin/sleep 1h")
+	l.leave(t, u)
+	expect(t, "systemctl show -P LoadState,ActiveState mine.service; ls -d /etc/systemd/system/mine* /etc/systemd/system/*/mine* 2>/dev/null", "not-found\ninactive")
+}
+
+func dropInLeaves(t *testing.T, l *lab) {
+	foreign(t, "di.service", plainService)
+	two := Unit{Unit: "di.service", State: running, DropIns: map[string]string{"a": "[Service]\nNice=1\n", "b": "[Service]\nUMask=0027\n"}}
+	l.converge(t, two)
+	one := Unit{Unit: "di.service", State: running, DropIns: map[string]string{"b": "[Service]\nUMask=0027\n"}}
+	found := l.check(t, one)
+	if len(found.Diff) != 1 || found.Diff[0].Cause != resource.Prune || found.Diff[0].Field != "drop_ins:a.conf" {
+		t.Errorf("Check found %+v", found)
+	}
+	l.converge(t, one)
+	expect(t, "ls /etc/systemd/system/di.service.d; systemctl show -P Nice di.service", "b.conf\n0")
+}
+
+func foreignFileChanges(t *testing.T, l *lab) {
+	foreign(t, "ff.service", plainService)
+	u := Unit{Unit: "ff.service", State: running}
+	l.converge(t, u)
+	// As a file: resource does, without a reload.
+	sh(t, "sed -i 's/infinity/2h/' /usr/lib/systemd/system/ff.service")
+	if err := l.react(t, u, resource.Restart); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "tr '\\0' ' ' </proc/$(systemctl show -P MainPID ff.service)/cmdline", "/bin/sleep 2h")
+}
+
+func restartAndReload(t *testing.T, l *lab) {
+	foreign(t, "rr.service", "[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/sh -c 'echo reload >>/run/rr'\nExecStartPost=/bin/sh -c 'echo start >>/run/rr'\n")
+	u := Unit{Unit: "rr.service", State: running}
+	l.converge(t, u)
+	for _, owed := range [][]resource.Reaction{{resource.Reload}, {resource.Reload, resource.Restart}} {
+		if err := l.react(t, u, owed...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, "cat /run/rr", "start\nreload\nstart")
+	foreign(t, "nr.service", plainService)
+	l.converge(t, Unit{Unit: "nr.service", State: running})
+	before := sh(t, "systemctl show -P MainPID nr.service")
+	if err := l.react(t, Unit{Unit: "nr.service", State: running}, resource.Reload); err != nil {
+		t.Fatal(err)
+	}
+	if sh(t, "systemctl show -P MainPID nr.service") == before {
+		t.Error("a unit that cannot reload was not restarted")
+	}
+}
+
+func owesNothing(t *testing.T, l *lab) {
+	foreign(t, "on.service", plainService)
+	for _, u := range []Unit{
+		{Unit: "on.service"}, {Unit: "on.service", State: stopped}, {Unit: "nowhere.service"}, {Unit: "on.service", Masked: ptr(true)},
+	} {
+		for _, owed := range []resource.Reaction{resource.Restart, resource.Reload} {
+			if err := l.react(t, u, owed); err != nil {
+				t.Errorf("%s of %+v: %v", owed, u, err)
+			}
+		}
+	}
+	expect(t, "systemctl is-active on.service", "inactive")
+	sh(t, "systemctl start on.service")
+	before := sh(t, "systemctl show -P MainPID on.service")
+	if err := l.react(t, Unit{Unit: "on.service"}, resource.Restart); err != nil {
+		t.Fatal(err)
+	}
+	if sh(t, "systemctl show -P MainPID on.service") == before {
+		t.Error("an active unit without `state` was not restarted")
+	}
+}
+
+func givesBack(t *testing.T, l *lab) {
+	foreign(t, "gb.service", plainService)
+	sh(t, "systemctl enable --now gb.service")
+	off := Unit{Unit: "gb.service", Enabled: ptr(false), State: stopped}
+	l.converge(t, off)
+	expect(t, "systemctl is-enabled gb.service; systemctl is-active gb.service", "disabled\ninactive")
+	l.leave(t, off)
+	expect(t, "systemctl is-enabled gb.service; systemctl is-active gb.service", "enabled\nactive")
+	mask := Unit{Unit: "gb.service", Masked: ptr(true), State: stopped}
+	l.converge(t, mask)
+	l.leave(t, mask)
+	expect(t, "systemctl is-enabled gb.service; systemctl is-active gb.service", "enabled\nactive")
+}
+
+func replacesPackagedFile(t *testing.T, l *lab) {
+	foreign(t, "pk.service", plainService)
+	sh(t, "systemctl enable --now pk.service")
+	u := Unit{Unit: "pk.service", Enabled: ptr(true), State: running, Content: ptr(strings.ReplaceAll(plainService, "infinity", "1h"))}
+	l.converge(t, u)
+	const cmdline = "tr '\\0' ' ' </proc/$(systemctl show -P MainPID pk.service)/cmdline; systemctl is-enabled pk.service"
+	expect(t, cmdline, "/bin/sleep 1h enabled")
+	l.leave(t, u)
+	expect(t, cmdline, "/bin/sleep infinity enabled")
+}
+
+func batch(t *testing.T, l *lab) {
+	m := New(l.host)
+	var units []*Unit
+	for i := range 50 {
+		name := fmt.Sprintf("many%d.service", i)
+		if err := os.WriteFile("/usr/lib/systemd/system/"+name, []byte(plainService), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		units = append(units, loaded(t, m, Unit{Unit: name, Enabled: ptr(i%2 == 0), State: []string{running, stopped}[i%2]}))
+		m.(*module).units[i] = units[i]
+	}
+	sh(t, "systemctl daemon-reload; systemctl enable --now many{0..49..2}.service")
+	for _, u := range units {
+		found, err := l.engine.Check(t.Context(), m, u)
+		if err != nil || !found.InOrder() {
+			t.Errorf("%s: %+v %v", u.Unit, found, err)
+		}
+	}
+	sh(t, "systemctl disable --now many0.service")
+	if found, err := l.engine.Check(t.Context(), m, units[0]); err != nil || len(found.Diff) != 2 {
+		t.Errorf("the second Check is not fresh: %+v %v", found, err)
+	}
+	if n := len(m.(*module).first); n != 50 {
+		t.Errorf("%d units were read in one go", n)
+	}
+}
+
+func reconnects(t *testing.T, l *lab) {
+	foreign(t, "reco.service", plainService)
+	u := Unit{Unit: "reco.service", State: running}
+	l.converge(t, u)
+	sh(t, "systemctl daemon-reexec")
+	l.inOrder(t, u)
+	sh(t, "systemctl restart dbus.service; until busctl --system list >/dev/null 2>&1; do sleep 0.05; done")
+	l.inOrder(t, u)
+	l.converge(t, Unit{Unit: "reco.service", State: stopped})
+}
+
+func cancelled(t *testing.T, l *lab) {
+	foreign(t, "cn.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\nTimeoutStartSec=infinity\n")
+	m, u := l.unit(t, Unit{Unit: "cn.service", State: running})
+	ctx, cancel := contextUntil(t, "systemctl is-active cn.service | grep -q activating")
+	defer cancel()
+	found, err := l.engine.Check(t.Context(), m, u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.engine.Apply(ctx, m, u, found); err == nil || !strings.Contains(err.Error(), "context canceled") {
+		t.Errorf("Apply says %v", err)
+	}
+	l.converge(t, Unit{Unit: "cn.service", State: stopped})
+}
+
+func agentItself(t *testing.T, l *lab) {
+	foreign(t, "trued.service", plainService)
+	sh(t, "systemctl start trued.service")
+	pid := sh(t, "systemctl show -P MainPID trued.service")
+	m, u := l.unit(t, Unit{Unit: "trued.service", State: running})
+	res, err := u.React(t.Context(), l.engine.View(m, u), []resource.Reaction{resource.Restart})
+	if err != nil || res.Pending == "" {
+		t.Errorf("React says %+v, %v", res, err)
+	}
+	l.inOrder(t, Unit{Unit: "trued.service", State: stopped})
+	expect(t, "systemctl show -P MainPID trued.service", pid)
+	sh(t, "systemctl stop trued.service")
+	if is := m.(*module).itself("hosttest-own.service"); is {
+		t.Error("a foreign unit is taken for the agent's")
+	}
+}
+
+func unreadFiles(t *testing.T, l *lab) {
+	u := Unit{Unit: "ur.service", State: running, Content: ptr(plainService)}
+	l.converge(t, u)
+	sh(t, "sed -i s/infinity/3h/ /etc/systemd/system/ur.service; systemctl daemon-reload")
+	// A run that is cut off after it wrote the file and before the reload.
+	spec := host.FileSpec{Content: resource.Bytes([]byte(plainService))}
+	if err := l.host.WriteFile(t.Context(), "/etc/systemd/system/ur.service", spec); err != nil {
+		t.Fatal(err)
+	}
+	if found := l.check(t, u); !found.Diff.Has("daemon-reload") {
+		t.Errorf("Check found %+v", found)
+	}
+	l.converge(t, u)
+}
+
+func runtimeEnablement(t *testing.T, l *lab) {
+	foreign(t, "rt.service", plainService)
+	sh(t, "systemctl enable --runtime rt.service")
+	found := l.check(t, Unit{Unit: "rt.service", Enabled: ptr(true)})
+	if len(found.Diff) != 1 || found.Diff[0].Old != "until the next boot" {
+		t.Errorf("Check found %+v", found)
+	}
+	l.converge(t, Unit{Unit: "rt.service", Enabled: ptr(true)})
+	sh(t, "systemctl disable rt.service; systemctl enable --runtime rt.service")
+	l.converge(t, Unit{Unit: "rt.service", Enabled: ptr(false)})
+	expect(t, "systemctl is-enabled rt.service", "disabled")
+}
