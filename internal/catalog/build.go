@@ -171,6 +171,7 @@ func (l *loader) build() []*built {
 
 func (l *loader) buildOne(in *instance) *built {
 	b := &built{instance: in, attributes: merged(in)}
+	defer l.guard(b)
 	b.Entry = Entry{Address: in.address, Module: in.item.kind.module, Origin: in.origin(), Each: in.eachKey, Pending: in.pending}
 	r := b.Module.New()
 	refs, ok, open := l.decode(b, r)
@@ -194,6 +195,14 @@ func (l *loader) buildOne(in *instance) *built {
 	}
 	b.Uses = l.uses(in, append(refs, content.refs...))
 	return b
+}
+
+// guard makes a panic of a module an error of the resource that caused it: a
+// commit that cannot be loaded must not end the agent.
+func (l *loader) guard(b *built) {
+	if r := recover(); r != nil {
+		l.faults.at(b.instance.origin(), "%s: the module failed on it, which is a mistake in trued: %v", b.instance.address, r)
+	}
 }
 
 // merged lays the attributes of overrides over those of the instance. One that

@@ -30,12 +30,13 @@ const (
 )
 
 // builtins are the functions of the expression language that are kept: those
-// that are the same each time and make no more than they are given.
-var builtins = []string{
-	"all", "none", "any", "one", "filter", "map", "find", "findIndex", "count", "sum",
-	"len", "abs", "ceil", "floor", "round", "int", "float", "trim", "trimPrefix", "trimSuffix",
-	"upper", "lower", "split", "indexOf", "lastIndexOf", "hasPrefix", "hasSuffix", "max", "min",
-	"first", "last", "take", "keys", "values", "reverse", "uniq", "sort",
+// that are the same each time and make nothing that is not counted.
+func builtins() []string {
+	return []string{
+		"all", "none", "any", "one", "filter", "map", "find", "findIndex", "count",
+		"len", "abs", "ceil", "floor", "round", "int", "float", "trim", "trimPrefix", "trimSuffix",
+		"indexOf", "lastIndexOf", "hasPrefix", "hasSuffix", "first", "last",
+	}
 }
 
 // An expression is compiled once for a catalog, and evaluated for each resource.
@@ -52,7 +53,6 @@ type expressions struct {
 	compiled map[string]*expression
 	factType types.Type
 	varType  types.Type
-	usesEach bool
 }
 
 func newExpressions(n *names) *expressions {
@@ -163,10 +163,16 @@ func (x *expressions) config() *conf.Config {
 		expr.Function("join", x.join, new(func([]any) string), new(func([]any, string) string), new(func(any, string) string)),
 		expr.Function("concat", x.concat, new(func(...any) []any)),
 		expr.Function("string", x.text, new(func(any) string)),
+		expr.Function("upper", x.onText(strings.ToUpper), new(func(string) string)),
+		expr.Function("lower", x.onText(strings.ToLower), new(func(string) string)),
+		expr.Function("split", x.split, new(func(string, string) []any)),
+		expr.Function("keys", func(args ...any) (any, error) { return keys(&x.budget, args[0]) }, new(func(any) []any)),
+		expr.Function("values", x.values, new(func(any) []any)),
+		expr.Function("sort", func(args ...any) (any, error) { return sorted(&x.budget, args[0]) }, new(func(any) []any)),
 	} {
 		option(config)
 	}
-	for _, name := range builtins {
+	for _, name := range builtins() {
 		expr.EnableBuiltin(name)(config)
 	}
 	for name := range config.Disabled {
@@ -197,7 +203,9 @@ func exprError(err error) error {
 	if name, ok := strings.CutPrefix(fe.Message, "unknown name "); ok {
 		name, _, _ = strings.Cut(name, " ")
 		problem.message = fmt.Sprintf("unknown name %q", name)
-		all := append([]string{factsName, varsName, eachName, "get", "join", "concat", "string"}, builtins...)
+		all := append([]string{
+			factsName, varsName, eachName, "get", "join", "concat", "string", "upper", "lower", "split", "keys", "values", "sort",
+		}, builtins()...)
 		problem.suggestion = document.Nearest(name, all)
 	}
 	return problem
@@ -435,12 +443,46 @@ func (x *expressions) concat(args ...any) (any, error) {
 		if !ok {
 			return nil, fmt.Errorf("concat wants lists, not %s", what(a))
 		}
-		if err := x.budget.spend(16 * len(list)); err != nil {
+		if err := x.budget.spend(wordSize * len(list)); err != nil {
 			return nil, err
 		}
 		out = append(out, list...)
 	}
 	return out, nil
+}
+
+func (x *expressions) onText(do func(string) string) func(...any) (any, error) {
+	return func(args ...any) (any, error) {
+		s, err := scalarText(args[0])
+		if err == nil {
+			err = x.budget.spend(len(s))
+		}
+		if err != nil {
+			return nil, err
+		}
+		return do(s), nil
+	}
+}
+
+func (x *expressions) split(args ...any) (any, error) {
+	sep, ok := args[1].(string)
+	if !ok {
+		return nil, fmt.Errorf("split wants text to split at, not %s", what(args[1]))
+	}
+	return parts(&x.budget, sep, args[0])
+}
+
+// values are those of a map, in the order of its keys.
+func (x *expressions) values(args ...any) (any, error) {
+	m, ok := args[0].(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("values wants a map, not %s", what(args[0]))
+	}
+	out := make([]any, 0, len(m))
+	for _, key := range sortedKeys(m) {
+		out = append(out, m[key])
+	}
+	return out, x.budget.spend(wordSize * len(m))
 }
 
 func (x *expressions) text(args ...any) (any, error) { return scalarText(args[0]) }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -37,18 +38,18 @@ func (t *templates) functions() template.FuncMap {
 		"ternary":  ternary,
 		"call":     func(...any) (any, error) { return nil, errors.New("call is not available") },
 		"printf":   t.printf,
-		"print":    func(args ...any) (string, error) { return t.made(fmt.Sprint(args...)) },
-		"println":  func(args ...any) (string, error) { return t.made(fmt.Sprintln(args...)) },
+		"print":    func(args ...any) (string, error) { return t.printed(fmt.Sprint, args) },
+		"println":  func(args ...any) (string, error) { return t.printed(fmt.Sprintln, args) },
 
 		"join":    func(sep string, list any) (string, error) { return t.join(sep, list) },
 		"split":   t.split,
-		"list":    func(items ...any) []any { return items },
-		"dict":    dict,
-		"keys":    keys,
+		"list":    func(items ...any) ([]any, error) { return items, t.budget.spend(wordSize * len(items)) },
+		"dict":    t.dict,
+		"keys":    func(v any) ([]any, error) { return keys(&t.budget, v) },
 		"has":     has,
-		"sort":    sorted,
-		"toYaml":  func(v any) (string, error) { return t.encoded(document.Encode(v)) },
-		"toJson":  func(v any) (string, error) { return t.encoded(toJSON(v)) },
+		"sort":    func(v any) ([]any, error) { return sorted(&t.budget, v) },
+		"toYaml":  func(v any) (string, error) { return t.encoded(document.Encode, v) },
+		"toJson":  func(v any) (string, error) { return t.encoded(toJSON, v) },
 		"indent":  t.indent,
 		"nindent": func(by int, v any) (string, error) { return t.nindent(by, v) },
 
@@ -88,6 +89,11 @@ func (t *templates) functions() template.FuncMap {
 // onText are the functions from one text to another.
 func onText() map[string]func(string) (string, error) {
 	return map[string]func(string) (string, error){
+		"html": func(s string) (string, error) { return template.HTMLEscapeString(s), nil },
+		"js":   func(s string) (string, error) { return template.JSEscapeString(s), nil },
+		"urlquery": func(s string) (string, error) {
+			return url.QueryEscape(s), nil
+		},
 		"upper":  func(s string) (string, error) { return strings.ToUpper(s), nil },
 		"lower":  func(s string) (string, error) { return strings.ToLower(s), nil },
 		"trim":   func(s string) (string, error) { return strings.TrimSpace(s), nil },
@@ -118,11 +124,33 @@ func (t *templates) eachData() (map[string]any, error) {
 // made counts text that a function made.
 func (t *templates) made(s string) (string, error) { return s, t.budget.spend(len(s)) }
 
-func (t *templates) encoded(s string, err error) (string, error) {
+// wordSize is what an item of a list counts.
+const wordSize = 16
+
+// encoded writes out a value of any shape.
+func (t *templates) encoded(encode func(any) (string, error), v any) (string, error) {
+	if err := t.budget.measure(v, 0); err != nil {
+		return "", err
+	}
+	s, err := encode(v)
 	if err != nil {
 		return "", err
 	}
 	return t.made(s)
+}
+
+// printed puts text and numbers together.
+func (t *templates) printed(print func(...any) string, args []any) (string, error) {
+	for _, a := range args {
+		s, err := scalarText(a)
+		if err == nil {
+			err = t.budget.spend(len(s))
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return t.made(print(args...))
 }
 
 // print is put behind each action that prints: only text and numbers have a
@@ -132,7 +160,7 @@ func (t *templates) print(v any) (any, error) {
 	switch v.(type) {
 	case []any, map[string]any:
 		if t.single {
-			return "", nil
+			return "", t.budget.measure(v, 0)
 		}
 	}
 	return scalarText(v)
@@ -211,7 +239,7 @@ func (t *templates) printf(format string, args ...any) (string, error) {
 			}
 		}
 	}
-	return t.made(fmt.Sprintf(format, args...))
+	return t.printed(func(args ...any) string { return fmt.Sprintf(format, args...) }, args)
 }
 
 func (t *templates) join(sep string, v any) (string, error) {
@@ -238,14 +266,18 @@ func joined(b *budget, list []any, sep string) (string, error) {
 }
 
 func (t *templates) split(sep string, v any) ([]any, error) {
+	return parts(&t.budget, sep, v)
+}
+
+func parts(b *budget, sep string, v any) ([]any, error) {
 	s, err := scalarText(v)
 	if err != nil {
 		return nil, err
 	}
-	parts := strings.Split(s, sep)
-	if err := t.budget.spend(16 * len(parts)); err != nil {
+	if err := b.spend(len(s) + wordSize*strings.Count(s, sep)); err != nil {
 		return nil, err
 	}
+	parts := strings.Split(s, sep)
 	out := make([]any, len(parts))
 	for i, p := range parts {
 		out[i] = p
@@ -253,9 +285,12 @@ func (t *templates) split(sep string, v any) ([]any, error) {
 	return out, nil
 }
 
-func dict(args ...any) (map[string]any, error) {
+func (t *templates) dict(args ...any) (map[string]any, error) {
 	if len(args)%2 != 0 {
 		return nil, errors.New("dict wants keys and values in turn")
+	}
+	if err := t.budget.spend(wordSize * len(args)); err != nil {
+		return nil, err
 	}
 	m := make(map[string]any, len(args)/2)
 	for i := 0; i < len(args); i += 2 {
@@ -268,10 +303,13 @@ func dict(args ...any) (map[string]any, error) {
 	return m, nil
 }
 
-func keys(v any) ([]any, error) {
+func keys(b *budget, v any) ([]any, error) {
 	m, ok := v.(map[string]any)
 	if !ok {
 		return nil, fmt.Errorf("keys wants a map, not %s", what(v))
+	}
+	if err := b.spend(wordSize * len(m)); err != nil {
+		return nil, err
 	}
 	out := make([]any, 0, len(m))
 	for _, key := range sortedKeys(m) {
@@ -304,10 +342,13 @@ func scalarsEqual(a, b any) bool {
 	return a == b
 }
 
-func sorted(v any) ([]any, error) {
+func sorted(b *budget, v any) ([]any, error) {
 	list, ok := v.([]any)
 	if !ok {
 		return nil, fmt.Errorf("sort wants a list, not %s", what(v))
+	}
+	if err := b.measure(v, 0); err != nil {
+		return nil, err
 	}
 	out := slices.Clone(list)
 	var failed error

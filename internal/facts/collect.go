@@ -34,7 +34,7 @@ func Collect(ctx context.Context, h *host.Host) (Facts, error) {
 		if err != nil {
 			return Facts{}, fmt.Errorf("cannot open root %q: %w", h.Root(), err)
 		}
-		defer root.Close() //nolint:errcheck // read only
+		defer root.Close()
 		c.tree = root.FS()
 	}
 	f := c.collect()
