@@ -32,6 +32,8 @@ func (l *loader) applyOverrides() {
 	kept := l.instances[:0]
 	for _, in := range l.instances {
 		switch {
+		case in.address.Name == "" && in.item.steering.Override:
+			l.mayOverride(in)
 		case in.address.Name == "":
 			kept = append(kept, in)
 		case in.item.steering.Override:
@@ -43,6 +45,18 @@ func (l *loader) applyOverrides() {
 	}
 	l.instances = kept
 	l.checkDuplicates()
+}
+
+// mayOverride lets all wait that an override may be about whose name is not
+// known yet.
+func (l *loader) mayOverride(in *instance) {
+	for address, list := range l.byAddress {
+		for _, base := range list {
+			if address.Kind == in.address.Kind && base.item.group != in.item.group {
+				base.pending = cmp.Or(base.pending, in.pending)
+			}
+		}
+	}
 }
 
 func (l *loader) override(in *instance) {
@@ -231,7 +245,7 @@ func (l *loader) decode(b *built, r resource.Resource) (refs []ref, ok bool, ope
 	if in.name != nil {
 		ok = len(l.dec.Set(in.item.nameKey, in.name, r)) == 0
 	}
-	hidden := isTrue(b.attributes, "sensitive")
+	hidden := mayBeSensitive(b.attributes)
 	for k := range b.attributes {
 		a := &b.attributes[k]
 		value, more, err := l.attributeValue(in, a)
@@ -319,9 +333,10 @@ func hide(n *document.Node) *document.Node {
 	return &made
 }
 
-func isTrue(list []attribute, key string) bool {
+// mayBeSensitive reports whether anything but `sensitive: false` is written.
+func mayBeSensitive(list []attribute) bool {
 	return slices.ContainsFunc(list, func(a attribute) bool {
-		return a.key.Value == key && a.value.Type == document.Bool && strings.EqualFold(a.value.Value, "true")
+		return a.key.Value == "sensitive" && (a.value.Type != document.Bool || !strings.EqualFold(a.value.Value, "false"))
 	})
 }
 

@@ -291,6 +291,32 @@ include: [groups/base]
 	}
 }
 
+func TestWhatAnOverrideOfUnknownNameMayBeAboutWaits(t *testing.T) {
+	in := input(repository(t, `
+-- groups/base/a.yaml --
+- file: /etc/a
+- package: b
+-- groups/web/group.yaml --
+include: [groups/base]
+-- groups/web/a.yaml --
+- file: /etc/{{ facts.network.address }}
+  override: true
+  mode: "0600"
+- file: /etc/c
+  when: true
+- file: /etc/d
+  when: false
+`))
+	in.Facts = in.Facts.Without("network.address", "no default route")
+	c, err := catalog.Load(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := addresses(c); got != "file:/etc/a? package:b file:/etc/c" {
+		t.Error(got)
+	}
+}
+
 func TestRequiringWhatIsNotForThisHostIsNoDependency(t *testing.T) {
 	c := load(t, `
 -- groups/web/a.yaml --
