@@ -34,6 +34,7 @@ type tree struct {
 	parsed  map[string]*file
 	size    int64 // of these together
 	digests map[string]*resource.Content
+	known   Digests           // of earlier loads; may be nil
 	dirs    map[string]string // where a directory is once its links are followed
 }
 
