@@ -75,7 +75,7 @@ func (l *loader) nearestAddress(a resource.Address) string {
 		known = append(known, other.String())
 	}
 	slices.Sort(known)
-	return document.Nearest(a.String(), known)
+	return l.nearest(a.String(), known)
 }
 
 // checkDuplicates refuses an address that is there twice. Those that hang on
@@ -132,7 +132,7 @@ func (l *loader) exclude(g *group, pattern string, at resource.Origin) {
 	}
 	kind, _, _ := strings.Cut(wanted, ":")
 	if !found && !l.mayBe(kind) {
-		l.faults.add(Error{Origin: at, Message: "exclude: " + pattern + " matches nothing that the group includes", Suggestion: document.Nearest(pattern, known)})
+		l.faults.add(Error{Origin: at, Message: "exclude: " + pattern + " matches nothing that the group includes", Suggestion: l.nearest(pattern, known)})
 	}
 }
 

@@ -51,7 +51,11 @@ func (a Address) Match(pattern string) (bool, error) {
 	if !strings.ContainsAny(pattern, "*?[") {
 		return false, nil
 	}
-	return matchGlob(pattern, a.String())
+	ok, err := matchGlob(pattern, a.String())
+	if err != nil {
+		return false, fmt.Errorf("pattern %q: %w", pattern, err)
+	}
+	return ok, nil
 }
 
 // matchGlob walks through the pattern once, with all places of name that what
@@ -117,12 +121,10 @@ func cutOne(pattern string) (one, rest string, err error) {
 		_, end = utf8.DecodeRuneInString(pattern)
 	}
 	if end == 0 {
-		return "", "", fmt.Errorf("pattern %q: %w", pattern, path.ErrBadPattern)
+		return "", "", path.ErrBadPattern
 	}
-	if _, err := path.Match(pattern[:end], "x"); err != nil {
-		return "", "", fmt.Errorf("pattern %q: %w", pattern, err)
-	}
-	return pattern[:end], pattern[end:], nil
+	_, err = path.Match(pattern[:end], "x")
+	return pattern[:end], pattern[end:], err
 }
 
 // An Origin is where a resource was written.
