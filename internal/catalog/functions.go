@@ -137,7 +137,7 @@ func (t *templates) encoded(encode func(any) (string, error), v any) (string, er
 }
 
 // printed puts text and numbers together.
-func (t *templates) printed(print func(...any) string, args []any) (string, error) {
+func (t *templates) printed(form func(...any) string, args []any) (string, error) {
 	for _, a := range args {
 		s, err := scalarText(a)
 		if err == nil {
@@ -147,7 +147,7 @@ func (t *templates) printed(print func(...any) string, args []any) (string, erro
 			return "", err
 		}
 	}
-	return t.made(print(args...))
+	return t.made(form(args...))
 }
 
 // print is put behind each action that prints: only text and numbers have a
