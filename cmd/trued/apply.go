@@ -47,6 +47,9 @@ func (a *app) apply(ctx context.Context, req agent.Request) error {
 		return err
 	}
 	defer ag.Close()
+	if !ag.HasSources() && req.PruneSource == "" {
+		return agent.ErrNoSource
+	}
 	if terminal(a.err) {
 		req.Progress = func(addr resource.Address) { fmt.Fprintf(a.err, "\r\033[K%s …", addr) }
 		defer fmt.Fprint(a.err, "\r\033[K")

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"trued.dev/trued/agent"
@@ -22,32 +24,44 @@ Git), rollback.`,
   trued plan -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			ag, err := a.open()
-			if err != nil {
-				return err
-			}
-			defer ag.Close()
-			p, result, err := ag.Plan(c.Context(), agent.Request{Trigger: "plan", Fetch: !offline, Hasty: true})
-			if err != nil {
-				return err
-			}
-			if a.format == "json" {
-				if err := a.writeJSON(resultJSON(result)); err != nil {
-					return err
-				}
-				return done(result.Verdict)
-			}
-			out := printer{w: a.out, c: palette(a.out)}
-			out.plan(p)
-			out.sources(result.Sources)
-			out.line("%s", planLine(p))
-			if out.err != nil {
-				return out.err
-			}
-			return done(result.Verdict)
+			return a.plan(c.Context(), agent.Request{Trigger: "plan", Fetch: !offline, Hasty: true})
 		},
 	}
 	a.sourceFlags(c)
 	c.Flags().BoolVar(&offline, "no-fetch", false, "plan the last fetched commit")
 	return c
+}
+
+// plan looks at the host and prints what a run would change.
+func (a *app) plan(ctx context.Context, req agent.Request) error {
+	ag, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer ag.Close()
+	if !ag.HasSources() {
+		return agent.ErrNoSource
+	}
+	p, result, err := ag.Plan(ctx, req)
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		if err := a.writeJSON(resultJSON(result)); err != nil {
+			return err
+		}
+		return done(result.Verdict)
+	}
+	out := printer{w: a.out, c: palette(a.out)}
+	out.plan(p)
+	out.sources(result.Sources)
+	if result.Verdict == agent.Unusable {
+		out.line("There is nothing to plan: no source is usable.")
+	} else {
+		out.line("%s", planLine(p))
+	}
+	if out.err != nil {
+		return out.err
+	}
+	return done(result.Verdict)
 }
