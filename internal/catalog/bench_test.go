@@ -23,10 +23,10 @@ func BenchmarkLoad(b *testing.B) {
 			var text strings.Builder
 			for i := range 50 {
 				fmt.Fprintf(&text, "- file: /etc/%s/%d/%d\n  owner: root\n  group: root\n  mode: \"0644\"\n", group, m, i)
-				switch {
-				case i%10 == 0:
+				switch i % 10 {
+				case 0:
 					text.WriteString("  template: templates/t\n")
-				case i%10 == 1:
+				case 1:
 					text.WriteString("  content: \"domain {{ vars.domain }}\"\n  when: facts.os.family == \"debian\"\n")
 				default:
 					text.WriteString("  source: files/x\n")

@@ -56,6 +56,41 @@ func (b *budget) spend(n int) error {
 	return nil
 }
 
+// maxValueDepth is how deep lists and maps may be in one another where they are
+// written out.
+const maxValueDepth = 100
+
+// measure counts all of a value, before something walks through it. The same
+// list may be in a value many times over, so a small one can be endless.
+func (b *budget) measure(v any, depth int) error {
+	const each = 16
+	if depth > maxValueDepth {
+		return limited("lists and maps more than %d deep", maxValueDepth)
+	}
+	switch v := v.(type) {
+	case string:
+		return b.spend(len(v))
+	case []any:
+		for _, item := range v {
+			if err := b.measure(item, depth+1); err != nil {
+				return err
+			}
+		}
+		return b.spend(each * (1 + len(v)))
+	case map[string]any:
+		for key, item := range v {
+			if err := b.spend(len(key)); err != nil {
+				return err
+			}
+			if err := b.measure(item, depth+1); err != nil {
+				return err
+			}
+		}
+		return b.spend(each * (1 + len(v)))
+	}
+	return b.spend(each)
+}
+
 func (b *budget) enter() error {
 	b.nested++
 	if b.nested > maxNested {

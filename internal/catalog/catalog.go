@@ -32,6 +32,17 @@ type Input struct {
 	Modules []resource.Module
 	// Version is the agent's, for requires_trued.
 	Version string
+	// Digests remembers what files of the tree come to, so that those that are
+	// known need not be read; nil remembers nothing.
+	Digests Digests
+}
+
+// Digests keeps the SHA-256 of contents, in hexadecimal, by what a tree's files
+// are known by: the Stringer that fs.FileInfo.Sys returns, such as an object id.
+// It may forget at any time.
+type Digests interface {
+	Digest(id string) (sha256 string, known bool)
+	Remember(id, sha256 string)
 }
 
 // Digest stands for everything but the tree and the modules: with the commit,
@@ -113,6 +124,7 @@ func (c *Catalog) Find(a resource.Address) (*Entry, bool) {
 // Load makes the catalog of a host. Its error is an *Errors that lists all that
 // is wrong with what concerns the host.
 func Load(in Input) (*Catalog, error) {
-	l := newLoader(in, openTree(in.Name, in.Tree))
-	return l.load()
+	t := openTree(in.Name, in.Tree)
+	t.known = in.Digests
+	return newLoader(in, t).load()
 }

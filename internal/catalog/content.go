@@ -168,20 +168,40 @@ func (t *tree) content(name string) (*resource.Content, error) {
 	if c := t.digests[at]; c != nil {
 		return c, nil
 	}
+	size, sum, err := t.digest(at, info)
+	if err != nil {
+		return nil, err
+	}
 	open := func() (io.ReadCloser, error) { return t.fsys.Open(at) }
-	f, err := open()
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // read only
-	sum := sha256.New()
-	size, err := io.Copy(sum, f)
-	if err != nil {
-		return nil, err
-	}
-	c := resource.Lazy(size, hex.EncodeToString(sum.Sum(nil)), info.Mode()&0o111 != 0, open)
+	c := resource.Lazy(size, sum, info.Mode()&0o111 != 0, open)
 	t.digests[at] = c
 	return c, nil
+}
+
+// digest returns the size and SHA-256 of a file, which is read unless an earlier
+// load did.
+func (t *tree) digest(name string, info fs.FileInfo) (int64, string, error) {
+	id, hasID := info.Sys().(fmt.Stringer)
+	if hasID && t.known != nil {
+		if sum, ok := t.known.Digest(id.String()); ok {
+			return info.Size(), sum, nil
+		}
+	}
+	f, err := t.fsys.Open(name)
+	if err != nil {
+		return 0, "", err
+	}
+	defer f.Close()
+	hash := sha256.New()
+	size, err := io.Copy(hash, f)
+	if err != nil {
+		return 0, "", err
+	}
+	sum := hex.EncodeToString(hash.Sum(nil))
+	if hasID && t.known != nil {
+		t.known.Remember(id.String(), sum)
+	}
+	return size, sum, nil
 }
 
 // A treeWalk lists what is below a directory.

@@ -4,12 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
+	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -37,18 +35,18 @@ func (t *templates) functions() template.FuncMap {
 		"ternary":  ternary,
 		"call":     func(...any) (any, error) { return nil, errors.New("call is not available") },
 		"printf":   t.printf,
-		"print":    func(args ...any) (string, error) { return t.made(fmt.Sprint(args...)) },
-		"println":  func(args ...any) (string, error) { return t.made(fmt.Sprintln(args...)) },
+		"print":    func(args ...any) (string, error) { return t.printed(fmt.Sprint, args) },
+		"println":  func(args ...any) (string, error) { return t.printed(fmt.Sprintln, args) },
 
 		"join":    func(sep string, list any) (string, error) { return t.join(sep, list) },
 		"split":   t.split,
-		"list":    func(items ...any) []any { return items },
-		"dict":    dict,
-		"keys":    keys,
+		"list":    func(items ...any) ([]any, error) { return items, t.budget.spend(wordSize * len(items)) },
+		"dict":    t.dict,
+		"keys":    func(v any) ([]any, error) { return keys(&t.budget, v) },
 		"has":     has,
-		"sort":    sorted,
-		"toYaml":  func(v any) (string, error) { return t.encoded(document.Encode(v)) },
-		"toJson":  func(v any) (string, error) { return t.encoded(toJSON(v)) },
+		"sort":    func(v any) ([]any, error) { return sorted(&t.budget, v) },
+		"toYaml":  func(v any) (string, error) { return t.encoded(document.Encode, v) },
+		"toJson":  func(v any) (string, error) { return t.encoded(toJSON, v) },
 		"indent":  t.indent,
 		"nindent": func(by int, v any) (string, error) { return t.nindent(by, v) },
 
@@ -88,6 +86,11 @@ func (t *templates) functions() template.FuncMap {
 // onText are the functions from one text to another.
 func onText() map[string]func(string) (string, error) {
 	return map[string]func(string) (string, error){
+		"html": func(s string) (string, error) { return template.HTMLEscapeString(s), nil },
+		"js":   func(s string) (string, error) { return template.JSEscapeString(s), nil },
+		"urlquery": func(s string) (string, error) {
+			return url.QueryEscape(s), nil
+		},
 		"upper":  func(s string) (string, error) { return strings.ToUpper(s), nil },
 		"lower":  func(s string) (string, error) { return strings.ToLower(s), nil },
 		"trim":   func(s string) (string, error) { return strings.TrimSpace(s), nil },
@@ -118,11 +121,33 @@ func (t *templates) eachData() (map[string]any, error) {
 // made counts text that a function made.
 func (t *templates) made(s string) (string, error) { return s, t.budget.spend(len(s)) }
 
-func (t *templates) encoded(s string, err error) (string, error) {
+// wordSize is what an item of a list counts.
+const wordSize = 16
+
+// encoded writes out a value of any shape.
+func (t *templates) encoded(encode func(any) (string, error), v any) (string, error) {
+	if err := t.budget.measure(v, 0); err != nil {
+		return "", err
+	}
+	s, err := encode(v)
 	if err != nil {
 		return "", err
 	}
 	return t.made(s)
+}
+
+// printed puts text and numbers together.
+func (t *templates) printed(form func(...any) string, args []any) (string, error) {
+	for _, a := range args {
+		s, err := scalarText(a)
+		if err == nil {
+			err = t.budget.spend(len(s))
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return t.made(form(args...))
 }
 
 // print is put behind each action that prints: only text and numbers have a
@@ -132,7 +157,7 @@ func (t *templates) print(v any) (any, error) {
 	switch v.(type) {
 	case []any, map[string]any:
 		if t.single {
-			return "", nil
+			return "", t.budget.measure(v, 0)
 		}
 	}
 	return scalarText(v)
@@ -157,47 +182,6 @@ func scalarText(v any) (string, error) {
 	return "", fmt.Errorf("%s cannot be printed", what(v))
 }
 
-func isEmpty(v any) bool {
-	switch v := v.(type) {
-	case nil:
-		return true
-	case string:
-		return v == ""
-	case []any:
-		return len(v) == 0
-	case map[string]any:
-		return len(v) == 0
-	}
-	return false
-}
-
-// byDefault gives the default for null and for what is empty; 0 and false are
-// values.
-func byDefault(fallback, v any) any {
-	if isEmpty(v) {
-		return fallback
-	}
-	return v
-}
-
-func required(message string, v any) (any, error) {
-	if isEmpty(v) {
-		return nil, errors.New(message)
-	}
-	return v, nil
-}
-
-func ternary(yes, no any, condition any) (any, error) {
-	is, ok := condition.(bool)
-	if !ok {
-		return nil, fmt.Errorf("ternary wants true or false, not %s", what(condition))
-	}
-	if is {
-		return yes, nil
-	}
-	return no, nil
-}
-
 var verb = regexp.MustCompile(`%[-+# 0]*(\*|\d*)(?:\.(\*|\d*))?`)
 
 // printf is that of the language less its ways to make much out of nothing.
@@ -211,7 +195,7 @@ func (t *templates) printf(format string, args ...any) (string, error) {
 			}
 		}
 	}
-	return t.made(fmt.Sprintf(format, args...))
+	return t.printed(func(args ...any) string { return fmt.Sprintf(format, args...) }, args)
 }
 
 func (t *templates) join(sep string, v any) (string, error) {
@@ -235,105 +219,6 @@ func joined(b *budget, list []any, sep string) (string, error) {
 		parts[i] = s
 	}
 	return strings.Join(parts, sep), nil
-}
-
-func (t *templates) split(sep string, v any) ([]any, error) {
-	s, err := scalarText(v)
-	if err != nil {
-		return nil, err
-	}
-	parts := strings.Split(s, sep)
-	if err := t.budget.spend(16 * len(parts)); err != nil {
-		return nil, err
-	}
-	out := make([]any, len(parts))
-	for i, p := range parts {
-		out[i] = p
-	}
-	return out, nil
-}
-
-func dict(args ...any) (map[string]any, error) {
-	if len(args)%2 != 0 {
-		return nil, errors.New("dict wants keys and values in turn")
-	}
-	m := make(map[string]any, len(args)/2)
-	for i := 0; i < len(args); i += 2 {
-		key, err := scalarText(args[i])
-		if err != nil {
-			return nil, err
-		}
-		m[key] = args[i+1]
-	}
-	return m, nil
-}
-
-func keys(v any) ([]any, error) {
-	m, ok := v.(map[string]any)
-	if !ok {
-		return nil, fmt.Errorf("keys wants a map, not %s", what(v))
-	}
-	out := make([]any, 0, len(m))
-	for _, key := range sortedKeys(m) {
-		out = append(out, key)
-	}
-	return out, nil
-}
-
-func has(item, v any) (bool, error) {
-	switch v := v.(type) {
-	case []any:
-		return slices.ContainsFunc(v, func(each any) bool { return scalarsEqual(each, item) }), nil
-	case map[string]any:
-		key, _ := item.(string)
-		_, ok := v[key]
-		return ok, nil
-	}
-	return false, fmt.Errorf("has wants a list or map, not %s", what(v))
-}
-
-func scalarsEqual(a, b any) bool {
-	switch a.(type) {
-	case []any, map[string]any:
-		return false
-	}
-	switch b.(type) {
-	case []any, map[string]any:
-		return false
-	}
-	return a == b
-}
-
-func sorted(v any) ([]any, error) {
-	list, ok := v.([]any)
-	if !ok {
-		return nil, fmt.Errorf("sort wants a list, not %s", what(v))
-	}
-	out := slices.Clone(list)
-	var failed error
-	slices.SortStableFunc(out, func(a, b any) int {
-		if x, ok := a.(int); ok {
-			if y, ok := b.(int); ok {
-				return x - y
-			}
-		}
-		x, errA := scalarText(a)
-		y, errB := scalarText(b)
-		failed = errors.Join(failed, errA, errB)
-		return strings.Compare(x, y)
-	})
-	if failed != nil {
-		return nil, errors.New("sort wants a list of text or numbers")
-	}
-	return out, nil
-}
-
-func toJSON(v any) (string, error) {
-	out, err := json.Marshal(v)
-	if err != nil {
-		return "", fmt.Errorf("cannot make JSON of %s", what(v))
-	}
-	return string(out), nil
 }
 
 // indent puts spaces before each line.
@@ -456,37 +341,4 @@ func (t *templates) expression(pattern string, v any) (*regexp.Regexp, string, e
 		return nil, "", fmt.Errorf("pattern %q is not a regular expression", pattern)
 	}
 	return re, s, nil
-}
-
-func arithmetic(do func(a, b int) (int, error)) func(a, b any) (int, error) {
-	return func(a, b any) (int, error) {
-		x, err := toInt(a)
-		if err != nil {
-			return 0, err
-		}
-		y, err := toInt(b)
-		if err != nil {
-			return 0, err
-		}
-		return do(x, y)
-	}
-}
-
-func toInt(v any) (int, error) {
-	switch v := v.(type) {
-	case int:
-		return v, nil
-	case float64:
-		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
-			return int(v), nil
-		}
-		return 0, errors.New("a fraction is no whole number")
-	case string:
-		i, err := strconv.Atoi(v)
-		if err != nil {
-			return 0, errors.New("the text is no whole number")
-		}
-		return i, nil
-	}
-	return 0, fmt.Errorf("%s is no whole number", what(v))
 }

@@ -128,10 +128,12 @@ func (l *loader) readItem(g *group, f *file, n *document.Node) *item {
 		case forEachKey:
 			i.forEach = p.Value
 		case whenKey, rawKey, overrideKey:
+			value := p.Value
 			if key == whenKey {
-				i.when = p.Value
+				value = asExpression(value)
+				i.when = value
 			}
-			l.faults.problems(l.itemOrigin(i, p.Key), l.dec.Set(p.Key, p.Value, &i.steering))
+			l.faults.problems(l.itemOrigin(i, p.Key), l.dec.Set(p.Key, value, &i.steering))
 		default:
 			i.attributes = append(i.attributes, p)
 		}
@@ -143,6 +145,17 @@ func (l *loader) readItem(g *group, f *file, n *document.Node) *item {
 		i.when = nil // said already
 	}
 	return i
+}
+
+// asExpression takes true and false without quotes as the expressions that they
+// are.
+func asExpression(n *document.Node) *document.Node {
+	if n.Kind != document.Scalar || n.Type != document.Bool {
+		return n
+	}
+	made := *n
+	made.Type, made.Value = document.Text, strings.ToLower(n.Value)
+	return &made
 }
 
 // kindKey finds the one key of an item that is a kind. A key that is a kind may

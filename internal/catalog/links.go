@@ -110,7 +110,7 @@ func (k *linkCheck) match(b *built, pattern string, at resource.Origin, key stri
 	if normal := k.l.normal(pattern); normal != pattern && k.written[normal] {
 		e.Suggestion = normal
 	} else {
-		e.Suggestion = document.Nearest(pattern, k.all)
+		e.Suggestion = k.l.nearest(pattern, k.all)
 	}
 	k.l.faults.add(e)
 	return false

@@ -25,6 +25,9 @@ type loader struct {
 	// found may be there.
 	incomplete bool
 
+	// compared counts the words that were looked at for suggestions.
+	compared int
+
 	kinds     map[string]*kind
 	kindNames []string
 
@@ -68,6 +71,17 @@ func (l *loader) warn(format string, args ...any) {
 	if !slices.Contains(l.warnings, w) {
 		l.warnings = append(l.warnings, w)
 	}
+}
+
+// nearest is document.Nearest among many words, up to a limit for a load: with
+// very many mistakes in a very large group, the later ones get no suggestion.
+func (l *loader) nearest(word string, among []string) string {
+	const most = 500_000
+	l.compared += len(among)
+	if l.compared > most {
+		return ""
+	}
+	return document.Nearest(word, among)
 }
 
 func (l *loader) load() (*Catalog, error) {

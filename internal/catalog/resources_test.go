@@ -291,6 +291,32 @@ include: [groups/base]
 	}
 }
 
+func TestWhatAnOverrideOfUnknownNameMayBeAboutWaits(t *testing.T) {
+	in := input(repository(t, `
+-- groups/base/a.yaml --
+- file: /etc/a
+- package: b
+-- groups/web/group.yaml --
+include: [groups/base]
+-- groups/web/a.yaml --
+- file: /etc/{{ facts.network.address }}
+  override: true
+  mode: "0600"
+- file: /etc/c
+  when: true
+- file: /etc/d
+  when: false
+`))
+	in.Facts = in.Facts.Without("network.address", "no default route")
+	c, err := catalog.Load(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := addresses(c); got != "file:/etc/a? package:b file:/etc/c" {
+		t.Error(got)
+	}
+}
+
 func TestRequiringWhatIsNotForThisHostIsNoDependency(t *testing.T) {
 	c := load(t, `
 -- groups/web/a.yaml --
@@ -372,4 +398,39 @@ func TestWhatIsWrongWithAPendingResourceIsStillAnError(t *testing.T) {
 		t.Fatal("loaded")
 	}
 	golden(t, "pending-errors.golden", err.Error())
+}
+
+// id is what a tree knows a file by.
+type id string
+
+func (i id) String() string { return string(i) }
+
+// remembered is a Digests that lasts for a test.
+type remembered map[string]string
+
+func (r remembered) Digest(id string) (string, bool) { s, ok := r[id]; return s, ok }
+func (r remembered) Remember(id, sha256 string)      { r[id] = sha256 }
+
+func TestAFileThatIsKnownIsNotReadAgain(t *testing.T) {
+	known := remembered{}
+	digest := func(text string, name id) string {
+		t.Helper()
+		tree := repository(t, "-- groups/web/a.yaml --\n- file: /etc/a\n  source: a\n-- groups/web/a --\n"+text)
+		tree["groups/web/a"].Sys = name
+		in := input(tree)
+		in.Digests = known
+		c, err := catalog.Load(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Entries[0].Resource.(*file).Body.SHA256
+	}
+	first := digest("one", "1")
+	if other := digest("two", "2"); other == first {
+		t.Error("another file has the same digest")
+	}
+	// The text is another to see that it is not read.
+	if again := digest("changed", "1"); again != first {
+		t.Error("a file that is known was read again")
+	}
 }

@@ -13,6 +13,10 @@ import (
 	"trued.dev/trued/internal/document"
 )
 
+// maxActions is how many {{ }} a template may have: the parser goes as deep as
+// they are nested, and no deeper than the stack.
+const maxActions = 20_000
+
 const (
 	tmplStep  = "__step"
 	tmplEnter = "__enter"
@@ -161,6 +165,10 @@ func (t *templates) parse(source string) *text {
 	out := &text{}
 	if len(source) > maxTemplate {
 		out.err = &textError{message: "larger than the limit of a template"}
+		return out
+	}
+	if strings.Count(source, "{{") > maxActions {
+		out.err = &textError{message: fmt.Sprintf("more than %d actions", maxActions)}
 		return out
 	}
 	out.tmpl, out.err = template.New("text").Option("missingkey=error").Funcs(t.funcs).Parse(source)

@@ -34,6 +34,7 @@ type tree struct {
 	parsed  map[string]*file
 	size    int64 // of these together
 	digests map[string]*resource.Content
+	known   Digests           // of earlier loads; may be nil
 	dirs    map[string]string // where a directory is once its links are followed
 }
 
@@ -143,7 +144,7 @@ func (t *tree) read(name string, limit int64) ([]byte, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(data)) > limit {
 		err = tooLarge

@@ -16,6 +16,8 @@ import (
 type vars struct {
 	data    map[string]any
 	origins map[string]resource.Origin // by path, such as "vars.a.b"
+	// templated are places of values that look like templates and are not.
+	templated []resource.Origin
 }
 
 func newVars() *vars {
@@ -32,6 +34,9 @@ func (v *vars) merge(into map[string]any, n *document.Node, under string, at res
 		key, name := p.Key.Value, under+"."+p.Key.Value
 		at.Line, at.Column = p.Key.Line, p.Key.Column
 		v.origins[name] = at
+		if isTemplate(p.Value.Value) {
+			v.templated = append(v.templated, at)
+		}
 		if p.Value.Kind != document.Map {
 			into[key] = p.Value.Any()
 			continue
@@ -73,6 +78,9 @@ func (l *loader) mergeVars(g *group, m *membership) *vars {
 	}
 	if doc, at := l.hostVars(g); doc != nil {
 		v.lay(doc, at)
+	}
+	for _, at := range v.templated {
+		l.warn("%s: vars are taken as they are: {{ }} in one is not executed", at)
 	}
 	return v
 }

@@ -34,7 +34,7 @@ func Collect(ctx context.Context, h *host.Host) (Facts, error) {
 		if err != nil {
 			return Facts{}, fmt.Errorf("cannot open root %q: %w", h.Root(), err)
 		}
-		defer root.Close() //nolint:errcheck // read only
+		defer root.Close()
 		c.tree = root.FS()
 	}
 	f := c.collect()
@@ -344,14 +344,18 @@ func systemNetwork() (Network, error) {
 			continue
 		}
 		one := Interface{MAC: i.HardwareAddr.String(), Addresses: []string{}}
-		addresses, _ := i.Addrs()
+		addresses, _ := i.Addrs() // without them it has none
 		for _, a := range addresses {
 			if ip, ok := a.(*net.IPNet); ok && !ip.IP.IsLinkLocalUnicast() {
 				one.Addresses = append(one.Addresses, ip.IP.String())
 			}
 		}
 		slices.Sort(one.Addresses)
-		n.Interfaces[i.Name] = one
+		// What is neither hardware nor has an address, such as one end of a
+		// container's cable, comes and goes and says nothing of the host.
+		if len(one.Addresses) > 0 || exists(os.DirFS("/sys/class/net"), i.Name+"/device") {
+			n.Interfaces[i.Name] = one
+		}
 	}
 	// Addresses that are set aside for documentation are on nobody's network.
 	for _, to := range []string{"192.0.2.1:9", "[2001:db8::1]:9"} {

@@ -73,7 +73,8 @@ type Network struct {
 	Interfaces map[string]Interface `yaml:"interfaces" json:"interfaces"`
 }
 
-// Interface is one network interface that is not the loopback.
+// Interface is one network interface that has hardware or an address, and is
+// not the loopback.
 type Interface struct {
 	MAC string `yaml:"mac" json:"mac"`
 	// Addresses are without their prefix length, link-local ones left out.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"unicode/utf8"
 )
 
 // An Address names a resource within a catalog: "file:/etc/motd".
@@ -50,30 +51,80 @@ func (a Address) Match(pattern string) (bool, error) {
 	if !strings.ContainsAny(pattern, "*?[") {
 		return false, nil
 	}
-	return matchGlob(pattern, a.String())
+	ok, err := matchGlob(pattern, a.String())
+	if err != nil {
+		return false, fmt.Errorf("pattern %q: %w", pattern, err)
+	}
+	return ok, nil
 }
 
+// matchGlob walks through the pattern once, with all places of name that what
+// came before can have led to: so no pattern takes long.
 func matchGlob(pattern, name string) (bool, error) {
-	head, tail, deep := strings.Cut(pattern, "**")
-	if !deep {
-		return path.Match(pattern, name)
-	}
-	// `**` takes any text: try the rest of the pattern at each place.
-	for i := 0; i <= len(name); i++ {
-		ok, err := path.Match(head, name[:i])
-		if err != nil {
-			return false, fmt.Errorf("pattern %q: %w", pattern, err)
-		}
-		if !ok {
+	at := make([]bool, len(name)+1)
+	at[0] = true
+	for pattern != "" {
+		if rest, ok := strings.CutPrefix(pattern, "**"); ok {
+			pattern = rest
+			for i := 1; i < len(at); i++ {
+				at[i] = at[i] || at[i-1]
+			}
 			continue
 		}
-		for j := i; j <= len(name); j++ {
-			if ok, err := matchGlob(tail, name[j:]); ok || err != nil {
-				return ok, err
+		if pattern[0] == '*' {
+			pattern = pattern[1:]
+			for i := 1; i < len(at); i++ {
+				at[i] = at[i] || at[i-1] && name[i-1] != '/'
+			}
+			continue
+		}
+		one, rest, err := cutOne(pattern)
+		if err != nil {
+			return false, err
+		}
+		next := make([]bool, len(at))
+		for i, here := range at[:len(name)] {
+			if !here {
+				continue
+			}
+			_, size := utf8.DecodeRuneInString(name[i:])
+			ok := one == name[i:i+size]
+			if strings.ContainsAny(one[:1], `?[\`) {
+				ok, _ = path.Match(one, name[i:i+size]) // cutOne has seen that it is well formed
+			}
+			next[i+size] = ok
+		}
+		at, pattern = next, rest
+	}
+	return at[len(name)], nil
+}
+
+// cutOne cuts what stands for one character off a pattern.
+func cutOne(pattern string) (one, rest string, err error) {
+	end := 0
+	switch pattern[0] {
+	case '\\':
+		if len(pattern) > 1 {
+			_, size := utf8.DecodeRuneInString(pattern[1:])
+			end = 1 + size
+		}
+	case '[':
+		for i := 2; i < len(pattern) && end == 0; i++ {
+			switch {
+			case pattern[i] == '\\':
+				i++
+			case pattern[i] == ']' && (i > 2 || pattern[1] != '^'):
+				end = i + 1
 			}
 		}
+	default:
+		_, end = utf8.DecodeRuneInString(pattern)
 	}
-	return false, nil
+	if end == 0 {
+		return "", "", path.ErrBadPattern
+	}
+	_, err = path.Match(pattern[:end], "x")
+	return pattern[:end], pattern[end:], err
 }
 
 // An Origin is where a resource was written.
