@@ -3,7 +3,6 @@ package source_test
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	mrand "math/rand/v2"
@@ -202,13 +201,9 @@ func TestKillingTheAgentLeavesTheOldCommitOrTheNew(t *testing.T) {
 	h := open(t, source.Config{URL: u.serveHTTP(), Branch: "main"})
 	h.fetch()
 	h.apply(old)
-	cfg, err := json.Marshal(h.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
 	agent := func() *exec.Cmd {
 		t.Helper()
-		cmd := exec.Command(os.Args[0], "fetch-once", string(cfg), h.dir)
+		cmd := exec.Command(os.Args[0], "fetch-once", h.json(), h.dir)
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -168,18 +168,21 @@ func TestPinnedCommitAndTags(t *testing.T) {
 	for name, test := range map[string]struct {
 		cfg  source.Config
 		want string
+		ref  string
 	}{
-		"the highest version of a pattern": {source.Config{Tag: "v*"}, second},
-		"a tag by name":                    {source.Config{Tag: "v1.9.0"}, first},
-		"a pinned commit":                  {source.Config{Commit: first}, first},
-		"the default branch":               {source.Config{}, third},
+		"the highest version of a pattern": {source.Config{Tag: "v*"}, second, "v1.10.0"},
+		"a tag by name":                    {source.Config{Tag: "v1.9.0"}, first, "v1.9.0"},
+		"a pinned commit":                  {source.Config{Commit: first}, first, ""},
+		"the default branch":               {source.Config{}, third, "main"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.cfg.URL = url
 			h := open(t, test.cfg)
 			h.fetch()
 			h.wantAt(test.want)
-			h.fetch()
+			if r := h.fetch(); r.Ref != test.ref || h.Status().Branch != test.ref {
+				t.Errorf("reference is %q, status says %q, want %q", r.Ref, h.Status().Branch, test.ref)
+			}
 			h.fsck()
 		})
 	}

@@ -157,8 +157,11 @@ func (c *cache) Revision(commit string) (Revision, error) {
 	if err != nil {
 		return Revision{}, fmt.Errorf("cannot read commit %s of source %q: %w", commit, c.cfg.Name, c.damage(err))
 	}
+	c.mu.Lock()
+	ref := c.shownRef()
+	c.mu.Unlock()
 	return Revision{
-		Commit: commit, Ref: c.cfg.ref(), Author: info.Author, Email: info.Email, Date: info.Date, Subject: info.Subject,
+		Commit: commit, Ref: ref, Author: info.Author, Email: info.Email, Date: info.Date, Subject: info.Subject,
 	}, nil
 }
 
