@@ -52,8 +52,9 @@ func TestConnectionThatIsCutOrSpoiledLeavesTheOldCommitOrTheNew(t *testing.T) {
 			u := newUpstream(t)
 			old := u.noise()
 			cfg := source.Config{Branch: "main", Limits: source.Limits{Idle: 10 * time.Second}}
-			if test.mode == stall {
-				cfg.Limits.Idle = 1500 * time.Millisecond
+			if test.mode != cut {
+				// A length that is wrong looks like silence.
+				cfg.Limits.Idle = 2 * time.Second
 			}
 			var m *meddler
 			if test.ssh {

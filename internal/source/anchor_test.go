@@ -155,6 +155,24 @@ func TestNewCommitsAreProvenFromTheAppliedOneAlsoPastUnappliedOnes(t *testing.T)
 	h.fsck()
 }
 
+func TestAnnotatedTagOfTheCommitThatIsThereIsFollowed(t *testing.T) {
+	u := newUpstream(t)
+	commit := u.put("motd", "1\n")
+	u.git("tag", "v1")
+	u.git("push", "-q", "--tags", "origin")
+	for name, url := range map[string]string{"local": u.bare, "HTTP": u.serveHTTP()} {
+		t.Run(name, func(t *testing.T) {
+			h := open(t, source.Config{URL: url, Tag: "v*"})
+			h.fetch()
+			u.git("tag", "-f", "-a", "-m", "Two", "v2")
+			u.git("push", "-q", "-f", "--tags", "origin")
+			h.fetch()
+			h.wantAt(commit)
+			h.fsck()
+		})
+	}
+}
+
 func TestPinnedCommitAndTags(t *testing.T) {
 	u := newUpstream(t)
 	first := u.put("motd", "1\n")

@@ -179,6 +179,25 @@ func TestHTTPSWithCredentials(t *testing.T) {
 	}
 }
 
+func TestTokenThatTheServerRepeatsIsNotTold(t *testing.T) {
+	const secret = "glpat-7f3c"
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", r.Header.Get("Authorization")+"\x1b[31m")
+		w.WriteHeader(http.StatusOK)
+	}))
+	defer s.Close()
+	h := open(t, source.Config{URL: s.URL + "/hosts.git", TokenFile: credential(t, secret)})
+	_, err := h.Fetch(context.Background())
+	if err == nil || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), "\x1b") || strings.Contains(h.Status().Error, secret) {
+		t.Errorf("error is %q", err)
+	}
+	for _, e := range h.events {
+		if strings.Contains(e.Message, secret) {
+			t.Errorf("event says %q", e.Message)
+		}
+	}
+}
+
 func TestTokenIsNotSentToWhereTheServerRedirects(t *testing.T) {
 	u := newUpstream(t)
 	first := u.put("motd", "one\n")

@@ -45,6 +45,8 @@ type memory struct {
 	// Proven descends from ProvenFrom.
 	Proven     object.ID `json:"proven,omitzero"`
 	ProvenFrom object.ID `json:"proven_from,omitzero"`
+	// Applied is a second copy of the store's own note.
+	Applied object.ID `json:"applied,omitzero"`
 	// Verified is when every object of the store was last hashed.
 	Verified time.Time `json:"verified,omitzero"`
 	// Seen are earlier commits, so that one that comes back is known as such.
