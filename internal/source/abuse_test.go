@@ -3,7 +3,6 @@ package source_test
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	mrand "math/rand/v2"
@@ -53,8 +52,9 @@ func TestConnectionThatIsCutOrSpoiledLeavesTheOldCommitOrTheNew(t *testing.T) {
 			u := newUpstream(t)
 			old := u.noise()
 			cfg := source.Config{Branch: "main", Limits: source.Limits{Idle: 10 * time.Second}}
-			if test.mode == stall {
-				cfg.Limits.Idle = 1500 * time.Millisecond
+			if test.mode != cut {
+				// A length that is wrong looks like silence.
+				cfg.Limits.Idle = 2 * time.Second
 			}
 			var m *meddler
 			if test.ssh {
@@ -202,13 +202,9 @@ func TestKillingTheAgentLeavesTheOldCommitOrTheNew(t *testing.T) {
 	h := open(t, source.Config{URL: u.serveHTTP(), Branch: "main"})
 	h.fetch()
 	h.apply(old)
-	cfg, err := json.Marshal(h.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
 	agent := func() *exec.Cmd {
 		t.Helper()
-		cmd := exec.Command(os.Args[0], "fetch-once", string(cfg), h.dir)
+		cmd := exec.Command(os.Args[0], "fetch-once", h.json(), h.dir)
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -155,6 +155,24 @@ func TestNewCommitsAreProvenFromTheAppliedOneAlsoPastUnappliedOnes(t *testing.T)
 	h.fsck()
 }
 
+func TestAnnotatedTagOfTheCommitThatIsThereIsFollowed(t *testing.T) {
+	u := newUpstream(t)
+	commit := u.put("motd", "1\n")
+	u.git("tag", "v1")
+	u.git("push", "-q", "--tags", "origin")
+	for name, url := range map[string]string{"local": u.bare, "HTTP": u.serveHTTP()} {
+		t.Run(name, func(t *testing.T) {
+			h := open(t, source.Config{URL: url, Tag: "v*"})
+			h.fetch()
+			u.git("tag", "-f", "-a", "-m", "Two", "v2")
+			u.git("push", "-q", "-f", "--tags", "origin")
+			h.fetch()
+			h.wantAt(commit)
+			h.fsck()
+		})
+	}
+}
+
 func TestPinnedCommitAndTags(t *testing.T) {
 	u := newUpstream(t)
 	first := u.put("motd", "1\n")
@@ -168,18 +186,21 @@ func TestPinnedCommitAndTags(t *testing.T) {
 	for name, test := range map[string]struct {
 		cfg  source.Config
 		want string
+		ref  string
 	}{
-		"the highest version of a pattern": {source.Config{Tag: "v*"}, second},
-		"a tag by name":                    {source.Config{Tag: "v1.9.0"}, first},
-		"a pinned commit":                  {source.Config{Commit: first}, first},
-		"the default branch":               {source.Config{}, third},
+		"the highest version of a pattern": {source.Config{Tag: "v*"}, second, "v1.10.0"},
+		"a tag by name":                    {source.Config{Tag: "v1.9.0"}, first, "v1.9.0"},
+		"a pinned commit":                  {source.Config{Commit: first}, first, ""},
+		"the default branch":               {source.Config{}, third, "main"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.cfg.URL = url
 			h := open(t, test.cfg)
 			h.fetch()
 			h.wantAt(test.want)
-			h.fetch()
+			if r := h.fetch(); r.Ref != test.ref || h.Status().Branch != test.ref {
+				t.Errorf("reference is %q, status says %q, want %q", r.Ref, h.Status().Branch, test.ref)
+			}
 			h.fsck()
 		})
 	}

@@ -1,3 +1,230 @@
 package source_test
 
-func pry() error { return nil }
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"trued.dev/trued/internal/source"
+	"trued.dev/trued/internal/source/remote"
+)
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to show that it is given up")
+	}
+}
+
+// pry gives up its rights as the fetch child does, and then tries what it must
+// not be able to do. It prints what succeeded.
+func pry() error {
+	secret := os.Args[2]
+	req := remote.Request{UID: 61000, GID: 61000, Limits: remote.Limits{Bytes: 1 << 20, Memory: 256 << 20}}
+	if err := remote.Confine(req); err != nil {
+		return err
+	}
+	if len(os.Args) > 3 {
+		var hoard [][]byte
+		for {
+			hoard = append(hoard, bytes.Repeat([]byte("x"), 16<<20))
+			fmt.Fprintln(os.Stderr, len(hoard))
+		}
+	}
+	succeeded := map[string]bool{}
+	try := func(what string, err error) { succeeded[what] = err == nil }
+	try("write to the quarantine", os.WriteFile("pack", []byte("x"), 0o600))
+	try("write to /etc", os.WriteFile("/etc/trued-was-here", []byte("x"), 0o600))
+	try("write to /tmp", os.WriteFile(filepath.Join(os.TempDir(), "trued-was-here-"+strconv.Itoa(os.Getpid())), []byte("x"), 0o600))
+	_, err := os.ReadFile(secret)
+	try("read a secret of the agent", err)
+	_, err = os.ReadFile("/etc/shadow")
+	try("read /etc/shadow", err)
+	_, err = os.ReadFile("/etc/passwd")
+	try("read /etc/passwd", err)
+	_, err = os.ReadFile("/etc/hosts")
+	try("read /etc/hosts", err)
+	try("become root", syscall.Setuid(0))
+	try("signal the agent", syscall.Kill(os.Getppid(), 0))
+	try("run a program", exec.Command("/bin/true").Run())
+	status, err := os.ReadFile("/proc/thread-self/status")
+	if err == nil {
+		succeeded["read /proc"] = true
+	}
+	_ = status
+	return json.NewEncoder(os.Stdout).Encode(succeeded)
+}
+
+func runPry(t *testing.T, args ...string) (map[string]bool, string, error) {
+	t.Helper()
+	quarantine := t.TempDir()
+	if err := os.Chown(quarantine, 61000, 61000); err != nil {
+		t.Fatal(err)
+	}
+	d, err := os.Open(quarantine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], append([]string{"pry", secret}, args...)...)
+	cmd.ExtraFiles = []*os.File{d}
+	// The pipe that tells of the parent's end.
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = in.Close() }()
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		return nil, said.String(), err
+	}
+	var succeeded map[string]bool
+	if err := json.Unmarshal(out.Bytes(), &succeeded); err != nil {
+		t.Fatalf("%v: %s", err, out.Bytes())
+	}
+	return succeeded, said.String(), nil
+}
+
+func TestChildCanDoNoMoreThanFetch(t *testing.T) {
+	needRoot(t)
+	got, said, err := runPry(t)
+	if err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	want := map[string]bool{
+		"write to the quarantine": true, "read /etc/hosts": true,
+		"write to /etc": false, "write to /tmp": false, "read a secret of the agent": false, "read /etc/shadow": false,
+		"become root": false, "signal the agent": false,
+	}
+	if hasLandlock() {
+		want["read /etc/passwd"], want["run a program"], want["read /proc"] = false, false, false
+	} else {
+		t.Log("this kernel has no Landlock, so users and groups alone are shown")
+		want["write to /tmp"] = got["write to /tmp"]
+	}
+	for what, may := range want {
+		if got[what] != may {
+			t.Errorf("child can %s: %v, want %v", what, got[what], may)
+		}
+	}
+}
+
+func hasLandlock() bool {
+	const createRuleset, versionFlag = 444, 1
+	version, _, errno := syscall.Syscall(createRuleset, 0, 0, versionFlag)
+	return errno == 0 && version > 0
+}
+
+func TestChildCannotTakeAllMemory(t *testing.T) {
+	needRoot(t)
+	_, said, err := runPry(t, "hoard")
+	if err == nil || !strings.Contains(said, "out of memory") {
+		t.Fatalf("child ended with %v: %.200s", err, said)
+	}
+	taken := 0
+	for _, line := range strings.Split(said, "\n") {
+		if n, err := strconv.Atoi(line); err == nil {
+			taken = n
+		}
+	}
+	if most := 256/16 + 4; taken == 0 || taken > most {
+		t.Errorf("child took %d pieces of 16 MB, want at most %d", taken, most)
+	}
+}
+
+// A server that says nothing holds the child in the middle of a fetch.
+func TestRunningChildIsAnotherUserAndHoldsNoSecretOutsideItsMemory(t *testing.T) {
+	needRoot(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	asked := make(chan struct{}, 1)
+	go accept(silent, func(c net.Conn) {
+		_, _ = c.Read(make([]byte, 1<<16))
+		asked <- struct{}{}
+	})
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("tell-nobody\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := open(t, source.Config{URL: "http://" + silent.Addr().String() + "/hosts.git", TokenFile: token})
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := h.Fetch(ctx)
+		done <- err
+	}()
+	<-asked
+	pids := children(t, os.Getpid())
+	if len(pids) != 1 {
+		t.Fatalf("children are %v, want one", pids)
+	}
+	proc := fmt.Sprintf("/proc/%d/", pids[0])
+	status, err := os.ReadFile(proc + "status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{
+		"Uid": "61000 61000 61000 61000", "Gid": "61000 61000 61000 61000", "Groups": "",
+		"CapEff": "0000000000000000", "CapPrm": "0000000000000000", "CapInh": "0000000000000000", "NoNewPrivs": "1",
+	} {
+		if got := statusField(string(status), key); got != want {
+			t.Errorf("child's %s is %q, want %q", key, got, want)
+		}
+	}
+	tasks, err := filepath.Glob(proc + "task/*/status")
+	if err != nil || len(tasks) < 2 {
+		t.Errorf("child has threads %v (%v)", tasks, err)
+	}
+	for _, task := range tasks {
+		one, err := os.ReadFile(task)
+		if err == nil && (statusField(string(one), "CapEff") != "0000000000000000" || statusField(string(one), "NoNewPrivs") != "1") {
+			t.Errorf("thread %s kept rights", task)
+		}
+	}
+	for _, name := range []string{"cmdline", "environ"} {
+		data, err := os.ReadFile(proc + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(data), "tell-nobody") {
+			t.Errorf("child's %s holds the token", name)
+		}
+	}
+	cancel()
+	if err := <-done; err == nil || strings.Contains(err.Error(), "tell-nobody") {
+		t.Errorf("error is %v", err)
+	}
+	if err := syscall.Kill(pids[0], 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("child is still there after Fetch returned: %v", err)
+	}
+	h.wantNothingLeft()
+}
+
+func statusField(status, key string) string {
+	for _, line := range strings.Split(status, "\n") {
+		if value, ok := strings.CutPrefix(line, key+":"); ok {
+			return strings.Join(strings.Fields(value), " ")
+		}
+	}
+	return "(none)"
+}

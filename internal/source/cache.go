@@ -67,10 +67,16 @@ func (c *cache) reopen() {
 	s, applied, err := c.openCurrent()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if same := s != nil && c.store != nil && s.Dir() == c.store.Dir(); same && err == nil {
+		// Damage that was seen while reading is not seen by opening.
+		err = c.broken
+	}
 	// Trees that are being read from the old one keep its files open.
 	c.store, c.broken = s, err
-	if !applied.IsZero() && c.applied.IsZero() {
-		c.applied = applied
+	for _, id := range []object.ID{applied, c.memory.Applied} {
+		if c.applied.IsZero() {
+			c.applied = id
+		}
 	}
 }
 
@@ -157,8 +163,11 @@ func (c *cache) Revision(commit string) (Revision, error) {
 	if err != nil {
 		return Revision{}, fmt.Errorf("cannot read commit %s of source %q: %w", commit, c.cfg.Name, c.damage(err))
 	}
+	c.mu.Lock()
+	ref := c.shownRef()
+	c.mu.Unlock()
 	return Revision{
-		Commit: commit, Ref: c.cfg.ref(), Author: info.Author, Email: info.Email, Date: info.Date, Subject: info.Subject,
+		Commit: commit, Ref: ref, Author: info.Author, Email: info.Email, Date: info.Date, Subject: info.Subject,
 	}, nil
 }
 
@@ -235,8 +244,11 @@ func (c *cache) SetApplied(commit string) error {
 	}
 	c.mu.Lock()
 	c.applied = id
-	s := c.store
+	s, known := c.store, c.memory.Applied == id
 	c.mu.Unlock()
+	if !known {
+		c.remember(func(m *memory) { m.Applied = id })
+	}
 	if s == nil || !s.Has(id) {
 		// A later fetch proves descent from it all the same.
 		return nil

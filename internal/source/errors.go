@@ -95,6 +95,8 @@ func explain(ctx context.Context, name, url string, limits Limits, err error) er
 		e.Reason = ErrDamaged
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS):
 		e.Reason = ErrStore
+	case errors.Is(err, os.ErrNotExist):
+		e.Reason = ErrNotFound
 	case errors.Is(err, errOverLimit):
 		e.Reason = ErrLimit
 	}

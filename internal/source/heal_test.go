@@ -24,7 +24,7 @@ func (h *host) pack(suffix string) string {
 	return found[0]
 }
 
-func spoilFile(t *testing.T, name string, change func([]byte) []byte) {
+func spoilFile(t testing.TB, name string, change func([]byte) []byte) {
 	t.Helper()
 	data, err := os.ReadFile(name)
 	if err != nil {
@@ -94,7 +94,7 @@ func TestDamagedStoreIsMended(t *testing.T) {
 	}
 }
 
-func remove(t *testing.T, name string) {
+func remove(t testing.TB, name string) {
 	t.Helper()
 	if err := os.RemoveAll(name); err != nil {
 		t.Fatal(err)

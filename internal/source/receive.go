@@ -136,7 +136,12 @@ func (t *transfer) Base(id object.ID) (object.Kind, []byte, error) {
 type ancestors struct {
 	*transfer
 	limit int
+	bytes int64
 }
+
+// maxAncestors bounds the memory that ancestors take: some 200,000 of a usual
+// size.
+const maxAncestors = 64 << 20
 
 func (a *ancestors) Object(kind object.Kind, size int64, r io.Reader) error {
 	if size > object.MaxCommit || (kind != object.Commit && kind != object.Tag) {
@@ -157,8 +162,8 @@ func (a *ancestors) Object(kind object.Kind, size int64, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if len(a.commits) > a.limit {
-		return overLimit("history", "more than %d commits came", a.limit)
+	if a.bytes += size; len(a.commits) > a.limit || a.bytes > maxAncestors {
+		return overLimit("history", "more than %d commits, or %d bytes of them, came", a.limit, maxAncestors)
 	}
 	a.commits[id] = c.Parents
 	return nil

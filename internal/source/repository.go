@@ -158,7 +158,7 @@ func (t *transfer) run() error {
 	if err := t.r.publish(t.store, t.in, t.tip); err != nil {
 		return err
 	}
-	t.r.remember(func(m *memory) { m.Proven, m.ProvenFrom = t.tip, t.r.applied })
+	t.r.remember(func(m *memory) { m.Proven, m.ProvenFrom, m.Ref = t.tip, t.r.applied, offer.Ref })
 	t.r.compactSometimes(t.ctx)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"trued.dev/trued/internal/source/object"
@@ -35,6 +36,8 @@ type memory struct {
 	Failed   time.Time `json:"failed,omitzero"`
 	Failures int       `json:"failures,omitempty"`
 	Error    string    `json:"error,omitempty"`
+	// Ref is the reference that the newest commit came from.
+	Ref string `json:"ref,omitempty"`
 	// Refused did not descend from RefusedBy; it is not looked into again.
 	Refused       object.ID `json:"refused,omitzero"`
 	RefusedBy     object.ID `json:"refused_by,omitzero"`
@@ -42,11 +45,15 @@ type memory struct {
 	// Proven descends from ProvenFrom.
 	Proven     object.ID `json:"proven,omitzero"`
 	ProvenFrom object.ID `json:"proven_from,omitzero"`
+	// Applied is a second copy of the store's own note.
+	Applied object.ID `json:"applied,omitzero"`
 	// Verified is when every object of the store was last hashed.
 	Verified time.Time `json:"verified,omitzero"`
 	// Seen are earlier commits, so that one that comes back is known as such.
 	Seen []object.ID `json:"seen,omitempty"`
 }
+
+const maxSeen = 1000
 
 func (m *memory) load(dir string) {
 	data, err := os.ReadFile(filepath.Join(dir, "status.json")) //nolint:gosec // a name of our own
@@ -78,13 +85,24 @@ func (c *cache) Status() Status {
 	defer c.mu.Unlock()
 	m := c.memory
 	s := Status{
-		Name: c.cfg.Name, URL: c.URL(), Branch: c.cfg.ref(), Fetched: last,
+		Name: c.cfg.Name, URL: c.URL(), Branch: c.shownRef(), Fetched: last,
 		Checked: m.Checked, Moved: m.Moved, Failed: m.Failed, Failures: m.Failures, Error: m.Error,
 	}
 	if !m.Refused.IsZero() {
 		s.Refused = m.Refused.String()
 	}
 	return s
+}
+
+// shownRef is what is followed, in the words that the operator wrote, or that
+// the server gave for a pattern and for its default branch. The caller holds
+// mu.
+func (c *cache) shownRef() string {
+	short := strings.TrimPrefix(strings.TrimPrefix(c.memory.Ref, "refs/heads/"), "refs/tags/")
+	if short == "" || c.cfg.Branch != "" || c.cfg.Commit != "" {
+		return c.cfg.ref()
+	}
+	return short
 }
 
 // note keeps how a fetch went. Only what an operator would miss is written to
@@ -113,9 +131,7 @@ func (c *cache) note(before object.ID, r Revision, err error) {
 		if before.String() != r.Commit {
 			m.Moved = now
 			m.Seen = append(m.Seen, before)
-			if const1k := 1000; len(m.Seen) > const1k {
-				m.Seen = m.Seen[len(m.Seen)-const1k:]
-			}
+			m.Seen = m.Seen[max(0, len(m.Seen)-maxSeen):]
 		}
 		m.Checked, m.Failures, m.Error = now, 0, ""
 		m.Refused, m.RefusedBy, m.RefusedDetail = object.ID{}, object.ID{}, ""

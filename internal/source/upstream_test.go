@@ -2,6 +2,7 @@ package source_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -16,7 +17,7 @@ import (
 
 // A upstream is a repository that the tests push to, by git itself.
 type upstream struct {
-	t    *testing.T
+	t    testing.TB
 	bare string
 	work string
 }
@@ -88,7 +89,7 @@ func (u *upstream) put(name, content string) string {
 // A host is a source as an agent has it, with the events it was told of.
 type host struct {
 	source.Source
-	t      *testing.T
+	t      testing.TB
 	cfg    source.Config
 	dir    string
 	events []source.Event
@@ -123,6 +124,16 @@ func (h *host) reopen() {
 	}
 	h.Source = s
 	h.t.Cleanup(func() { _ = s.Close() })
+}
+
+// json is the configuration, for an agent in a process of its own.
+func (h *host) json() string {
+	h.t.Helper()
+	data, err := json.Marshal(h.cfg)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return string(data)
 }
 
 func (h *host) fetch() source.Revision {

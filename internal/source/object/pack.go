@@ -116,34 +116,37 @@ func (p *pack) find(id ID) (int64, bool) {
 	return 0, false
 }
 
-// open returns an object's kind, size and its deflated bytes.
-func (p *pack) open(offset int64) (Kind, int64, *bufio.Reader, error) {
-	r := bufio.NewReaderSize(io.NewSectionReader(p.f, offset, p.size-packTrailer-offset), 4096)
-	b, err := r.ReadByte()
-	if err != nil {
-		return 0, 0, nil, damaged(p.name, err)
+// header returns an object's kind, size and how long they are as written.
+func (p *pack) header(offset int64) (kind Kind, size int64, length int, err error) {
+	// A type and 60 bits of size take at most ten bytes.
+	var b [10]byte
+	n, err := p.f.ReadAt(b[:min(int64(len(b)), p.size-packTrailer-offset)], offset)
+	if n == 0 {
+		return 0, 0, 0, damaged(p.name, err)
 	}
-	kind, size := Kind(b>>4&7), int64(b&15)
-	for shift := 4; b&0x80 != 0; shift += 7 {
-		if b, err = r.ReadByte(); err != nil || shift > 56 {
-			return 0, 0, nil, damaged(p.name, errors.New("bad object header"))
+	kind, size = Kind(b[0]>>4&7), int64(b[0]&15)
+	i := 0
+	for shift := 4; b[i]&0x80 != 0; shift += 7 {
+		if i++; i >= n {
+			return 0, 0, 0, damaged(p.name, errors.New("bad object header"))
 		}
-		size |= int64(b&0x7f) << shift
+		size |= int64(b[i]&0x7f) << shift
 	}
 	if !kind.Valid() || size < 0 {
-		return 0, 0, nil, damaged(p.name, fmt.Errorf("bad object header: type %d", kind))
+		return 0, 0, 0, damaged(p.name, fmt.Errorf("bad object header: type %d", kind))
 	}
-	return kind, size, r, nil
+	return kind, size, i + 1, nil
 }
 
 // reader returns an object's bytes, which it hashes: in place of EOF it
 // returns ErrDamaged when they are not those of the id.
 func (p *pack) reader(id ID, offset int64) (Kind, int64, io.ReadCloser, error) {
-	kind, size, deflated, err := p.open(offset)
+	kind, size, length, err := p.header(offset)
 	if err != nil {
 		return 0, 0, nil, err
 	}
-	z, err := zlib.NewReader(deflated)
+	start := offset + int64(length)
+	z, err := zlib.NewReader(bufio.NewReaderSize(io.NewSectionReader(p.f, start, p.size-packTrailer-start), 4096))
 	if err != nil {
 		return 0, 0, nil, damaged(id.String(), err)
 	}

@@ -173,7 +173,7 @@ func (s *Store) Size(id ID) (Kind, int64, error) {
 	if !ok {
 		return 0, 0, fmt.Errorf("%s: %w", id, ErrMissing)
 	}
-	kind, size, _, err := p.open(offset)
+	kind, size, _, err := p.header(offset)
 	return kind, size, err
 }
 

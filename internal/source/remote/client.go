@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 
 	"trued.dev/trued/internal/source/object"
@@ -18,6 +21,9 @@ type Client struct {
 	stop func() error
 	once sync.Once
 	err  error
+	// secrets are struck out of what the child says, since a server may repeat
+	// what it was sent.
+	secrets []string
 }
 
 // A Receiver takes what a child hands over, and checks it.
@@ -63,6 +69,7 @@ func (c *Client) Close() error {
 
 // Open sends the request and returns what the server offers.
 func (c *Client) Open(req Request) (Offer, error) {
+	c.secrets = req.secrets()
 	if err := c.c.send(frameRequest, req); err != nil {
 		return Offer{}, c.died(err)
 	}
@@ -78,7 +85,7 @@ func (c *Client) Open(req Request) (Offer, error) {
 		}
 		return o, nil
 	case frameError:
-		return Offer{}, told(data)
+		return Offer{}, c.told(data)
 	default:
 		return Offer{}, fmt.Errorf("fetch process sent message %q", frame)
 	}
@@ -110,7 +117,7 @@ func (c *Client) Get(ask Ask, r Receiver) error {
 		case frameEnd:
 			return nil
 		case frameError:
-			return told(data)
+			return c.told(data)
 		default:
 			return fmt.Errorf("fetch process sent message %q", frame)
 		}
@@ -141,12 +148,28 @@ func (c *Client) answer(data []byte, r Receiver) error {
 	return c.c.w.Flush()
 }
 
-func told(data []byte) error {
+// told returns the child's error. Nothing that it says is trusted to be fit
+// for a terminal.
+func (c *Client) told(data []byte) error {
 	var e Error
 	if err := json.Unmarshal(data, &e); err != nil {
 		return fmt.Errorf("fetch process sent a malformed error: %w", err)
 	}
+	for _, s := range c.secrets {
+		e.Message = strings.ReplaceAll(e.Message, s, "[redacted]")
+	}
+	e.Message = oneLine(e.Message)
 	return &e
+}
+
+// secrets lists what no message may hold.
+func (r Request) secrets() []string {
+	list := []string{r.Token, string(r.SSHPassphrase)}
+	if u, err := url.Parse(r.Proxy); err == nil {
+		password, _ := u.User.Password()
+		list = append(list, password)
+	}
+	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
 }
 
 // ErrDied is the error for a child that ended in the middle.

@@ -62,6 +62,10 @@ func dialHTTP(req Request, u *url.URL) (*httpTransport, error) {
 		if via[0].URL.Scheme == "https" && next.URL.Scheme != "https" {
 			return fmt.Errorf("server redirects to %s, which is not encrypted", next.URL.Host)
 		}
+		if next.URL.Host != t.host {
+			// net/http would send it to another port of the same machine.
+			next.Header.Del("Authorization")
+		}
 		return nil
 	}}
 	return t, nil

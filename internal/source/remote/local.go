@@ -101,6 +101,7 @@ func (l *localSession) mark(commit object.ID, known map[object.ID]bool) error {
 	if err != nil {
 		return err
 	}
+	known[commit] = true
 	todo := []object.ID{c.Tree}
 	for len(todo) > 0 {
 		id := todo[len(todo)-1]

@@ -91,6 +91,15 @@ func (s *smartSession) get(ctx context.Context, want object.ID, ask Ask, out sin
 	if err != nil {
 		return err
 	}
+	if ask.CommitsOnly {
+		open, err := s.commits(ctx, body, out)
+		// It may well be cut short.
+		_ = body.Close()
+		if err != nil {
+			return err
+		}
+		return walk(ctx, want, ask, out, open)
+	}
 	p, err := s.receive(ctx, body, out)
 	if closeErr := body.Close(); err == nil && closeErr != nil {
 		err = s.t.broken("server broke off", closeErr)
@@ -155,7 +164,8 @@ func (s *smartSession) receive(ctx context.Context, body io.Reader, out sink) (*
 	return p, nil
 }
 
-func (s *smartSession) fill(p *spool, body io.Reader) error {
+// fill writes the pack of an answer to w.
+func (s *smartSession) fill(w io.Writer, body io.Reader) error {
 	lines := pktline.NewScanner(body)
 	for lines.Scan() {
 		data := lines.Bytes()
@@ -165,7 +175,7 @@ func (s *smartSession) fill(p *spool, body io.Reader) error {
 		case bytes.HasPrefix(data, []byte("ERR ")):
 			return failf(KindNotFound, "server says: %s", oneLine(string(data[4:])))
 		case data[0] == 1:
-			if _, err := p.Write(data[1:]); err != nil {
+			if _, err := w.Write(data[1:]); err != nil {
 				return fmt.Errorf("cannot keep what is fetched: %w", err)
 			}
 		case data[0] == 2:

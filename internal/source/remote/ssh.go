@@ -232,7 +232,7 @@ func oneLine(s string) string {
 		return r
 	}, strings.ToValidUTF8(s, "?"))
 	s = strings.Join(strings.Fields(s), " ")
-	const most = 300
+	const most = 600
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "")
 	}

@@ -1,0 +1,223 @@
+package source_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"trued.dev/trued/internal/source"
+)
+
+func TestStatusTellsHowFetchingGoes(t *testing.T) {
+	u := newUpstream(t)
+	first := u.put("motd", "one\n")
+	h := open(t, source.Config{URL: u.bare, Branch: "main"})
+	clock := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	h.now = func() time.Time { return clock }
+	h.reopen()
+	moved := clock
+	h.fetch()
+	clock = clock.Add(time.Minute)
+	h.fetch()
+	s := h.Status()
+	if s.Fetched.Commit != first || s.Fetched.Author != "Ada" || s.Branch != "main" || s.URL != u.bare || s.Name != "infra" {
+		t.Errorf("status is %+v", s)
+	}
+	if !s.Moved.Equal(moved) || !s.Checked.Equal(clock) || s.Failures != 0 {
+		t.Errorf("moved %s, checked %s, want %s and %s", s.Moved, s.Checked, moved, clock)
+	}
+	if err := os.Rename(u.bare, u.bare+".away"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		clock = clock.Add(time.Minute)
+		if _, err := h.Fetch(context.Background()); err == nil {
+			t.Fatal("Fetch succeeded")
+		}
+	}
+	h.reopen()
+	s = h.Status()
+	if s.Failures != 3 || !s.Failed.Equal(clock) || s.Error == "" || s.Fetched.Commit != first || !s.Moved.Equal(moved) {
+		t.Errorf("status after failures and a restart is %+v", s)
+	}
+	if err := os.Rename(u.bare+".away", u.bare); err != nil {
+		t.Fatal(err)
+	}
+	h.fetch()
+	if s = h.Status(); s.Failures != 0 || s.Error != "" {
+		t.Errorf("status after it went well is %+v", s)
+	}
+}
+
+func TestPollThatFindsNothingNewWritesNothing(t *testing.T) {
+	u := newUpstream(t)
+	u.put("motd", "one\n")
+	h := open(t, source.Config{URL: u.serveHTTP(), Branch: "main"})
+	h.apply(h.fetch().Commit)
+	h.fetch()
+	before := snapshot(t, h.dir)
+	h.events = nil
+	h.fetch()
+	if after := snapshot(t, h.dir); after != before {
+		t.Errorf("store was\n%s\nand is\n%s", before, after)
+	}
+	if len(h.events) > 0 {
+		t.Errorf("events are\n%s", names(h.events))
+	}
+}
+
+// snapshot lists the files below a directory with inode and time.
+func snapshot(t *testing.T, dir string) string {
+	t.Helper()
+	var list strings.Builder
+	err := filepath.Walk(dir, func(name string, info os.FileInfo, err error) error {
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			var st unix.Stat_t
+			if err := unix.Lstat(name, &st); err != nil {
+				return err
+			}
+			list.WriteString(strings.Join([]string{name, info.ModTime().String(), info.Mode().String(), time.Unix(st.Ctim.Unix()).String()}, " ") + "\n")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list.String()
+}
+
+func TestFetchesOfTwoProcessesExcludeEachOther(t *testing.T) {
+	u := newUpstream(t)
+	u.put("motd", "one\n")
+	a := open(t, source.Config{URL: u.bare, Branch: "main"})
+	b := open(t, a.cfg)
+	b.dir = a.dir
+	b.reopen()
+	for i := range 10 {
+		want := u.put("motd", strings.Repeat("x", i))
+		var wait sync.WaitGroup
+		for _, h := range []*host{a, b, a, b} {
+			wait.Go(func() {
+				if r, err := h.Fetch(context.Background()); err != nil || r.Commit != want {
+					t.Errorf("Fetch gives %s, %v, want %s", r.Commit, err, want)
+				}
+			})
+		}
+		wait.Wait()
+		if got := a.read(want, "motd"); got != strings.Repeat("x", i) {
+			t.Errorf("motd is %q", got)
+		}
+	}
+	a.fsck()
+	if _, ok := a.event(source.EventRepaired); ok {
+		t.Errorf("events are\n%s", names(a.events))
+	}
+}
+
+// A tree that is being read stays whole while later fetches rewrite the store.
+func TestTreeThatIsBeingReadStaysWhole(t *testing.T) {
+	u := newUpstream(t)
+	first := u.put("motd", "one\n")
+	h := open(t, source.Config{URL: u.bare, Branch: "main"})
+	h.fetch()
+	tree, err := h.Tree(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.apply(first)
+	for i := range 12 {
+		u.put("other", strings.Repeat("y", i))
+		h.fetch()
+	}
+	f, err := tree.Open("motd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	data := make([]byte, 4)
+	if _, err := f.Read(data); err != nil || string(data) != "one\n" {
+		t.Errorf("motd is %q, %v", data, err)
+	}
+}
+
+func TestFullDiskKeepsTheOldCommit(t *testing.T) {
+	needRoot(t)
+	u := newUpstream(t)
+	first := u.put("motd", "one\n")
+	h := open(t, source.Config{URL: u.serveHTTP(), Branch: "main"})
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", h.dir, "tmpfs", 0, "size=600k"); err != nil {
+		t.Skipf("needs a small tmpfs of its own: %v", err)
+	}
+	t.Cleanup(func() {
+		_ = h.Close()
+		_ = unix.Unmount(h.dir, unix.MNT_DETACH)
+	})
+	h.reopen()
+	h.fetch()
+	h.apply(first)
+	for _, size := range []int{200, 280, 350, 500} {
+		u.fill(1, size/10, 10<<10)
+		u.commit("More than fits")
+		_, err := h.Fetch(context.Background())
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, source.ErrStore) && !errors.Is(err, unix.ENOSPC) && !strings.Contains(err.Error(), "no space left") {
+			t.Errorf("%d kB: error is %v, want that the disk is full", size, err)
+		}
+		h.wantNothingLeft()
+	}
+	if last, _ := h.Last(); last.Commit == u.git("rev-parse", "HEAD") {
+		t.Fatal("everything fitted, so nothing was shown")
+	}
+	if got := h.read(first, "motd"); got != "one\n" {
+		t.Errorf("motd is %q", got)
+	}
+	u.git("rm", "-q", "-r", "groups")
+	want := u.commit("Less")
+	h.fetch()
+	h.wantAt(want)
+	h.fsck()
+}
+
+func TestDirectoryRefusesWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := open(t, source.Config{Dir: dir})
+	_, err := h.Fetch(context.Background())
+	if err == nil || !strings.Contains(err.Error(), "pipe") {
+		t.Errorf("error is %v, want one that names the pipe", err)
+	}
+	h = open(t, source.Config{Dir: filepath.Join(dir, "nowhere")})
+	if _, err := h.Fetch(context.Background()); !errors.Is(err, source.ErrNotFound) {
+		t.Errorf("error is %v, want ErrNotFound", err)
+	}
+}
+
+func TestSourceWithoutAChildStillFetches(t *testing.T) {
+	u := newUpstream(t)
+	first := u.put("motd", "one\n")
+	s, err := source.Open(source.Config{Name: "demo", URL: u.serveHTTP()}, filepath.Join(t.TempDir(), "store"), source.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	if r, err := s.Fetch(context.Background()); err != nil || r.Commit != first {
+		t.Errorf("Fetch gives %s, %v", r.Commit, err)
+	}
+}
