@@ -47,6 +47,15 @@ func (m *Module) prepare(ctx context.Context, items []resource.Item) ([]*wish, e
 	if err := m.repair(ctx); err != nil {
 		return nil, err
 	}
+	known := m.triedRefresh()
+	wishes, err := m.wishes(ctx, items)
+	if err == nil && !known && m.triedRefresh() {
+		return m.wishes(ctx, items) // the first were chosen from the older index
+	}
+	return wishes, err
+}
+
+func (m *Module) wishes(ctx context.Context, items []resource.Item) ([]*wish, error) {
 	db, err := m.manager.Installed(ctx)
 	if err != nil {
 		return nil, err
