@@ -72,7 +72,12 @@ func lock(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() {
-		for !strings.Contains(shellQuiet("cat "+runDir+"/output"), "Waiting for cache lock") {
+		for !strings.Contains(shellQuiet("cat "+runDir+"/script"), "patient") {
+			time.Sleep(10 * time.Millisecond)
+		}
+		// Not each apt says that it waits: give it a while to come to the lock.
+		for end := time.Now().Add(2 * time.Second); time.Now().Before(end) &&
+			!strings.Contains(shellQuiet("cat "+runDir+"/output"), "Waiting for cache lock"); {
 			time.Sleep(10 * time.Millisecond)
 		}
 		_ = f.Close() // which gives the lock back
