@@ -303,6 +303,8 @@ func (a *apt) commitScript(t transaction) string {
 		step(append(args, installArgs(t)...)...)
 	}
 	if len(t.Purge) > 0 {
+		// Not after a failure: it would then remove more than was simulated.
+		s.WriteString("[ $failed != 0 ] || ")
 		step(append([]string{"apt-get", "-q", "-y", "-o", wait, "-o", "Dpkg::Use-Pty=0",
 			"-o", "APT::Get::AutomaticRemove=false", "purge", "--"}, t.Purge...)...)
 	}

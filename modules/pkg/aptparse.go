@@ -10,7 +10,7 @@ import (
 // parsePolicy reads what `apt-cache policy NAME…` prints.
 func parsePolicy(text string) map[string]offer {
 	offers := map[string]offer{}
-	name, version := "", ""
+	name, version, priority := "", "", ""
 	table := false
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
@@ -18,7 +18,7 @@ func parsePolicy(text string) map[string]offer {
 		switch {
 		case !strings.HasPrefix(line, " "):
 			if n, ok := strings.CutSuffix(line, ":"); ok && packageName.MatchString(n) {
-				name, table = n, false
+				name, table, priority = n, false, ""
 				offers[name] = offer{}
 			} else {
 				name = ""
@@ -33,7 +33,8 @@ func parsePolicy(text string) map[string]offer {
 		case trimmed == "Version table:":
 			table = true
 		case table && (strings.HasPrefix(line, "     ") || strings.HasPrefix(line, " *** ")) && !strings.HasPrefix(line, "        "):
-			version, _, _ = strings.Cut(strings.TrimPrefix(trimmed, "*** "), " ")
+			version, priority, _ = strings.Cut(strings.TrimPrefix(trimmed, "*** "), " ")
+		case strings.HasPrefix(priority, "-"): // a pin forbids it
 		case table && !strings.HasSuffix(trimmed, " /var/lib/dpkg/status"):
 			// Only a version that some repository has can be had.
 			o := offers[name]

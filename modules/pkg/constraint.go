@@ -157,4 +157,4 @@ func (c constraint) best(compare func(a, b string) int, o offer) string {
 	return best
 }
 
-var errNoSuchPackage = errors.New("the package index does not know it")
+var errNoSuchPackage = errors.New("the package index does not know it, or a pin forbids it")

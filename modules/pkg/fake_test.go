@@ -162,6 +162,11 @@ func (f *fake) Commit(ctx context.Context, t transaction) error {
 	failed := &failure{Err: fmt.Errorf("the manager failed")}
 	for _, move := range e.Installs {
 		r := record{Name: move.Name, Arch: "amd64", Version: move.To, Status: installed, Held: f.have[move.Name].Held}
+		for virtual, real := range f.provides {
+			if slices.Contains(real, move.Name) {
+				r.Provides = append(r.Provides, provided{Name: virtual})
+			}
+		}
 		r.Auto = !slices.ContainsFunc(t.Install, func(p target) bool { return p.Name == move.Name })
 		if f.fails[move.Name] {
 			r.Status = halfConfigured

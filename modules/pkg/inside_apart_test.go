@@ -72,7 +72,12 @@ func lock(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() {
-		for !strings.Contains(shellQuiet("cat "+runDir+"/output"), "Waiting for cache lock") {
+		for !strings.Contains(shellQuiet("cat "+runDir+"/script"), "patient") {
+			time.Sleep(10 * time.Millisecond)
+		}
+		// Not each apt says that it waits: give it a while to come to the lock.
+		for end := time.Now().Add(2 * time.Second); time.Now().Before(end) &&
+			!strings.Contains(shellQuiet("cat "+runDir+"/output"), "Waiting for cache lock"); {
 			time.Sleep(10 * time.Millisecond)
 		}
 		_ = f.Close() // which gives the lock back
@@ -87,53 +92,78 @@ func shellQuiet(line string) string {
 	return string(out)
 }
 
-func letGoAndAttach(t *testing.T) {
-	publish(t, deb{name: "lengthy", version: "1", scripts: map[string]string{
-		"postinst": "echo working >/srv/lengthy; for i in $(seq 600); do test -e /srv/lengthy-busy || break; sleep 0.05; done",
+// lengthy is a package whose installation takes until its file is removed.
+func lengthy(t *testing.T, name string) (busy, begun string) {
+	t.Helper()
+	busy, begun = "/srv/"+name+"-busy", "/srv/"+name
+	publish(t, deb{name: name, version: "1", scripts: map[string]string{
+		"postinst": "echo working >" + begun + "; for i in $(seq 600); do test -e " + busy + " || break; sleep 0.05; done",
 	}})
 	refresh(t)
-	write(t, "/srv/lengthy-busy", "", 0o644)
-	w := newWorld(t)
+	write(t, busy, "", 0o644)
+	return busy, begun
+}
+
+// runAndStop is a run that is stopped, as by SIGTERM, while it installs.
+func runAndStop(t *testing.T, w *world, name, begun string) {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	go func() {
-		for {
-			if _, err := os.Stat("/srv/lengthy"); err == nil {
-				stop() // as SIGTERM does
-				return
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		awaitFile(t, begun)
+		stop()
 	}()
-	out := w.run(ctx, []Resource{{Package: "lengthy"}})
-	if err := out["lengthy"].err; !errors.Is(err, context.Canceled) {
+	out := w.run(ctx, []Resource{{Package: name}})
+	if err := out[name].err; !errors.Is(err, context.Canceled) {
 		t.Fatalf("a run that was stopped gave %v", err)
 	}
+}
+
+// attachTo waits for what was left under way, at first in vain.
+func attachTo(t *testing.T, a *apt, busy string) {
+	t.Helper()
+	brief, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := a.Attach(brief); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Attach to a transaction under way returned %v", err)
+	}
+	if err := os.Remove(busy); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Attach(t.Context()); err != nil {
+		t.Errorf("Attach: %v", err)
+	}
+}
+
+func letGoAndAttach(t *testing.T) {
+	busy, begun := lengthy(t, "lengthy")
+	w := newWorld(t)
+	runAndStop(t, w, "lengthy", begun)
 	if got := shell(t, "systemctl is-active "+transactionUnit); got != "active" {
 		t.Errorf("the transaction is %s", got)
 	}
-	expectState(t, "lengthy", "iF 1")
-
-	next := newApt(host.New("/", host.Options{}))
-	brief, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	if err := next.Attach(brief); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Attach to a transaction under way returned %v", err)
-	}
-	if err := os.Remove("/srv/lengthy-busy"); err != nil {
-		t.Fatal(err)
-	}
-	if err := next.Attach(t.Context()); err != nil {
-		t.Errorf("Attach: %v", err)
-	}
+	attachTo(t, newApt(host.New("/", host.Options{})), busy)
 	expectState(t, "lengthy", "ii 1")
 	if again := w.converge(Resource{Package: "lengthy"}); !again["lengthy"].found.InOrder() {
 		t.Errorf("afterwards Check found %+v", again["lengthy"].found)
 	}
 }
 
+func withoutSystemd(t *testing.T) {
+	busy, begun := lengthy(t, "enduring")
+	// The host's own root under another name: not the running system for us.
+	const root = "/mnt"
+	shell(t, "mount --bind / "+root)
+	t.Cleanup(func() { shell(t, "umount -l "+root) })
+	w := newWorld(t)
+	w.manager = newApt(host.New(root, host.Options{}))
+	runAndStop(t, w, "enduring", begun)
+	attachTo(t, newApt(host.New(root, host.Options{})), busy)
+	expectState(t, "enduring", "ii 1")
+}
+
 func indexLock(t *testing.T) {
 	hold := func(name string) (release func()) {
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
 			t.Fatal(err)
 		}

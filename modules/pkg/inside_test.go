@@ -6,6 +6,33 @@ import (
 	"testing"
 )
 
+// Packages of Debian itself, whose postinst start services and whose parts come
+// as dependencies.
+func TestInsideDebian(t *testing.T) {
+	inside(t)
+	w := newWorld(t)
+	virtual := w.run(t.Context(), []Resource{{Package: "mail-transport-agent"}})
+	if err := virtual["mail-transport-agent"].err; err == nil || !strings.Contains(err.Error(), "postfix") {
+		t.Errorf("a name that many provide gave %v", err)
+	}
+	out := w.converge(Resource{Package: "nginx", Version: ">= 1.18, < 2", Recommends: no()}, Resource{Package: "cron", Recommends: no()})
+	if got := shell(t, "systemctl is-active nginx cron"); got != "active\nactive" {
+		t.Errorf("the services are %s", got)
+	}
+	if len(out["nginx"].found.Diff) == 0 {
+		t.Error("nginx was there already")
+	}
+	w.run(t.Context(), nil, "nginx", "cron")
+	for _, name := range []string{"nginx", "nginx-common", "cron", "cron-daemon-common"} {
+		if got := state(name); strings.HasPrefix(got, "ii") {
+			t.Errorf("%s is %s", name, got)
+		}
+	}
+	if left := shell(t, "apt-get -s autoremove | grep ^Remv || true"); left != "" {
+		t.Errorf("left to autoremove:\n%s", left)
+	}
+}
+
 func TestInside(t *testing.T) {
 	inside(t)
 	useRepository(t)
@@ -27,6 +54,7 @@ func TestInside(t *testing.T) {
 		{"the locks of the index and the archive are waited for", indexLock},
 		{"a tree is brought into order by its own apt", offline},
 		{"an agent lets go and another attaches", letGoAndAttach},
+		{"without systemd another attaches as well", withoutSystemd},
 		{"architectures are told apart", architectures},
 	} {
 		t.Run(strings.ReplaceAll(s.name, " ", "-"), s.run)

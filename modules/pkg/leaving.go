@@ -33,6 +33,9 @@ func (l *leaving) target() string {
 }
 
 func (l *leaving) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
+	if _, owned := view.Owner(claim(l.target())); owned && l.note.Real != "" {
+		return resource.Finding{}, nil // what was installed for a virtual name is declared by its own
+	}
 	return l.m.check(ctx, view, l.name, l.difference)
 }
 

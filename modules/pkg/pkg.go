@@ -34,6 +34,17 @@ type Module struct {
 	failed    error     // why it could not
 }
 
+// What the engine finds by type assertion.
+var (
+	_ resource.Transactor = (*Module)(nil)
+	_ resource.Batched    = (*Module)(nil)
+	_ resource.Attacher   = (*Module)(nil)
+	_ resource.Freshener  = (*Module)(nil)
+	_ resource.Needy      = (*Resource)(nil)
+	_ resource.Reactor    = (*Resource)(nil)
+	_ resource.Costly     = (*Resource)(nil)
+)
+
 // New returns the kind over a host.
 func New(h *host.Host) resource.Module {
 	return newModule(newApt(h))

@@ -74,7 +74,7 @@ func publish(t *testing.T, debs ...deb) {
 	}
 	var index strings.Builder
 	for _, file := range files {
-		data, err := os.ReadFile(file)
+		data, err := os.ReadFile(file) //nolint:gosec // a package of this test
 		if err != nil {
 			t.Fatal(err)
 		}

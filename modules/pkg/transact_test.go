@@ -176,3 +176,31 @@ func (s *stopping) Commit(ctx context.Context, _ transaction) error {
 	s.stop()
 	return ctx.Err()
 }
+
+func TestVersionsAreChosenFromTheNewestIndex(t *testing.T) {
+	w, f := fakeWorld(t)
+	f.index["a"], f.upstream["a"] = []string{"1"}, []string{"2"}
+	f.upstream["new"] = []string{"1"}
+	w.converge(Resource{Package: "a"}, Resource{Package: "new"})
+	if f.have["a"].Version != "2" {
+		t.Errorf("a is at %s", f.have["a"].Version)
+	}
+}
+
+func TestProviderThatIsDeclaredOutlivesItsVirtualName(t *testing.T) {
+	w, f := fakeWorld(t)
+	f.index["real"] = []string{"1"}
+	f.provides["virtual"] = []string{"real"}
+	out := w.run(t.Context(), []Resource{{Package: "virtual"}})
+	if out["virtual"].err != nil || f.have["real"].Status != installed {
+		t.Fatalf("virtual: %v", out["virtual"].err)
+	}
+	w.run(t.Context(), []Resource{{Package: "real"}}, "virtual")
+	if f.have["real"].Status != installed {
+		t.Error("a declared package went with the virtual name it was installed for")
+	}
+	w.run(t.Context(), nil, "virtual")
+	if f.have["real"].Status == installed {
+		t.Error("what was installed for a virtual name stayed")
+	}
+}
