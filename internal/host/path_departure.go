@@ -66,6 +66,22 @@ func (d *Departure) Claims() []resource.Claim {
 	return claims
 }
 
+// Needs names the directories above the paths: what is in a directory leaves
+// before it.
+func (d *Departure) Needs() []resource.Need {
+	var needs []resource.Need
+	seen := map[string]bool{}
+	for _, p := range d.paths {
+		for dir := path.Dir(p); dir != "/" && !seen[dir]; dir = path.Dir(dir) {
+			seen[dir] = true
+			if _, own := d.noted[dir]; !own {
+				needs = append(needs, resource.Need{Claim: resource.Path(dir)})
+			}
+		}
+	}
+	return needs
+}
+
 // Check tells what is to be given back. A path that another resource holds now
 // is not.
 func (d *Departure) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
