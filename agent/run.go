@@ -71,6 +71,7 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.stream.SetSources(r.states()...)
 	outcomes, err := r.apply(ctx, stop, p)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return nil, err
