@@ -19,6 +19,7 @@ func TestDriftIsPutBackAndReported(t *testing.T) {
 - package: tree
 - file: /etc/motd
   content: "as declared\n"
+  mode: "0644"
 - file: /etc/only-seen
   content: "as declared\n"
   drift: report

@@ -65,13 +65,13 @@ func (c config) write(t *testing.T, h *hosttest.Host) {
 // take their time.
 func awaitCommit(t *testing.T, h *hosttest.Host, commit string) {
 	t.Helper()
-	await(t, h, "trued status | head -1 | grep -q 'at "+commit[:10]+"'")
+	await(t, h, "(trued status || true) | sed -n 1p | grep -q 'at "+commit[:10]+"'")
 }
 
 // await waits until a line of shell succeeds in a host, for a few minutes.
 func await(t *testing.T, h *hosttest.Host, line string) {
 	t.Helper()
-	if _, code := h.Try(t, "look() { "+line+"; }; for i in $(seq 1500); do if look >/dev/null 2>&1; then exit 0; fi; sleep 0.2; done; exit 1"); code != 0 {
+	if _, code := h.Try(t, "look() { "+line+"; }; for i in $(seq 600); do if look >/dev/null 2>&1; then exit 0; fi; sleep 0.2; done; exit 1"); code != 0 {
 		out, _ := h.Try(t, line+"; trued status")
 		t.Fatalf("host %s: not within minutes: %s\n%s", h.Name(), line, out)
 	}
