@@ -83,6 +83,7 @@ func (a *Agent) Close() {
 	for _, s := range a.sources {
 		_ = s.Close()
 	}
+	a.host.Systemd().Close()
 	a.store.Close()
 }
 

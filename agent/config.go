@@ -69,15 +69,21 @@ type LimitsConfig struct {
 	Memory  int64         `yaml:"memory" doc:"most memory of the process that fetches"`
 }
 
+// ErrNoConfig is returned where the agent's file is not there.
+var ErrNoConfig = errors.New("there is no configuration")
+
 // ErrNoSource is returned where there is nothing to keep the host true to.
 var ErrNoSource = errors.New("no source is configured")
 
 // LoadConfig reads the agent's file. With optional it need not be there.
 func LoadConfig(path string, optional bool) (Config, error) {
 	c := Config{Interval: time.Minute, Resync: 15 * time.Minute, Mode: Enforce}
-	data, err := os.ReadFile(path) //nolint:gosec // named by the operator
+	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && optional {
 		return c, nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, fmt.Errorf("%w at %q", ErrNoConfig, path)
 	}
 	if err != nil {
 		return c, fmt.Errorf("cannot read configuration: %w", err)

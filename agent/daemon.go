@@ -26,7 +26,6 @@ type Daemon struct {
 	drain  *report.Drain
 	sync   chan syncCall
 	work   chan done
-	reload <-chan struct{}
 
 	mu    sync.Mutex
 	sched Schedule
@@ -62,8 +61,7 @@ type done struct {
 // stopWait is how long a stop waits for what is in hand.
 const stopWait = 30 * time.Second
 
-// NewDaemon returns a daemon for the agent. reload receives when the
-// configuration changed for good and the agent should end to be started anew.
+// NewDaemon returns a daemon for the agent.
 func NewDaemon(a *Agent, n Notifier, drain *report.Drain) *Daemon {
 	return &Daemon{agent: a, notify: n, drain: drain, sync: make(chan syncCall), work: make(chan done, 1)}
 }
@@ -298,10 +296,14 @@ func earliest(times ...time.Time) time.Time {
 // never.
 func (a *Agent) retryAt() time.Time {
 	var first time.Time
-	snap := a.store.Snapshot()
-	for _, e := range snap.Inventory {
-		if e.Failures > 0 {
+	now := time.Now()
+	for _, e := range a.store.Snapshot().Inventory {
+		switch {
+		case e.Failures == 0:
+		case e.Waits(now):
 			first = earliest(first, e.RetryAt)
+		default:
+			return now
 		}
 	}
 	return first

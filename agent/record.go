@@ -112,7 +112,7 @@ func (r *recorder) finish(past state.Run, counts report.Counts, code int, source
 func problems(sources map[string]state.Source) string {
 	for name, s := range sources {
 		if s.Problem != "" {
-			return fmt.Sprintf("source %q: %s", name, s.Problem)
+			return fmt.Sprintf("source %q: %s", name, firstLine(s.Problem))
 		}
 	}
 	return ""
@@ -129,6 +129,9 @@ func reportOutcome(o *apply.Outcome) report.ResourceOutcome {
 		Note:     o.Why,
 		Duration: o.Duration,
 		Err:      o.Err,
+	}
+	if len(o.Reactions) > 0 {
+		r.Reaction = o.Reactions[0]
 	}
 	if o.Step.Resource != nil {
 		r.Sensitive = o.Step.Resource.Common().Sensitive

@@ -36,7 +36,7 @@ func (r *run) recover(ctx context.Context) error {
 	if snap.Open != nil {
 		doing = "while changing " + intents(snap.Open.Items)
 	}
-	cut := report.ContinueRun(r.agent.reportContext(r.facts, r.states()), snap.Running.ID, snap.Events)
+	cut := report.ContinueRun(r.agent.reportContext(r.facts, r.states()), snap.Running.ID, snap.RunEvents)
 	data, err := json.Marshal(cut.Interrupted(doing))
 	if err != nil {
 		return fmt.Errorf("cannot encode event: %w", err)

@@ -335,6 +335,7 @@ func (r *run) status() []SourceStatus {
 	list := make([]SourceStatus, 0, len(r.sources))
 	for _, s := range r.sources {
 		st := statusOf(s.source, s.before)
+		st.Problem = ""
 		if s.err != nil {
 			st.Problem = s.err.Error()
 		}

@@ -61,7 +61,7 @@ func newDemo(a *app, dir string) *demo {
 	d := &demo{repo: filepath.Join(dir, "infra"), host: filepath.Join(dir, "host")}
 	d.app = app{
 		in: a.in, out: a.out, err: a.err, format: "text",
-		config: filepath.Join(dir, "trued.yaml"), root_: d.host,
+		config: filepath.Join(dir, "trued.yaml"), rootDir: d.host,
 	}
 	return d
 }
@@ -186,7 +186,7 @@ func (d *demo) change(ctx context.Context) error {
 		return err
 	}
 	err = errors.Join(
-		os.WriteFile(group, []byte(strings.Replace(string(data), "workers: 2", "workers: 4", 1)), 0o600),
+		os.WriteFile(group, []byte(strings.Replace(string(data), "workers: 2", "workers: 4", 1)), 0o600), //nolint:gosec // a file of the demo's own
 		os.WriteFile(filepath.Join(d.repo, "groups/web/files/site/news.html"), []byte("<h1>News</h1>\n"), 0o600),
 	)
 	if err != nil {

@@ -90,6 +90,8 @@ func hint(err error) string {
 		return "start it with 'systemctl start trued', or run once without it: 'trued apply'"
 	case errors.As(err, &newer):
 		return "nothing was changed on this host"
+	case errors.Is(err, agent.ErrNoConfig):
+		return "copy trued.yaml.example, which is beside it, and set the source; or give --source DIR-or-URL"
 	case errors.Is(err, fs.ErrPermission):
 		return "trued manages the whole host and runs as root; for a tree of your own use --root DIR"
 	case errors.Is(err, agent.ErrNoSource):

@@ -18,7 +18,7 @@ func (a *app) factsCommand() *cobra.Command {
 		Short:   "The facts, as a template sees them",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			f, err := facts.Collect(c.Context(), host.New(orRoot(a.root_), host.Options{}))
+			f, err := facts.Collect(c.Context(), host.New(orRoot(a.rootDir), host.Options{}))
 			if err != nil {
 				return err
 			}

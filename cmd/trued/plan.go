@@ -55,7 +55,11 @@ func (a *app) plan(ctx context.Context, req agent.Request) error {
 	out := printer{w: a.out, c: palette(a.out)}
 	out.plan(p)
 	out.sources(result.Sources)
-	out.line("%s", planLine(p))
+	if result.Verdict == agent.Unusable {
+		out.line("There is nothing to plan: no source is usable.")
+	} else {
+		out.line("%s", planLine(p))
+	}
 	if out.err != nil {
 		return out.err
 	}

@@ -203,7 +203,7 @@ func (p *printer) outcomes(list []*apply.Outcome) {
 		if o.Cause != "" {
 			cause = " (" + string(o.Cause) + ")"
 		}
-		p.line("%s %s  %s%s%s", paint(mark), p.c.bold(o.Step.Address.String()), o.Status, cause, fields(o.Changes))
+		p.line("%s %s  %s%s%s", paint(mark), p.c.bold(o.Step.Address.String()), o.Status, cause, fields(o))
 		switch {
 		case o.Err != nil:
 			p.line("    %s", indent(o.Err.Error(), "    "))
@@ -216,14 +216,17 @@ func (p *printer) outcomes(list []*apply.Outcome) {
 	}
 }
 
-func fields(d resource.Diff) string {
+func fields(o *apply.Outcome) string {
 	var names []string
-	for _, c := range d {
+	for _, c := range o.Changes {
 		names = append(names, c.Field)
 	}
 	const shown = 6
-	if len(names) > shown {
-		names = append(names[:shown], fmt.Sprintf("and %d more", len(d)-shown))
+	if more := len(names) - shown; more > 0 {
+		names = append(names[:shown], fmt.Sprintf("and %d more", more))
+	}
+	for _, r := range o.Reactions {
+		names = append(names, string(r))
 	}
 	if len(names) == 0 {
 		return ""
@@ -277,14 +280,15 @@ func (a *app) writeJSON(v any) error {
 
 // outcomeJSON is one resource in the output of plan, apply and sync.
 type outcomeJSON struct {
-	Resource resource.Address   `json:"resource"`
-	Outcome  apply.Status       `json:"outcome"`
-	Cause    resource.Cause     `json:"cause,omitempty"`
-	Changes  resource.Diff      `json:"changes,omitempty"`
-	Because  []resource.Address `json:"because,omitempty"`
-	Why      string             `json:"why,omitempty"`
-	Error    string             `json:"error,omitempty"`
-	Origin   string             `json:"origin,omitempty"`
+	Resource  resource.Address    `json:"resource"`
+	Outcome   apply.Status        `json:"outcome"`
+	Cause     resource.Cause      `json:"cause,omitempty"`
+	Changes   resource.Diff       `json:"changes,omitempty"`
+	Reactions []resource.Reaction `json:"reactions,omitempty"`
+	Because   []resource.Address  `json:"because,omitempty"`
+	Why       string              `json:"why,omitempty"`
+	Error     string              `json:"error,omitempty"`
+	Origin    string              `json:"origin,omitempty"`
 }
 
 type runJSON struct {
@@ -308,7 +312,7 @@ func resultJSON(r *agent.Result) runJSON {
 		}
 		j := outcomeJSON{
 			Resource: o.Step.Address, Outcome: o.Status, Cause: o.Cause, Changes: o.Changes,
-			Because: o.Because, Why: o.Why, Origin: o.Step.Origin.String(),
+			Reactions: o.Reactions, Because: o.Because, Why: o.Why, Origin: o.Step.Origin.String(),
 		}
 		if o.Err != nil {
 			j.Error = o.Err.Error()

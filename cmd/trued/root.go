@@ -20,11 +20,11 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 
-	config string
-	root_  string
-	source string
-	group  string
-	format string
+	config  string
+	rootDir string
+	source  string
+	group   string
+	format  string
 }
 
 const longAbout = `trued keeps this host true to Git.
@@ -87,14 +87,14 @@ func (a *app) sourceFlags(c *cobra.Command) {
 }
 
 func (a *app) rootFlag(c *cobra.Command) {
-	c.Flags().StringVar(&a.root_, "root", "/", "work on the tree in `DIR` and not on the running system")
+	c.Flags().StringVar(&a.rootDir, "root", "/", "work on the tree in `DIR` and not on the running system")
 }
 
 // open returns the agent that the flags describe.
 func (a *app) open() (*agent.Agent, error) {
-	root, err := filepath.Abs(orRoot(a.root_))
+	root, err := filepath.Abs(orRoot(a.rootDir))
 	if err != nil {
-		return nil, fmt.Errorf("cannot find root %q: %w", a.root_, err)
+		return nil, fmt.Errorf("cannot find root %q: %w", a.rootDir, err)
 	}
 	config, err := agent.LoadConfig(a.configPath(root), a.source != "")
 	if err != nil {

@@ -95,6 +95,9 @@ func (a *app) round(ctx context.Context, ag *agent.Agent, changed <-chan struct{
 	stopped := ctx.Err() != nil
 	cancel()
 	err = errors.Join(err, <-answered)
+	flush, done := context.WithTimeout(context.WithoutCancel(ctx), flushWait)
+	defer done()
+	_ = drain.Flush(flush) // what a sink does not take is kept
 	if errors.Is(err, agent.ErrRestart) {
 		return nil, restart(ag)
 	}
@@ -184,8 +187,10 @@ func watchConfig(ctx context.Context, path string) (<-chan struct{}, func(), err
 				if ok && filepath.Clean(e.Name) == filepath.Clean(path) {
 					quiet.Reset(settle)
 				}
-			case <-w.Errors:
-				quiet.Reset(settle)
+			case err := <-w.Errors:
+				if err != nil { // something was missed: look
+					quiet.Reset(settle)
+				}
 			case <-quiet.C:
 				say()
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,7 +48,7 @@ where none does. The exit code is that of the last run.`,
 
 // status asks the daemon, or reads the state where there is none.
 func (a *app) status(ctx context.Context) (*agent.Status, error) {
-	if orRoot(a.root_) == "/" {
+	if orRoot(a.rootDir) == "/" {
 		s, err := a.askStatus(ctx)
 		if err == nil || !errors.Is(err, control.ErrNoDaemon) {
 			return s, err
@@ -151,7 +152,11 @@ func (p *printer) source(s agent.SourceStatus) {
 		p.field("newest", "%s", agent.Short(s.Attempted))
 	}
 	if s.Problem != "" {
-		p.field("problem", "%s", s.Problem)
+		first, rest, more := strings.Cut(s.Problem, "\n")
+		if more {
+			first += fmt.Sprintf(" (and %d more; 'trued plan' shows all)", strings.Count(rest, "\n")+1)
+		}
+		p.field("problem", "%s", first)
 	}
 	if !s.Checked.IsZero() {
 		p.field("checked", "%s", ago(s.Checked))

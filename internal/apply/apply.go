@@ -45,8 +45,10 @@ type Outcome struct {
 	Status  Status
 	Cause   resource.Cause
 	Changes resource.Diff
-	// Because lists the resources whose change made this one react.
-	Because []resource.Address
+	// Reactions are what the resource did because others, those of Because, or
+	// its own files changed.
+	Reactions []resource.Reaction
+	Because   []resource.Address
 	// Why explains a status in words.
 	Why      string
 	Err      error
@@ -324,7 +326,7 @@ func (w *walk) look(ctx context.Context, s *plan.Step) {
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout())
 	defer cancel()
 	s.View.Owed = reactions(w.owed[s.Address])
-	s.Judge(s.Resource.Check(ctx, s.View))
+	s.Look(ctx)
 }
 
 // begin writes down what is about to be changed and what will be owed for it.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"trued.dev/trued/internal/plan"
@@ -57,15 +58,24 @@ func (w *walk) transact(ctx context.Context, t resource.Transactor, todo []*plan
 }
 
 // stage prepares a step, or applies it where nothing can be prepared.
-func stage(ctx context.Context, s *plan.Step) (resource.Staged, resource.ItemResult) {
+// A module that panics has failed for this resource; the others go on.
+func stage(ctx context.Context, s *plan.Step) (staged resource.Staged, res resource.ItemResult) {
+	defer func() {
+		if r := recover(); r != nil {
+			staged, res = nil, resource.ItemResult{Err: fmt.Errorf("module %q panicked: %v\n%s", s.Address.Kind, r, debug.Stack())}
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout())
 	defer cancel()
 	if st, ok := s.Resource.(resource.Stager); ok {
 		staged, err := st.Stage(ctx, s.View, s.Finding)
-		return staged, resource.ItemResult{Err: err}
+		if err != nil {
+			return nil, resource.ItemResult{Err: err}
+		}
+		return staged, resource.ItemResult{}
 	}
-	res, err := s.Resource.Apply(ctx, s.View, s.Finding)
-	return nil, resource.ItemResult{Result: res, Err: err}
+	applied, err := s.Resource.Apply(ctx, s.View, s.Finding)
+	return nil, resource.ItemResult{Result: applied, Err: err}
 }
 
 // failedBefore returns an error when something earlier in the batch that the
@@ -190,6 +200,9 @@ func (w *walk) react(ctx context.Context, s *plan.Step, o *Outcome, done *state.
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout())
 	defer cancel()
+	if len(o.Changes) == 0 {
+		o.Cause = owed[0].Cause
+	}
 	res, err := r.React(ctx, s.View, reactions(owed))
 	if err != nil {
 		return err
@@ -198,17 +211,12 @@ func (w *walk) react(ctx context.Context, s *plan.Step, o *Outcome, done *state.
 		s.View.Prior = res.Prior
 	}
 	w.opaque = true
-	if len(o.Changes) == 0 {
-		o.Cause = owed[0].Cause
-	}
 	for _, d := range owed {
 		if d.Because != s.Address {
 			o.Because = append(o.Because, d.Because)
 		}
 	}
-	for _, name := range reactions(owed) {
-		o.Changes = append(o.Changes, resource.Change{Field: string(name), New: "done"})
-	}
+	o.Reactions = reactions(owed)
 	done.Settle = append(done.Settle, w.take(s.Address)...)
 	return nil
 }

@@ -24,13 +24,14 @@ const (
 
 // A Server answers requests by asking an Agent.
 type Server struct {
-	agent   Agent
-	version string
+	agent          Agent
+	version        string
+	requestTimeout time.Duration
 }
 
 // NewServer returns a server for an agent of the given version.
 func NewServer(agent Agent, version string) *Server {
-	return &Server{agent: agent, version: version}
+	return &Server{agent: agent, version: version, requestTimeout: requestTimeout}
 }
 
 // Serve answers until ctx is done; then it closes the listener, ends what waits,
@@ -98,7 +99,7 @@ func (s *Server) handle(ctx context.Context, conn *net.UnixConn) {
 	// A daemon that stops does not wait for a request to be finished.
 	interrupt := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer interrupt()
-	_ = conn.SetReadDeadline(time.Now().Add(requestTimeout))
+	_ = conn.SetReadDeadline(time.Now().Add(s.requestTimeout))
 	p := &peer{conn: conn}
 	in := bufio.NewReader(conn)
 	line, err := readLine(in, maxRequest)

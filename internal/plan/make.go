@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -172,7 +173,7 @@ func (s *Step) check(ctx context.Context, in Input) {
 		if s.Entry.Digest == digest {
 			s.Cause = resource.Drift
 		}
-		if e := s.Entry; !in.Hasty && e.Failing == digest && in.Now.Before(e.RetryAt) {
+		if e := s.Entry; !in.Hasty && e.Failing == digest && e.Waits(in.Now) {
 			s.Verdict = Failed
 			s.Why = fmt.Sprintf("failed %d times in a row; the next try is due at %s", e.Failures, e.RetryAt.Format(time.TimeOnly))
 			return
@@ -180,15 +181,26 @@ func (s *Step) check(ctx context.Context, in Input) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout())
 	defer cancel()
-	found, err := s.Resource.Check(ctx, s.View)
-	s.Judge(found, err)
+	s.Look(ctx)
 	if held {
 		s.Verdict = Held
 	}
 }
 
-// Judge takes in what a Check found.
-func (s *Step) Judge(found resource.Finding, err error) {
+// Look checks the resource and takes in what it found. A module that panics has
+// failed for this resource; the others go on.
+func (s *Step) Look(ctx context.Context) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.judge(resource.Finding{}, fmt.Errorf("module %q panicked: %v\n%s", s.Address.Kind, r, debug.Stack()))
+		}
+	}()
+	found, err := s.Resource.Check(ctx, s.View)
+	s.judge(found, err)
+}
+
+// judge takes in what a Check found.
+func (s *Step) judge(found resource.Finding, err error) {
 	s.Finding, s.Err = found, err
 	switch {
 	case err != nil:

@@ -19,7 +19,6 @@ type leaver struct {
 	entry   state.Entry
 	// claims are those that nobody else has taken over.
 	claims []resource.Claim
-	value  resource.Resource
 }
 
 // leave appends a step for everything that has left Git, in the order in which

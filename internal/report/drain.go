@@ -43,10 +43,16 @@ type Drain struct {
 }
 
 // NewDrain returns a drain. onErr, which may be nil, is told once when a sink
-// begins to fail, and once with a nil error when it works again.
+// begins to fail, and once with a nil error when it works again. Sinks of one
+// name have one place in the log, so they are one.
 func NewDrain(log Log, sinks []Sink, onErr func(sink string, err error)) *Drain {
 	d := &Drain{log: log, onErr: onErr}
+	seen := map[string]bool{}
 	for _, s := range sinks {
+		if seen[s.Name()] {
+			continue
+		}
+		seen[s.Name()] = true
 		d.lanes = append(d.lanes, &lane{sink: s, news: make(chan struct{}, 1), turn: make(chan struct{}, 1)})
 	}
 	return d

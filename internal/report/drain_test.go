@@ -166,6 +166,16 @@ func TestWhatASinkTookInPartComesOnceMoreFromThereOn(t *testing.T) {
 	}
 }
 
+func TestASinkThatIsNamedTwiceIsOne(t *testing.T) {
+	log, a := newMemory(3), &taker{name: "a"}
+	if err := NewDrain(log, []Sink{a, a}, nil).Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(log.numbers(), a.got()); diff != "" {
+		t.Errorf("(-stored +taken):\n%s", diff)
+	}
+}
+
 func TestACursorThatCannotBeKeptIsSaid(t *testing.T) {
 	log := newMemory(3)
 	log.broken = errors.New("read-only file system")

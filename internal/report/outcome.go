@@ -25,8 +25,9 @@ type ResourceOutcome struct {
 	// Note says why it is pending, held or skipped, or adds a remark.
 	Note     string
 	Duration time.Duration
-	ErrType  string
-	Err      error
+	// ErrType is the class of Err, one word; empty leaves it to the error.
+	ErrType string
+	Err     error
 }
 
 // Resource returns the event of one resource that is not simply in order.

@@ -107,7 +107,7 @@ type Incident struct {
 	Message string
 	Reason  string
 	Until   time.Time
-	// ErrType is the class of Err, one word.
+	// ErrType is the class of Err, one word; empty leaves it to the error.
 	ErrType string
 	Err     error
 }
@@ -131,10 +131,19 @@ func (s *Stream) Incident(i Incident) Event {
 			e.Message = fmt.Sprintf("source %q %s", i.Source, strings.TrimPrefix(string(i.Type), "source."))
 		}
 	}
-	if e.ErrorMessage != "" && !strings.Contains(e.Message, e.ErrorMessage) {
-		e.Message += ": " + e.ErrorMessage
+	if first := firstLine(e.ErrorMessage); first != "" && !strings.Contains(e.Message, first) {
+		e.Message += ": " + first
 	}
 	return s.stamp(e, i.Source)
+}
+
+// firstLine is what a message of one line says of an error of many.
+func firstLine(s string) string {
+	line, rest, more := strings.Cut(s, "\n")
+	if !more {
+		return s
+	}
+	return fmt.Sprintf("%s (and %d more)", line, strings.Count(rest, "\n")+1)
 }
 
 func incidentSeverity(t Type) Severity {
@@ -156,7 +165,7 @@ func setError(e *Event, class string, err error) {
 	}
 	e.ErrorType, e.ErrorMessage = class, err.Error()
 	if e.ErrorType == "" {
-		e.ErrorType = "other"
+		e.ErrorType = errorType(err)
 	}
 }
 
@@ -219,6 +228,7 @@ type Result struct {
 	// Message is put before the counts: what kept the run from its end, or
 	// from the newest commit.
 	Message string
+	// ErrType is the class of Err, one word; empty leaves it to the error.
 	ErrType string
 	Err     error
 }
@@ -239,7 +249,7 @@ func (r *Run) Finished(res Result) Event {
 		message += "; " + res.Message
 	}
 	if e.ErrorMessage != "" {
-		message += "; " + e.ErrorMessage
+		message += "; " + firstLine(e.ErrorMessage)
 	}
 	e.Message = message
 	return r.stamp(e, "")

@@ -34,6 +34,8 @@ type Snapshot struct {
 	Open *Begin `json:"open,omitempty"`
 	// LastRun is the last run that finished.
 	LastRun *Run `json:"last_run,omitempty"`
+	// RunEvents is how many events the run that is under way has written.
+	RunEvents uint64 `json:"run_events,omitempty"`
 	// Running is a run that started and has not finished.
 	Running *Run `json:"running,omitempty"`
 }
@@ -62,6 +64,15 @@ type Entry struct {
 	// Reported is a digest of the drift that was reported and not repaired, so
 	// that it is told once and again only when it changes.
 	Reported string `json:"reported,omitempty"`
+}
+
+// LastPause is the longest pause between tries of what fails.
+const LastPause = 15 * time.Minute
+
+// Waits reports whether the next try of what failed is not due yet. A date that
+// no pause reaches was written before the clock was set back.
+func (e Entry) Waits(now time.Time) bool {
+	return now.Before(e.RetryAt) && e.RetryAt.Sub(now) <= LastPause
 }
 
 // A Source is what is known of a source's state on this host.
@@ -200,8 +211,9 @@ func (s *Snapshot) fold(r Record) {
 		}
 	}
 	if r.Started != nil {
-		s.Running = r.Started
+		s.Running, s.RunEvents = r.Started, 0
 	}
+	s.RunEvents += uint64(len(r.Events))
 	if r.Finished != nil {
 		s.LastRun, s.Running = r.Finished, nil
 	}
