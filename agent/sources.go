@@ -349,7 +349,7 @@ func (r *run) states() []report.SourceState {
 	var list []report.SourceState
 	for i, st := range r.status() {
 		// What is being applied is what the run's events are about.
-		if s := r.sources[i]; s.revision != "" {
+		if s := r.sources[i]; s.revision != "" && r.agent.config.Mode != Observe {
 			st.Applied, st.Attempted = s.revision, s.newest.Commit
 			if s.catalog != nil {
 				st.Group = s.catalog.Group

@@ -158,7 +158,9 @@ const maxBatch = 2048
 
 // batch returns the steps from place i on that go under one record: one
 // transaction, neighbours that are written together, or a single step. A step
-// that waits for what is only prepared in the batch starts the next one.
+// that waits for what is only prepared in the batch starts the next one, and so
+// does the first that leaves: whether it may go is known when all before it is
+// done. What leaves waits for what was within it.
 func (w *walk) batch(i int) []*plan.Step {
 	steps := w.plan.Steps
 	first := steps[i]
@@ -171,11 +173,11 @@ func (w *walk) batch(i int) []*plan.Step {
 			if first.Group != s.Group || batchWord(s) != word || (word == "" && first.Group == 0) {
 				break
 			}
-			if waitsFor(s, prepared) {
+			if waitsFor(s, prepared) || (first.Group == 0 && s.Prune != first.Prune) {
 				break
 			}
 		}
-		if _, ok := s.Resource.(resource.Stager); ok {
+		if _, ok := s.Resource.(resource.Stager); ok || s.Prune {
 			prepared[n] = true
 		}
 	}

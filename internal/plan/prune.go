@@ -96,7 +96,13 @@ func (p *Plan) prune(in Input, source string, leaving []leaver, hidden bool, own
 		}
 		steps = append(steps, s)
 	}
-	p.placePrunes(inReverse(steps))
+	sorted, within := inReverse(steps)
+	p.placePrunes(sorted)
+	for s, before := range within {
+		for _, b := range before {
+			s.After = append(s.After, b.Place)
+		}
+	}
 	return nil
 }
 
@@ -144,8 +150,8 @@ func (p *Plan) pruneStep(in Input, l leaver, owners *owners) (*Step, error) {
 }
 
 // inReverse sorts what leaves: last come, first gone, and never a thing before
-// what needed it.
-func inReverse(steps []*Step) []*Step {
+// what needed it. It returns the latter, too.
+func inReverse(steps []*Step) ([]*Step, map[*Step][]*Step) {
 	slices.SortStableFunc(steps, func(a, b *Step) int {
 		return cmp.Or(cmp.Compare(b.Entry.Place, a.Entry.Place), -compareAddress(a.Address, b.Address))
 	})
@@ -157,6 +163,7 @@ func inReverse(steps []*Step) []*Step {
 	}
 	placed := make([]bool, len(steps))
 	blockers := make([][]int, len(steps))
+	within := map[*Step][]*Step{}
 	for i, s := range steps {
 		needy, ok := s.Resource.(resource.Needy)
 		if !ok {
@@ -165,6 +172,7 @@ func inReverse(steps []*Step) []*Step {
 		for _, n := range needy.Needs() {
 			if j, ok := owner[n.Claim]; ok && j != i && !n.Glob {
 				blockers[j] = append(blockers[j], i)
+				within[steps[j]] = append(within[steps[j]], s)
 			}
 		}
 	}
@@ -183,7 +191,7 @@ func inReverse(steps []*Step) []*Step {
 	for i := range steps {
 		put(i)
 	}
-	return sorted
+	return sorted, within
 }
 
 // placePrunes appends the steps. Removals of a module that works in
