@@ -98,6 +98,32 @@ func (r *run) merge() catalog.Merged {
 	return catalog.Merge(cats...)
 }
 
+// freshen has modules bring up to date what they only read otherwise, such as a
+// package index; never in a run that changes nothing.
+func (r *run) freshen(ctx context.Context, entries []catalog.Entry) {
+	if r.agent.config.Mode == Observe {
+		return
+	}
+	for _, m := range r.modules {
+		f, ok := m.(resource.Freshener)
+		if !ok {
+			continue
+		}
+		var mine []resource.Resource
+		for _, e := range entries {
+			if e.Module == m && e.Resource != nil {
+				mine = append(mine, e.Resource)
+			}
+		}
+		if len(mine) == 0 {
+			continue
+		}
+		if err := f.Freshen(ctx, mine); err != nil {
+			r.agent.opt.Log.Warn("what is known of the newest versions may be old", "kind", m.Kind(), "error", err)
+		}
+	}
+}
+
 // plan works out what to do. A catalog that cannot be ordered is one that does
 // not load: each source falls back as far as it can.
 func (r *run) plan(ctx context.Context, entries []catalog.Entry) (*plan.Plan, error) {

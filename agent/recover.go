@@ -10,19 +10,13 @@ import (
 	"trued.dev/trued/internal/state"
 )
 
-// An attacher is a module whose changes go on without the agent: what is still
-// under way is waited for before anything is checked.
-type attacher interface {
-	Attach(ctx context.Context) error
-}
-
 // recover takes up what an earlier run left: it waits for transactions that
 // went on without it, and tells of a run that was cut off. What that run was
 // about to change is in the inventory already, what it owed is still owed, so
 // there is nothing to undo: this run goes on from there.
 func (r *run) recover(ctx context.Context) error {
 	for _, m := range r.modules {
-		if a, ok := m.(attacher); ok {
+		if a, ok := m.(resource.Attacher); ok {
 			if err := a.Attach(ctx); err != nil {
 				return fmt.Errorf("cannot wait for what an earlier run began: %w", err)
 			}

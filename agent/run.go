@@ -67,6 +67,7 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 	}
 	r.fetch(ctx)
 	entries := r.load()
+	r.freshen(ctx, entries)
 	p, err := r.plan(ctx, entries)
 	if err != nil {
 		return nil, err

@@ -308,7 +308,7 @@ func (w *walk) heldUp(s *plan.Step) *Outcome {
 
 // mustLook reports whether what the plan found may be out of date.
 func (w *walk) mustLook(s *plan.Step) bool {
-	if s.Verdict != plan.InOrder || w.opaque {
+	if s.Verdict != plan.InOrder || w.opaque || s.Prune {
 		return true
 	}
 	for _, i := range s.After {
@@ -389,6 +389,9 @@ func (w *walk) prove(ctx context.Context, s *plan.Step, o *Outcome, got resource
 	err := got.Err
 	if w.stop.Err() != nil && errors.Is(err, context.Canceled) {
 		o.Status, o.Why = Skipped, "it goes on by itself; the next run sees what came of it"
+		if !s.Prune {
+			done.Put[s.Address] = w.entry(s, false)
+		}
 		return
 	}
 	if pending := got.Result.Pending; err == nil && pending != "" {

@@ -28,9 +28,15 @@ func ownFile(t *testing.T, l *lab) {
 	expect(t, "systemctl show -P Nice mine.service", "2")
 	u.Content = ptr(strings.ReplaceAll(plainService, "infinity", "1h"))
 	l.converge(t, u)
-	expect(t, "tr '\\0' ' ' </proc/$("+pid+")/cmdline", "/bin/sleep 1h")
+	expect(t, sleeps("$("+pid+")"), "/bin/sleep 1h")
 	l.leave(t, u)
 	expect(t, "systemctl show -P LoadState,ActiveState mine.service; ls -d /etc/systemd/system/mine* /etc/systemd/system/*/mine* 2>/dev/null", "not-found\ninactive")
+}
+
+// sleeps is the line that prints the sleep that a process runs, once it does:
+// for a moment after its start it is still systemd's own image.
+func sleeps(pid string) string {
+	return "until tr '\\0' ' ' </proc/" + pid + "/cmdline | grep ^/bin/sleep; do sleep 0.05; done"
 }
 
 func dropInLeaves(t *testing.T, l *lab) {
@@ -55,7 +61,7 @@ func foreignFileChanges(t *testing.T, l *lab) {
 	if err := l.react(t, u, resource.Restart); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, "tr '\\0' ' ' </proc/$(systemctl show -P MainPID ff.service)/cmdline", "/bin/sleep 2h")
+	expect(t, sleeps("$(systemctl show -P MainPID ff.service)"), "/bin/sleep 2h")
 }
 
 func restartAndReload(t *testing.T, l *lab) {
@@ -120,7 +126,7 @@ func replacesPackagedFile(t *testing.T, l *lab) {
 	sh(t, "systemctl enable --now pk.service")
 	u := Unit{Unit: "pk.service", Enabled: ptr(true), State: running, Content: ptr(strings.ReplaceAll(plainService, "infinity", "1h"))}
 	l.converge(t, u)
-	const cmdline = "tr '\\0' ' ' </proc/$(systemctl show -P MainPID pk.service)/cmdline; systemctl is-enabled pk.service"
+	cmdline := sleeps("$(systemctl show -P MainPID pk.service)") + "; systemctl is-enabled pk.service"
 	expect(t, cmdline, "/bin/sleep 1h enabled")
 	l.leave(t, u)
 	expect(t, cmdline, "/bin/sleep infinity enabled")
