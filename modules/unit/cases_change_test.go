@@ -127,9 +127,9 @@ func replacesPackagedFile(t *testing.T, l *lab) {
 	u := Unit{Unit: "pk.service", Enabled: ptr(true), State: running, Content: ptr(strings.ReplaceAll(plainService, "infinity", "1h"))}
 	l.converge(t, u)
 	cmdline := sleeps("$(systemctl show -P MainPID pk.service)") + "; systemctl is-enabled pk.service"
-	expect(t, cmdline, "/bin/sleep 1h enabled")
+	expect(t, cmdline, "/bin/sleep 1h \nenabled")
 	l.leave(t, u)
-	expect(t, cmdline, "/bin/sleep infinity enabled")
+	expect(t, cmdline, "/bin/sleep infinity \nenabled")
 }
 
 func batch(t *testing.T, l *lab) {
