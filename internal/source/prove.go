@@ -11,7 +11,7 @@ import (
 
 // prove looks for the applied commit among the ancestors of the new one. It
 // asks for as many generations of commits as that takes.
-func (t *transfer) prove(child *remote.Client, offer remote.Offer) error {
+func (t *transfer) prove(child *remote.Client) error {
 	r := t.r
 	r.mu.Lock()
 	applied, m := r.applied, r.memory
@@ -32,7 +32,7 @@ func (t *transfer) prove(child *remote.Client, offer remote.Offer) error {
 		}
 	}
 	if slices.Contains(m.Seen, t.tip) {
-		return r.refuse(offer, t.tip, applied, "this host was at it before, so the server went back")
+		return r.refuse(t.tip, applied, "this host was at it before, so the server went back")
 	}
 	limit := r.cfg.Limits.History
 	for depth := 8; ; depth *= 8 {
@@ -41,9 +41,9 @@ func (t *transfer) prove(child *remote.Client, offer remote.Offer) error {
 		case found:
 			return nil
 		case complete:
-			return r.refuse(offer, t.tip, applied, "their histories are not connected that way")
+			return r.refuse(t.tip, applied, "their histories are not connected that way")
 		case len(t.commits) >= limit || depth > 8*limit:
-			return r.refuse(offer, t.tip, applied, fmt.Sprintf("not among the %d commits before it that were looked at, limits.history", len(t.commits)))
+			return r.refuse(t.tip, applied, fmt.Sprintf("not among the %d commits before it that were looked at, limits.history", len(t.commits)))
 		}
 		// The new commit is not asked for again as one that the host has, since
 		// the server would then see no reason to send its ancestors.
@@ -88,7 +88,7 @@ func descends(commits map[object.ID][]object.ID, tip object.ID, goals []object.I
 
 // refuse remembers a commit that is not accepted, so that the next poll need
 // not look into it again.
-func (r *repository) refuse(offer remote.Offer, tip, applied object.ID, detail string) error {
+func (r *repository) refuse(tip, applied object.ID, detail string) error {
 	r.remember(func(m *memory) { m.Refused, m.RefusedBy, m.RefusedDetail = tip, applied, detail })
 	return &RefusedError{Applied: applied.String(), Offered: tip.String(), Detail: detail}
 }

@@ -144,7 +144,7 @@ func (t *transfer) run() error {
 		return err
 	}
 	t.salvage()
-	if err := t.prove(child, offer); err != nil {
+	if err := t.prove(child); err != nil {
 		return err
 	}
 	if err := t.checkSize(); err != nil {
