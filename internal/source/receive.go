@@ -71,6 +71,11 @@ func (t *transfer) Object(kind object.Kind, size int64, r io.Reader) error {
 // settle strikes an object off the list of what was asked for.
 func (t *transfer) settle(id object.ID, kind object.Kind) error {
 	want, ok := t.wanted[id]
+	if !ok && t.store.Has(id) {
+		// An agent that died right before it made this commit visible has left
+		// it there, and the server was not told.
+		return nil
+	}
 	if !ok {
 		return fmt.Errorf("%s %s came and was not asked for", kind, id)
 	}

@@ -112,6 +112,7 @@ type transfer struct {
 	in      *object.Intake
 	wanted  map[object.ID]object.Kind
 	entries int
+	extent  extent
 	tip     object.ID
 	commits map[object.ID][]object.ID
 }
@@ -158,7 +159,10 @@ func (t *transfer) run() error {
 	if err := t.r.publish(t.store, t.in, t.tip); err != nil {
 		return err
 	}
-	t.r.remember(func(m *memory) { m.Proven, m.ProvenFrom, m.Ref = t.tip, t.r.applied, offer.Ref })
+	t.r.remember(func(m *memory) {
+		m.Proven, m.ProvenFrom, m.Ref = t.tip, t.r.applied, offer.Ref
+		m.Extent, m.ExtentOf = t.extent, t.tip
+	})
 	t.r.compactSometimes(t.ctx)
 	return nil
 }
