@@ -42,11 +42,11 @@ func TestConnectionThatIsCutOrSpoiledLeavesTheOldCommitOrTheNew(t *testing.T) {
 		ssh   bool
 	}{
 		"cut, over HTTP":     {cut, 110, false},
-		"cut, over SSH":      {cut, 20, true},
+		"cut, over SSH":      {cut, 12, true},
 		"flipped, over HTTP": {flip, 110, false},
-		"flipped, over SSH":  {flip, 20, true},
-		"stalled, over HTTP": {stall, 8, false},
-		"stalled, over SSH":  {stall, 8, true},
+		"flipped, over SSH":  {flip, 12, true},
+		"stalled, over HTTP": {stall, 6, false},
+		"stalled, over SSH":  {stall, 6, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := newUpstream(t)

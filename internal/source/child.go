@@ -71,8 +71,8 @@ func localRepository(name string) (string, []string) {
 	if abs, err := filepath.Abs(name); err == nil {
 		name = abs
 	}
-	if real, err := filepath.EvalSymlinks(name); err == nil {
-		name = real
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		name = target
 	}
 	dirs := []string{name}
 	// A linked work tree keeps its objects elsewhere.

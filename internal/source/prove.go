@@ -11,7 +11,7 @@ import (
 
 // prove looks for the applied commit among the ancestors of the new one. It
 // asks for as many generations of commits as that takes.
-func (t *transfer) prove(child *remote.Client, offer remote.Offer) error {
+func (t *transfer) prove(child *remote.Client) error {
 	r := t.r
 	r.mu.Lock()
 	applied, m := r.applied, r.memory
@@ -32,7 +32,7 @@ func (t *transfer) prove(child *remote.Client, offer remote.Offer) error {
 		}
 	}
 	if slices.Contains(m.Seen, t.tip) {
-		return r.refuse(offer, t.tip, applied, "this host was at it before, so the server went back")
+		return r.refuse(t.tip, applied, "this host was at it before, so the server went back")
 	}
 	limit := r.cfg.Limits.History
 	for depth := 8; ; depth *= 8 {
@@ -41,9 +41,9 @@ func (t *transfer) prove(child *remote.Client, offer remote.Offer) error {
 		case found:
 			return nil
 		case complete:
-			return r.refuse(offer, t.tip, applied, "their histories are not connected that way")
+			return r.refuse(t.tip, applied, "their histories are not connected that way")
 		case len(t.commits) >= limit || depth > 8*limit:
-			return r.refuse(offer, t.tip, applied, fmt.Sprintf("not among the %d commits before it that were looked at, limits.history", len(t.commits)))
+			return r.refuse(t.tip, applied, fmt.Sprintf("not among the %d commits before it that were looked at, limits.history", len(t.commits)))
 		}
 		// The new commit is not asked for again as one that the host has, since
 		// the server would then see no reason to send its ancestors.
@@ -88,7 +88,7 @@ func descends(commits map[object.ID][]object.ID, tip object.ID, goals []object.I
 
 // refuse remembers a commit that is not accepted, so that the next poll need
 // not look into it again.
-func (r *repository) refuse(offer remote.Offer, tip, applied object.ID, detail string) error {
+func (r *repository) refuse(tip, applied object.ID, detail string) error {
 	r.remember(func(m *memory) { m.Refused, m.RefusedBy, m.RefusedDetail = tip, applied, detail })
 	return &RefusedError{Applied: applied.String(), Offered: tip.String(), Detail: detail}
 }
@@ -102,60 +102,4 @@ func (r *repository) refusedBefore(offer remote.Offer, anyHistory bool) error {
 		return nil
 	}
 	return &RefusedError{Applied: m.RefusedBy.String(), Offered: m.Refused.String(), Detail: m.RefusedDetail}
-}
-
-// checkSize holds the whole tree of the new commit against the limit.
-func (t *transfer) checkSize() error {
-	limits := t.r.cfg.Limits
-	entries, size := 0, int64(0)
-	seen := map[object.ID]bool{}
-	commit, err := t.commitInfo()
-	if err != nil {
-		return err
-	}
-	todo := []object.ID{commit.Tree}
-	for len(todo) > 0 {
-		id := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if seen[id] {
-			continue
-		}
-		seen[id] = true
-		_, data, err := t.in.Read(id, object.MaxTree)
-		if err != nil {
-			return err
-		}
-		list, err := object.ParseTree(data)
-		if err != nil {
-			return err
-		}
-		entries += len(list)
-		for _, e := range list {
-			switch {
-			case e.IsTree():
-				todo = append(todo, e.ID)
-			case !e.IsSubmodule():
-				n, err := t.in.Size(e.ID)
-				if err != nil {
-					return err
-				}
-				size += n
-			}
-		}
-		if entries > limits.Entries {
-			return overLimit("entries", "the commit has more than %d files and directories", limits.Entries)
-		}
-		if size > limits.Tree {
-			return overLimit("tree", "the commit's files are larger than %d bytes together", limits.Tree)
-		}
-	}
-	return nil
-}
-
-func (t *transfer) commitInfo() (object.CommitInfo, error) {
-	_, data, err := t.in.Read(t.tip, object.MaxCommit)
-	if err != nil {
-		return object.CommitInfo{}, err
-	}
-	return object.ParseCommit(data)
 }

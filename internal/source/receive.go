@@ -71,9 +71,10 @@ func (t *transfer) Object(kind object.Kind, size int64, r io.Reader) error {
 // settle strikes an object off the list of what was asked for.
 func (t *transfer) settle(id object.ID, kind object.Kind) error {
 	want, ok := t.wanted[id]
-	if !ok && t.in.Known(id) {
-		// A server that sees one commit of ours cannot know that an earlier one
-		// had the same: a revert brings back what is here already.
+	if !ok && t.store.Has(id) {
+		// The server was not told that it is here: a revert brings back what an
+		// earlier commit had, and an agent that died right before it made this
+		// commit visible has left it there.
 		return nil
 	}
 	if !ok {

@@ -112,6 +112,7 @@ type transfer struct {
 	in      *object.Intake
 	wanted  map[object.ID]object.Kind
 	entries int
+	extent  extent
 	tip     object.ID
 	commits map[object.ID][]object.ID
 }
@@ -144,7 +145,7 @@ func (t *transfer) run() error {
 		return err
 	}
 	t.salvage()
-	if err := t.prove(child, offer); err != nil {
+	if err := t.prove(child); err != nil {
 		return err
 	}
 	if err := t.checkSize(); err != nil {
@@ -158,7 +159,10 @@ func (t *transfer) run() error {
 	if err := t.r.publish(t.store, t.in, t.tip); err != nil {
 		return err
 	}
-	t.r.remember(func(m *memory) { m.Proven, m.ProvenFrom, m.Ref = t.tip, t.r.applied, offer.Ref })
+	t.r.remember(func(m *memory) {
+		m.Proven, m.ProvenFrom, m.Ref = t.tip, t.r.applied, offer.Ref
+		m.Extent, m.ExtentOf = t.extent, t.tip
+	})
 	t.r.compactSometimes(t.ctx)
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/cgi"
@@ -37,6 +39,8 @@ func (u *upstream) httpBackend() http.Handler {
 			"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
 		},
 		Stderr: os.Stderr,
+		// A client that hangs up is what some tests are about.
+		Logger: log.New(io.Discard, "", 0),
 	}
 }
 
@@ -111,18 +115,18 @@ LogLevel ERROR
 	}
 	_ = os.MkdirAll("/run/sshd", 0o755)
 	cmd := exec.Command(binary, "-D", "-e", "-f", filepath.Join(dir, "config"))
-	log, err := os.Create(filepath.Join(dir, "log"))
+	logFile, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stderr = log
+	cmd.Stderr = logFile
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		_ = log.Close()
+		_ = logFile.Close()
 	})
 	s.await()
 	return s
@@ -144,8 +148,8 @@ func (s *sshd) await() {
 			s.t.Fatal(err)
 		}
 	}
-	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-	s.t.Fatalf("sshd does not answer:\n%s", log)
+	said, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+	s.t.Fatalf("sshd does not answer:\n%s", said)
 }
 
 func (s *sshd) keygen(kind, name string) {

@@ -38,6 +38,9 @@ type memory struct {
 	Error    string    `json:"error,omitempty"`
 	// Ref is the reference that the newest commit came from.
 	Ref string `json:"ref,omitempty"`
+	// Extent is that of ExtentOf.
+	Extent   extent    `json:"extent"`
+	ExtentOf object.ID `json:"extent_of,omitzero"`
 	// Refused did not descend from RefusedBy; it is not looked into again.
 	Refused       object.ID `json:"refused,omitzero"`
 	RefusedBy     object.ID `json:"refused_by,omitzero"`
@@ -66,15 +69,18 @@ func (m *memory) load(dir string) {
 	}
 }
 
-// remember changes the memory and keeps it on disk. Failing to is no reason to
-// fail a fetch.
+// remember changes the memory and keeps it on disk. It can be lost, so it is not
+// waited for until it is durable, and failing to write it fails no fetch.
 func (c *cache) remember(change func(*memory)) {
 	c.mu.Lock()
 	change(&c.memory)
 	data, err := json.Marshal(c.memory)
 	c.mu.Unlock()
 	if err == nil {
-		_ = object.Replace(filepath.Join(c.dir, "status.json"), data)
+		name := filepath.Join(c.dir, "status.json")
+		if err := os.WriteFile(name+".new", data, 0o600); err == nil {
+			_ = os.Rename(name+".new", name)
+		}
 	}
 }
 

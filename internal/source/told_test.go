@@ -221,3 +221,24 @@ func TestSourceWithoutAChildStillFetches(t *testing.T) {
 		t.Errorf("Fetch gives %s, %v", r.Commit, err)
 	}
 }
+
+// An agent that is killed between writing objects and making their commit
+// visible leaves them in the store.
+func TestObjectsThatAKilledAgentLeftDoNotStopTheNextFetch(t *testing.T) {
+	u := newUpstream(t)
+	first := u.put("motd", "one\n")
+	h := open(t, source.Config{URL: u.serveHTTP(), Branch: "main"})
+	h.fetch()
+	h.apply(first)
+	second := u.put("motd", "two\n")
+	h.fetch()
+	tip := filepath.Join(h.dir, "current", "refs", "heads", "tip")
+	if err := os.WriteFile(tip, []byte(first+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.reopen()
+	h.wantAt(first)
+	h.fetch()
+	h.wantAt(second)
+	h.fsck()
+}

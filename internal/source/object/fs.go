@@ -212,7 +212,7 @@ func (f *FS) Open(name string) (fs.File, error) {
 		}
 		return &openDir{info: i, entries: entries}, nil
 	}
-	r, err := f.content(name, e)
+	r, err := f.content(e)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
@@ -220,7 +220,7 @@ func (f *FS) Open(name string) (fs.File, error) {
 }
 
 // content returns a file's bytes.
-func (f *FS) content(name string, e Entry) (io.ReadCloser, error) {
+func (f *FS) content(e Entry) (io.ReadCloser, error) {
 	if e.IsSubmodule() {
 		return nil, ErrSubmodule
 	}
@@ -263,7 +263,7 @@ func (f *FS) ReadFile(name string) ([]byte, error) {
 	if e.IsTree() {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("is a directory")}
 	}
-	r, err := f.content(name, e)
+	r, err := f.content(e)
 	if err != nil {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
 	}

@@ -58,9 +58,6 @@ func (in *Intake) Has(id ID) bool {
 	return ok || !in.again && in.s.Has(id)
 }
 
-// Known reports whether the object was in the store before.
-func (in *Intake) Known(id ID) bool { return in.s.Has(id) }
-
 // Add takes in an object of exactly size bytes from r. When want is not zero
 // the bytes must hash to it.
 func (in *Intake) Add(kind Kind, size int64, r io.Reader, want ID) (ID, error) {

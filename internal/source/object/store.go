@@ -113,12 +113,10 @@ func (s *Store) Tidy() {
 			_ = os.Remove(filepath.Join(s.packDir(), e.Name()))
 		}
 	}
-	_ = filepath.WalkDir(filepath.Join(s.dir, "refs"), func(name string, d fs.DirEntry, err error) error {
-		if err == nil && strings.HasSuffix(name, ".new") {
-			_ = os.Remove(name)
-		}
-		return nil
-	})
+	left, _ := filepath.Glob(s.refPath("*.new"))
+	for _, name := range left {
+		_ = os.Remove(name)
+	}
 }
 
 // Dir returns where the store is.

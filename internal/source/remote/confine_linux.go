@@ -17,8 +17,8 @@ import (
 const scratchFD = 3
 
 // Confine gives up what the fetch does not need: root, capabilities, the
-// chance of new privileges, memory without end, and all files but those that
-// resolve names and check certificates. The quarantine becomes the working
+// chance of new privileges or of another process, memory without end, and all
+// files but those that resolve names and check certificates. The quarantine becomes the working
 // directory.
 func Confine(req Request) error {
 	if err := unix.Fchdir(scratchFD); err != nil {
@@ -41,7 +41,10 @@ func Confine(req Request) error {
 		return fmt.Errorf("cannot hide memory: %w", err)
 	}
 	go dieWithParent()
-	return restrictFiles(req)
+	if err := restrictFiles(req); err != nil {
+		return err
+	}
+	return forbidCalls()
 }
 
 func limitResources(l Limits) error {

@@ -136,7 +136,7 @@ func (p *spool) scan(ctx context.Context) error {
 		if h.Length > max(p.limit, object.MaxTree) {
 			return tooLarge(object.Kind(h.Type), object.ID{}, h.Length, p.limit) //nolint:gosec // for the message
 		}
-		var w io.Writer = io.Discard
+		w := io.Discard
 		var hasher *object.Hasher
 		switch h.Type {
 		case plumbing.OFSDeltaObject:

@@ -92,16 +92,16 @@ func sshConfig(req Request, u *url.URL, address string) (*ssh.ClientConfig, erro
 	config.HostKeyAlgorithms = known.HostKeyAlgorithms(address)
 	config.HostKeyCallback = func(host string, remote net.Addr, key ssh.PublicKey) error {
 		err := check(host, remote, key)
-		print := ssh.FingerprintSHA256(key)
+		shown := ssh.FingerprintSHA256(key)
 		switch {
 		case err == nil:
 			return nil
 		case knownhosts.IsHostUnknown(err):
 			return failf(KindHostKey, "host key of %s is not known: if its owner confirms %s, add this line to known_hosts_file: %s",
-				address, print, knownhosts.Line([]string{address}, key))
+				address, shown, knownhosts.Line([]string{address}, key))
 		case knownhosts.IsHostKeyChanged(err):
 			return failf(KindHostKey, "host key of %s is another than the one in known_hosts_file: it is now %s %s; either the server was set up anew or somebody is in between",
-				address, key.Type(), print)
+				address, key.Type(), shown)
 		default:
 			return failf(KindHostKey, "host key of %s is not accepted: %v", address, err)
 		}

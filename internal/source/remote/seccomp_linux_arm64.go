@@ -1,0 +1,4 @@
+package remote
+
+// startsProcess are calls that start one whatever their arguments.
+var startsProcess []uint32
