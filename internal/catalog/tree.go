@@ -20,6 +20,8 @@ const (
 	// maxTreeEntries is how many files a directory resource may have.
 	maxTreeEntries = 200_000
 	maxTreeDepth   = 64
+	// maxYAML is the size of all YAML files of one load together.
+	maxYAML = 64 << 20
 )
 
 // A tree reads a source's tree. It follows links itself, one by one, so that
@@ -30,6 +32,7 @@ type tree struct {
 	fsys    fs.FS
 	links   bool // whether fsys can hold links
 	parsed  map[string]*file
+	size    int64 // of these together
 	digests map[string]*resource.Content
 	dirs    map[string]string // where a directory is once its links are followed
 }
@@ -163,6 +166,9 @@ func (t *tree) yaml(name string) (*file, error) {
 		return nil, err
 	}
 	f := &file{source: t.name, path: name, data: data}
+	if t.size += int64(len(data)); err == nil && t.size > maxYAML {
+		err = fmt.Errorf("the YAML files together are larger than %d MiB", maxYAML>>20)
+	}
 	if err != nil {
 		f.problems = []document.Problem{{Line: 1, Column: 1, Message: reason(err)}}
 	} else {

@@ -22,6 +22,10 @@ const (
 	maxDepth = 64
 	// maxNodes is how many values a file may hold with its aliases laid out.
 	maxNodes = 500_000
+	// maxDocuments and maxProblems are how many of them one file may have before
+	// the rest is not looked at.
+	maxDocuments = 1000
+	maxProblems  = 1000
 )
 
 // A Problem is something wrong at a place of a document.

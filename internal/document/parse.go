@@ -39,6 +39,10 @@ func Parse(data []byte) (docs []*Node, problems []Problem) {
 		if root.Kind != yaml.DocumentNode || len(root.Content) == 0 {
 			continue
 		}
+		if len(docs) == maxDocuments {
+			c.problem(root.Content[0], "more than %d documents", maxDocuments)
+			break
+		}
 		doc := c.convert(root.Content[0], 0)
 		if c.stopped {
 			break
@@ -109,13 +113,14 @@ type converter struct {
 
 func (c *converter) problem(at *yaml.Node, format string, args ...any) {
 	c.problems = append(c.problems, Problem{Line: at.Line, Column: at.Column, Message: fmt.Sprintf(format, args...)})
+	c.stopped = c.stopped || len(c.problems) >= maxProblems
 }
 
 func (c *converter) stop(at *yaml.Node, format string, args ...any) {
 	if !c.stopped {
+		c.stopped = true
 		c.problem(at, format, args...)
 	}
-	c.stopped = true
 }
 
 // convert makes a Node of a node. What is aliased is converted once and shared;
@@ -193,7 +198,7 @@ func (c *converter) pairs(n *Node, y *yaml.Node, depth int) (size int) {
 		first.byKey = make(map[string]*Node, len(y.Content)/2)
 	}
 	var merges []*yaml.Node
-	for i := 0; i+1 < len(y.Content); i += 2 {
+	for i := 0; i+1 < len(y.Content) && !c.stopped; i += 2 {
 		key, value := y.Content[i], y.Content[i+1]
 		for key.Kind == yaml.AliasNode {
 			key = key.Alias
