@@ -36,7 +36,7 @@ doc: build
 .PHONY: packages
 packages: doc $(NFPM)
 	@rm -rf dist && mkdir -p dist
-	@for kind in deb rpm; do VERSION='$(VERSION)' ARCH=$(ARCH) $(NFPM) package --config packaging/nfpm.yaml --packager $$kind --target dist/ >/dev/null || exit; done
+	@for kind in deb rpm; do SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) VERSION='$(VERSION)' ARCH=$(ARCH) $(NFPM) package --config packaging/nfpm.yaml --packager $$kind --target dist/ >/dev/null || exit; done
 	@ls dist/*
 
 # All tests. As root on Debian it first installs what they need.

@@ -296,10 +296,14 @@ func earliest(times ...time.Time) time.Time {
 // never.
 func (a *Agent) retryAt() time.Time {
 	var first time.Time
-	snap := a.store.Snapshot()
-	for _, e := range snap.Inventory {
-		if e.Failures > 0 {
+	now := time.Now()
+	for _, e := range a.store.Snapshot().Inventory {
+		switch {
+		case e.Failures == 0:
+		case e.Waits(now):
 			first = earliest(first, e.RetryAt)
+		default:
+			return now
 		}
 	}
 	return first

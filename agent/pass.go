@@ -28,6 +28,8 @@ type run struct {
 	sources []*sourceRun
 	stream  *report.Run
 	rec     *recorder
+	// cut is true when the run was told to stop before its end.
+	cut bool
 	// last is the run before this one.
 	last *state.Run
 }

@@ -72,7 +72,7 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 		return nil, err
 	}
 	outcomes, err := r.apply(ctx, stop, p)
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if r.cut = errors.Is(err, context.Canceled); err != nil && !r.cut {
 		return nil, err
 	}
 	return r.finish(ctx, outcomes)

@@ -48,8 +48,10 @@ func (r *run) judge(c report.Counts) Verdict {
 		}
 	}
 	switch {
-	case loaded == 0:
+	case loaded == 0 && r.req.PruneSource == "":
 		return Unusable
+	case r.cut:
+		return Interrupted
 	case c.Failed > 0 || c.Skipped > 0:
 		return Failed
 	case behind:

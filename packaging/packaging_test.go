@@ -54,10 +54,12 @@ func TestDebLife(t *testing.T) {
 			if got := h.Run(t, "systemd-analyze verify --man=no trued.service trued-boot.service 2>&1"); got != "" {
 				t.Errorf("systemd-analyze verify says\n%s", got)
 			}
+			h.Run(t, "trued history --config /etc/trued/trued.yaml.example") // it is a configuration
 			h.Run(t, "test -e /usr/share/bash-completion/completions/trued; test -z \"$(dpkg -V trued | grep -v /usr/share/man)\"")
 
 			configure(t, h)
 			h.Run(t, "systemctl start trued.service")
+			h.Await(t, "grep -q 'kept true' /etc/motd")
 			h.Run(t, makeUpgrade)
 			before := mainPID(t, h)
 			h.Run(t, "dpkg -i /root/upgrade.deb")
@@ -80,7 +82,7 @@ func TestDebLife(t *testing.T) {
 			h.Await(t, "systemctl is-active --quiet trued.service")
 
 			h.Run(t, "dpkg --purge trued")
-			h.Run(t, "test ! -e /etc/trued; test ! -e /var/lib/trued; test ! -e /etc/systemd/system/trued.service; test -e /srv/lab; test -e /etc/motd")
+			h.Run(t, "test ! -e /etc/trued; test ! -e /var/lib/trued; test ! -e /etc/systemd/system/trued.service; test -e /srv/lab; grep -q 'kept true' /etc/motd")
 			if got, _ := h.Try(t, "systemctl --failed --no-legend --plain; find /etc/systemd/system -name '*trued*'; systemctl list-unit-files --no-legend 'trued*'"); got != "" {
 				t.Errorf("purging left\n%s", got)
 			}
@@ -129,7 +131,11 @@ func TestBootRunComesBeforeTheDaemonAndHoldsNothingUp(t *testing.T) {
 			// The run starts, and waits for, a unit that waits for the boot.
 			h.Write(t, "/etc/systemd/system/late.service", "[Unit]\nAfter=multi-user.target\n[Service]\nType=oneshot\nExecStart=/bin/true\nRemainAfterExit=yes\n")
 			h.Write(t, "/etc/systemd/system/trued-boot.service.d/test.conf", "[Service]\nExecStartPre=/bin/systemctl start late.service\nTimeoutStartSec=30\n")
+			h.Run(t, "rm /etc/motd")
 			h.Reboot(t)
+			if got := h.Read(t, "/etc/motd"); got != "kept true\n" {
+				t.Errorf("after the boot the file holds %q", got)
+			}
 			if got := h.Run(t, "systemctl is-active late.service trued-boot.service trued.service"); got != "active\nactive\nactive" {
 				t.Errorf("after the boot the units are %q", strings.ReplaceAll(got, "\n", " "))
 			}
@@ -168,5 +174,85 @@ func TestRPMLife(t *testing.T) {
 	h.Run(t, "rpm -e trued; test ! -e /usr/bin/trued; test -e /etc/trued/trued.yaml")
 	if got, code := h.Try(t, "systemctl is-active trued.service"); code == 0 {
 		t.Errorf("after the removal the daemon is %s", got)
+	}
+}
+
+// TestUnitLeavesTheDaemonWhatItNeeds has the daemon do, within the limits of its
+// unit, the work that a limit too many would spoil.
+func TestUnitLeavesTheDaemonWhatItNeeds(t *testing.T) {
+	deb := hosttest.Deb(t)
+	for _, suite := range []string{"bookworm", "trixie"} {
+		t.Run(suite, func(t *testing.T) {
+			t.Parallel()
+			h := hosttest.Boot(t, hosttest.Options{Suite: suite, Net: true, Packages: []string{"sudo"}})
+			h.Copy(t, deb, "/root/trued.deb")
+			h.Run(t, "dpkg -i /root/trued.deb; apt-get -qq update")
+			h.Write(t, "/srv/lab/groups/lab/all.yaml", `
+- package: [tree, cron]
+- file: /usr/local/bin/special
+  content: "#!/bin/sh\n"
+  mode: "04755"
+  owner: nobody
+  group: nogroup
+- file: /home/someone/.profile
+  content: "x\n"
+  parents: true
+- file: /tmp/seen-by-all
+  content: "x\n"
+- file: /etc/checked
+  content: "x\n"
+  validate: sudo -u nobody test -s {path}
+- unit: own.service
+  content: |
+    [Service]
+    ExecStart=/bin/sleep infinity
+    [Install]
+    WantedBy=multi-user.target
+  enabled: true
+  state: running
+`)
+			h.Write(t, "/etc/trued/trued.yaml", config)
+			h.Run(t, "systemctl start trued.service")
+			h.Await(t, "test -x /usr/bin/tree && systemctl is-active --quiet own.service && trued status >/dev/null")
+			if got := h.Run(t, "stat -c %a:%U:%G /usr/local/bin/special; cat /tmp/seen-by-all /etc/checked /home/someone/.profile; systemctl is-enabled own.service"); got != "4755:nobody:nogroup\nx\nx\nx\nenabled" {
+				t.Errorf("the host is\n%s", got)
+			}
+			h.Run(t, "systemctl reload trued.service; systemctl is-active trued.service")
+			h.Await(t, "trued status >/dev/null")
+		})
+	}
+}
+
+// TestDaemonUpgradesItselfWithinATransaction has a change in the source upgrade
+// the agent and install other packages, all in one transaction.
+func TestDaemonUpgradesItselfWithinATransaction(t *testing.T) {
+	deb := hosttest.Deb(t)
+	for _, suite := range []string{"bookworm", "trixie"} {
+		t.Run(suite, func(t *testing.T) {
+			t.Parallel()
+			h := hosttest.Boot(t, hosttest.Options{Suite: suite, Net: true})
+			h.Copy(t, deb, "/root/trued.deb")
+			h.Run(t, "dpkg -i /root/trued.deb")
+			h.Write(t, "/root/slow/DEBIAN/control", "Package: slow\nVersion: 1\nArchitecture: all\nMaintainer: t <t@example.com>\nDescription: slow\n")
+			h.Write(t, "/root/slow/DEBIAN/postinst", "#!/bin/sh\nsleep 3\n")
+			h.Run(t, "chmod 755 /root/slow/DEBIAN/postinst; "+makeUpgrade+`
+mkdir /srv/deb; mv /root/upgrade.deb /srv/deb/trued.deb; dpkg-deb --root-owner-group -b /root/slow /srv/deb/slow.deb >/dev/null
+cd /srv/deb; for f in *.deb; do dpkg-deb -f $f; echo "Filename: ./$f"; echo "Size: $(stat -c %s $f)"; echo "SHA256: $(sha256sum $f | cut -d' ' -f1)"; echo; done >Packages
+echo 'deb [trusted=yes] file:/srv/deb ./' >/etc/apt/sources.list.d/local.list; apt-get -qq update`)
+			configure(t, h)
+			h.Run(t, "systemctl start trued.service")
+			h.Await(t, "trued status >/dev/null")
+			before := mainPID(t, h)
+
+			h.Write(t, "/srv/lab/groups/lab/packages.yaml", "- package: trued\n  version: '= 999.0'\n- package: [slow, tree]\n- file: /etc/after\n  content: x\n  requires: [package:tree]\n")
+			h.Try(t, "trued sync") // the daemon that is asked goes in between
+			h.Await(t, `[ "$(systemctl show --value -p MainPID trued.service)" != `+before+" ] && test -e /etc/after && trued status >/dev/null")
+			if got := h.Run(t, `dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n' slow trued; dpkg-query -W tree >/dev/null; dpkg --audit`); got != "slow 1 ii \ntrued 999.0 ii " {
+				t.Errorf("the packages are\n%s", got)
+			}
+			if out, code := h.Try(t, "trued plan"); code != 0 {
+				t.Errorf("after the upgrade there is still something to do (%d):\n%s", code, out)
+			}
+		})
 	}
 }

@@ -190,6 +190,9 @@ func (w *walk) react(ctx context.Context, s *plan.Step, o *Outcome, done *state.
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout())
 	defer cancel()
+	if len(o.Changes) == 0 {
+		o.Cause = owed[0].Cause
+	}
 	res, err := r.React(ctx, s.View, reactions(owed))
 	if err != nil {
 		return err
@@ -198,9 +201,6 @@ func (w *walk) react(ctx context.Context, s *plan.Step, o *Outcome, done *state.
 		s.View.Prior = res.Prior
 	}
 	w.opaque = true
-	if len(o.Changes) == 0 {
-		o.Cause = owed[0].Cause
-	}
 	for _, d := range owed {
 		if d.Because != s.Address {
 			o.Because = append(o.Because, d.Because)

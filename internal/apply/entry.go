@@ -24,11 +24,8 @@ func (w *walk) entry(s *plan.Step, reached bool) state.Entry {
 	return e
 }
 
-// Pauses between tries of what fails.
-const (
-	firstPause = 30 * time.Second
-	lastPause  = 15 * time.Minute
-)
+// firstPause is the pause after a first failure; each further one doubles it.
+const firstPause = 30 * time.Second
 
 // failing returns the inventory's entry of a step that failed: what it held
 // stays, and the next try gets a date.
@@ -49,7 +46,7 @@ func (w *walk) failing(s *plan.Step) state.Entry {
 		e.Failures = s.Entry.Failures + 1
 	}
 	pause := firstPause << min(e.Failures-1, 10)
-	e.RetryAt = w.opt.Now().Add(min(pause, lastPause)).Round(time.Second)
+	e.RetryAt = w.opt.Now().Add(min(pause, state.LastPause)).Round(time.Second)
 	return e
 }
 

@@ -91,7 +91,7 @@ func (s *Systemd) enqueue(ctx context.Context, job Job, unit string, done chan<-
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot %s unit %q: %w", job, unit, err)
 	}
-	return conn, uint32(id), nil //nolint:gosec // systemd's job ids are 32 bits wide
+	return conn, uint32(id), nil
 }
 
 // Pin keeps systemd from forgetting what became of a unit once it is inactive,

@@ -25,6 +25,7 @@ type Host struct {
 	rootErr  error
 
 	users, groups accounts
+	packages      packaged
 }
 
 // Options are what a Host works with beside its files.

@@ -3,8 +3,6 @@ package host
 import (
 	"context"
 	"errors"
-	"fmt"
-	"path"
 	"slices"
 	"strings"
 
@@ -127,49 +125,4 @@ func (d *Departure) touches(diff resource.Diff, name string) bool {
 		}
 	}
 	return false
-}
-
-// CompareDeparture is CompareRestore for one of several paths that leave
-// together. It notes in going what is removed, so that a directory which holds
-// nothing else counts as empty, and says why something stays.
-func (h *Host) CompareDeparture(
-	ctx context.Context, name string, prior PathPrior, going map[string]bool,
-) (diff resource.Diff, stays string, err error) {
-	if diff, err = h.CompareRestore(ctx, name, prior); err != nil {
-		return nil, "", err
-	}
-	if len(diff) == 0 && prior.absent() {
-		diff, stays, err = h.compareFull(name, prior, going)
-	}
-	for _, c := range diff {
-		if c.Field == FieldState && c.New == Absent {
-			going[name] = true
-		}
-	}
-	return diff, stays, err
-}
-
-// compareFull looks at a path that would be removed if nothing stood against
-// it.
-func (h *Host) compareFull(name string, prior PathPrior, going map[string]bool) (resource.Diff, string, error) {
-	i, err := h.Lstat(name)
-	if err != nil {
-		return nil, "", nil //nolint:nilerr // it is gone, which is what is wanted
-	}
-	if i.Type() != TypeDirectory {
-		return nil, fmt.Sprintf("%s belongs to a package and stays", name), nil
-	}
-	if prior.Existed {
-		return nil, "", nil
-	}
-	entries, err := h.ReadDir(name)
-	if err != nil {
-		return nil, "", err
-	}
-	for _, e := range entries {
-		if !going[path.Join(name, e.Name)] {
-			return nil, fmt.Sprintf("%s holds what is not managed and stays", name), nil
-		}
-	}
-	return resource.Diff{{Field: FieldState, Old: TypeDirectory, New: Absent}}, "", nil
 }

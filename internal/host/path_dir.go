@@ -172,23 +172,25 @@ func (h *Host) Symlink(target, name string, o Ownership, parents, force bool) er
 // Remove removes a file, a link, or an empty directory. What is not there is in
 // order.
 func (h *Host) Remove(name string) error {
-	return h.removing(name, func(p place, i Info) error {
-		flags := 0
-		if i.Type() == TypeDirectory {
-			flags = unix.AT_REMOVEDIR
-		}
-		return explainAt("remove", name, p, unix.Unlinkat(p.dir, p.base, flags))
-	})
+	return h.removing(name, false, func(p place, i Info) error { return p.remove(name, i) })
+}
+
+func (p place) remove(name string, i Info) error {
+	flags := 0
+	if i.Type() == TypeDirectory {
+		flags = unix.AT_REMOVEDIR
+	}
+	return explainAt("remove", name, p, unix.Unlinkat(p.dir, p.base, flags))
 }
 
 // RemoveAll removes what is at a path with all below it. It follows no links
 // and stops at what is mounted.
 func (h *Host) RemoveAll(name string) error {
-	return h.removing(name, func(p place, _ Info) error { return removeAll(p, name) })
+	return h.removing(name, false, func(p place, _ Info) error { return removeAll(p, name) })
 }
 
-func (h *Host) removing(name string, remove func(place, Info) error) error {
-	p, err := h.resolve(name, false)
+func (h *Host) removing(name string, follow bool, remove func(place, Info) error) error {
+	p, err := h.resolve(name, follow)
 	var missing *MissingParentError
 	if errors.As(err, &missing) || errors.Is(err, unix.ENOTDIR) {
 		return nil

@@ -60,7 +60,7 @@ func (i Info) GID() int { return int(i.st.Gid) }
 func (i Info) Size() int64 { return i.st.Size }
 
 // Links returns how many names the file has.
-func (i Info) Links() int { return int(i.st.Nlink) } //nolint:unconvert // its width differs between architectures
+func (i Info) Links() int { return int(i.st.Nlink) }
 
 // SameFile reports whether two infos are of the same inode.
 func (i Info) SameFile(j Info) bool { return i.st.Dev == j.st.Dev && i.st.Ino == j.st.Ino }

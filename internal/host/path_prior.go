@@ -83,23 +83,40 @@ func (p PathPrior) Note(noted resource.Prior, name string) error {
 // resource wants to leave. It returns the prior to keep from now on, a new one
 // when something is to be added, and whether there is.
 func Remember(noted resource.Prior, name string, now PathPrior, leaving Leaving) (resource.Prior, bool, error) {
-	raw, ok := noted[resource.Path(name)]
-	if ok && leaving == (Leaving{}) && !bytes.Contains(raw, []byte(`"leaving"`)) {
-		return noted, false, nil // the usual case, without decoding
+	raw, changed, err := RememberIn(noted, name, now, leaving)
+	if !changed {
+		return noted, false, err
 	}
-	if ok {
-		earlier, _, err := NotedPath(noted, name)
-		if err != nil || earlier.Leaving == leaving {
-			return noted, false, err
-		}
-		now = earlier
-	}
-	now.Leaving = leaving
 	added := maps.Clone(noted)
 	if added == nil {
 		added = resource.Prior{}
 	}
-	return added, true, now.Note(added, name)
+	added[resource.Path(name)] = raw
+	return added, true, nil
+}
+
+// RememberIn is Remember for one of many paths: it returns what is to be put
+// into the prior, and whether anything is.
+func RememberIn(
+	noted resource.Prior, name string, now PathPrior, leaving Leaving,
+) (raw json.RawMessage, changed bool, err error) {
+	raw, ok := noted[resource.Path(name)]
+	if ok && leaving == (Leaving{}) && !bytes.Contains(raw, []byte(`"leaving"`)) {
+		return nil, false, nil // the usual case, without decoding
+	}
+	if ok {
+		earlier, _, err := NotedPath(noted, name)
+		if err != nil || earlier.Leaving == leaving {
+			return nil, false, err
+		}
+		now = earlier
+	}
+	now.Leaving = leaving
+	raw, err = json.Marshal(now)
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot note what is at %q: %w", name, err)
+	}
+	return raw, true, nil
 }
 
 // NotePath returns what is at a path of the machine, links not followed. The

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
+	"path"
 
 	"golang.org/x/sys/unix"
 
@@ -14,50 +14,104 @@ import (
 
 // CompareRestore tells what RestorePath would change.
 func (h *Host) CompareRestore(ctx context.Context, name string, prior PathPrior) (resource.Diff, error) {
+	diff, _, err := h.CompareDeparture(ctx, name, prior, map[string]bool{})
+	return diff, err
+}
+
+// CompareDeparture is CompareRestore for one of several paths that leave
+// together. It notes in going what is removed, so that a directory which holds
+// nothing else counts as empty, and says why something stays.
+func (h *Host) CompareDeparture(
+	ctx context.Context, name string, prior PathPrior, going map[string]bool,
+) (diff resource.Diff, stays string, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	now, err := h.note(name, prior.Leaving.Follow)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if prior.absent() {
-		return h.compareRemoval(name, prior, now)
-	}
-	if !now.Existed {
-		if prior.Type == TypeFile && prior.SHA256 == "" {
-			return nil, nil // there is nothing to make it from
+		diff, stays, err = h.compareRemoval(name, prior, now, going)
+		if len(diff) > 0 {
+			going[name] = true
 		}
-		return resource.Diff{{Field: FieldState, Old: Absent, New: prior.Type}}, nil
+		return diff, stays, err
 	}
-	if now.Type != prior.Type {
-		if now.Type == TypeDirectory {
-			if entries, err := h.ReadDir(name); err != nil || len(entries) > 0 {
-				return nil, err // what is in it is not ours to remove
-			}
-		}
-		return resource.Diff{{Field: FieldState, Old: now.Type, New: prior.Type}}, nil
-	}
-	return h.compareEarlier(prior, now), nil
+	return h.compareReturn(name, prior, now)
 }
 
 // absent reports whether giving back what was there means removing the path.
 func (p PathPrior) absent() bool { return !p.Existed || p.Leaving.Discard }
 
-func (h *Host) compareRemoval(name string, prior, now PathPrior) (resource.Diff, error) {
+func (h *Host) compareRemoval(
+	name string, prior, now PathPrior, going map[string]bool,
+) (diff resource.Diff, stays string, err error) {
 	if !now.Existed {
-		return nil, nil
+		return nil, "", nil
 	}
-	if now.Type == TypeDirectory && !prior.Leaving.Force {
-		entries, err := h.ReadDir(name)
-		if err != nil || len(entries) > 0 {
-			return nil, err // what is in it is not ours to remove
+	if !prior.Leaving.Discard {
+		owned, err := h.Packaged(name)
+		if err != nil {
+			return nil, "", err
+		}
+		if owned {
+			return nil, fmt.Sprintf("%s belongs to a package and stays", name), nil
 		}
 	}
-	if prior.Type == TypeDirectory && prior.Existed && !prior.Leaving.Force {
-		return nil, nil
+	if now.Type == TypeDirectory && !prior.Leaving.Force {
+		if prior.Existed && prior.Type == TypeDirectory {
+			return nil, "", nil
+		}
+		foreign, err := h.holdsOther(name, going)
+		if err != nil {
+			return nil, "", err
+		}
+		if foreign {
+			return nil, fmt.Sprintf("%s holds what is not managed and stays", name), nil
+		}
 	}
-	return resource.Diff{{Field: FieldState, Old: now.Type, New: Absent}}, nil
+	return resource.Diff{{Field: FieldState, Old: now.Type, New: Absent}}, "", nil
+}
+
+// holdsOther reports whether a directory holds more than what is going.
+func (h *Host) holdsOther(name string, going map[string]bool) (bool, error) {
+	entries, err := h.ReadDir(name)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		if !going[path.Join(name, e.Name)] {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// compareReturn compares a path with what was there.
+func (h *Host) compareReturn(name string, prior, now PathPrior) (diff resource.Diff, stays string, err error) {
+	kept := prior.Type != TypeFile || h.backups != nil && prior.SHA256 != "" && h.backups.Has(prior.SHA256)
+	lost := fmt.Sprintf("no copy of what %s was is kept, so it stays", name)
+	switch {
+	case !now.Existed && !kept:
+		return nil, "", nil // there is nothing to make it from
+	case !now.Existed:
+		return resource.Diff{{Field: FieldState, Old: Absent, New: prior.Type}}, "", nil
+	case now.Type == prior.Type:
+		diff := h.compareEarlier(prior, now)
+		if diff.Has(FieldContent) && !kept {
+			return nil, lost, nil
+		}
+		return diff, "", nil
+	case !kept:
+		return nil, lost, nil
+	}
+	if now.Type == TypeDirectory {
+		if foreign, err := h.holdsOther(name, nil); err != nil || foreign {
+			return nil, fmt.Sprintf("%s holds what is not managed and stays", name), err
+		}
+	}
+	return resource.Diff{{Field: FieldState, Old: now.Type, New: prior.Type}}, "", nil
 }
 
 func (h *Host) compareEarlier(prior, now PathPrior) resource.Diff {
@@ -100,10 +154,12 @@ func (h *Host) RestorePath(ctx context.Context, name string, prior PathPrior) er
 func (h *Host) restore(ctx context.Context, name string, prior PathPrior, diff resource.Diff) error {
 	own := Ownership{Mode: prior.Mode, Owner: fmt.Sprint(prior.UID), Group: fmt.Sprint(prior.GID)}
 	if prior.absent() {
-		return h.Discard(name, prior.Leaving.Force, !prior.Leaving.NoBackup)
+		return h.discard(name, prior.Leaving)
 	}
 	if diff.Has(FieldState) && (prior.Type == TypeDirectory || diff[0].Old == TypeDirectory) {
-		if err := h.Discard(name, false, !prior.Leaving.NoBackup); err != nil {
+		leaving := prior.Leaving
+		leaving.Force = false
+		if err := h.discard(name, leaving); err != nil {
 			return err
 		}
 	}
@@ -153,34 +209,37 @@ func (h *Host) earlier(name, sum string) (*resource.Content, error) {
 // first when backup is set; a directory that is not empty stays, and is an
 // error, unless force is set.
 func (h *Host) Discard(name string, force, backup bool) error {
-	i, err := h.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if i.Type() == TypeFile && backup {
-		if err := h.KeepBackup(name); err != nil {
-			return err
+	return h.discard(name, Leaving{Force: force, NoBackup: !backup})
+}
+
+func (h *Host) discard(name string, how Leaving) error {
+	return h.removing(name, how.Follow, func(p place, i Info) error {
+		if i.Type() == TypeFile && !how.NoBackup {
+			if err := h.keepBackup(p, name); err != nil {
+				return err
+			}
 		}
-	}
-	if i.Type() == TypeDirectory && force {
-		return h.RemoveAll(name)
-	}
-	return h.Remove(name)
+		if how.Force {
+			return removeAll(p, name)
+		}
+		return p.remove(name, i)
+	})
 }
 
 // KeepBackup puts the content of a regular file into the backup store.
 func (h *Host) KeepBackup(name string) error {
-	if h.backups == nil {
-		return nil
-	}
 	p, err := h.resolve(name, false)
 	if err != nil {
 		return err
 	}
 	defer p.close()
+	return h.keepBackup(p, name)
+}
+
+func (h *Host) keepBackup(p place, name string) error {
+	if h.backups == nil {
+		return nil
+	}
 	f, _, err := p.open(name)
 	if err != nil {
 		return err

@@ -342,3 +342,102 @@ func TestWhatWasReplacedComesBack(t *testing.T) {
 		t.Errorf("the parents that were made are still there: %v", err)
 	}
 }
+
+func TestAFileOfAPackageStays(t *testing.T) {
+	h := scratch(t)
+	put(t, h, "/var/lib/dpkg/info/tiny.list", "/.\n/etc\n/etc/tiny.conf\n/lib/tiny\n")
+	for name, stays := range map[string]bool{"/etc/tiny.conf": true, "/usr/lib/tiny": true, "/etc/other": false} {
+		put(t, h, name, "new")
+		diff, note, err := h.CompareDeparture(t.Context(), name, PathPrior{}, map[string]bool{})
+		if err != nil || (len(diff) == 0) != stays || (note != "") != stays {
+			t.Errorf("%s: difference %v, note %q, error %v", name, diff, note, err)
+		}
+		discard := PathPrior{Leaving: Leaving{Discard: true}}
+		if diff, _, err := h.CompareDeparture(t.Context(), name, discard, map[string]bool{}); err != nil || len(diff) == 0 {
+			t.Errorf("%s with restore: false: difference %v, error %v", name, diff, err)
+		}
+	}
+}
+
+func TestWhatWasNotKeptStays(t *testing.T) {
+	h := scratch(t)
+	put(t, h, "/x", "old")
+	prior, err := h.NotePath("/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.WriteFile(t.Context(), "/x", FileSpec{Content: text("new")}); err != nil {
+		t.Fatal(err)
+	}
+	diff, note, err := h.CompareDeparture(t.Context(), "/x", prior, map[string]bool{})
+	if err != nil || len(diff) > 0 || note == "" {
+		t.Errorf("difference %v, note %q, error %v", diff, note, err)
+	}
+}
+
+func TestAFileThatWasMadeThroughALinkGoesAndTheLinkStays(t *testing.T) {
+	h := scratch(t)
+	mkdirAll(t, h.Path("/srv"))
+	link(t, h, "/srv/x", "/x")
+	spec := FileSpec{Content: text("new"), Follow: true}
+	found, err := h.CompareFile(t.Context(), "/x", spec)
+	if err != nil || !found.Creates {
+		t.Fatalf("found %+v, error %v", found, err)
+	}
+	if err := h.WriteFile(t.Context(), "/x", spec); err != nil {
+		t.Fatal(err)
+	}
+	found.Prior.Leaving.Follow = true
+	if err := h.RestorePath(t.Context(), "/x", found.Prior); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(h.Path("/srv/x")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
+	}
+	if target, err := os.Readlink(h.Path("/x")); err != nil || target != "/srv/x" {
+		t.Errorf("the link is %q, error %v", target, err)
+	}
+}
+
+// acl is an access control list as the kernel keeps it: owner, one more user,
+// group, mask, others.
+func acl(user, mask byte) []byte {
+	list := []byte{2, 0, 0, 0}
+	entry := func(tag, perm byte, id uint32) {
+		list = append(list, tag, 0, perm, 0, byte(id), byte(id>>8), byte(id>>16), byte(id>>24))
+	}
+	const none = 1<<32 - 1
+	entry(0x01, 6, none)
+	entry(0x02, user, 4242)
+	entry(0x04, 4, none)
+	entry(0x10, mask, none)
+	entry(0x20, 0, none)
+	return list
+}
+
+func TestAccessListsAreKeptAndNotCaught(t *testing.T) {
+	needRoot(t)
+	h := scratch(t)
+	put(t, h, "/with", "old")
+	put(t, h, "/without", "old")
+	if err := unix.Setxattr(h.Path("/with"), "system.posix_acl_access", acl(6, 6), 0); err != nil {
+		t.Skipf("needs a file system with access control lists: %v", err)
+	}
+	if err := unix.Setxattr(h.Path("/"), "system.posix_acl_default", acl(7, 7), 0); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"/with": true, "/without": false} {
+		before, _ := h.Lstat(name)
+		if err := h.WriteFile(t.Context(), name, FileSpec{Content: text("new")}); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 256)
+		n, err := unix.Getxattr(h.Path(name), "system.posix_acl_access", buf)
+		if has := err == nil; has != want || has && string(buf[:n]) != string(acl(6, 6)) {
+			t.Errorf("%s: list %v, error %v", name, buf[:max(n, 0)], err)
+		}
+		if after, _ := h.Lstat(name); after.Mode() != before.Mode() {
+			t.Errorf("%s: mode was %s and is %s", name, before.Mode(), after.Mode())
+		}
+	}
+}

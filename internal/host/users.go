@@ -2,10 +2,12 @@ package host
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,11 +32,14 @@ type accounts struct {
 	seen    Info
 	numbers map[string]int
 	names   map[int]string
+	missed  map[string]time.Time // names that nobody knew
 }
 
 const (
 	accountsLimit = 64 << 20
 	accountsFresh = time.Second
+	askLimit      = 10 * time.Second
+	askAgain      = 10 * time.Second
 )
 
 // UserID returns the number of a user, given by name or number.
@@ -66,7 +71,47 @@ func (a *accounts) number(h *Host, name string) (int, error) {
 	if id, ok := a.numbers[name]; ok {
 		return id, nil
 	}
+	if id, ok := a.ask(h, name); ok {
+		return id, nil
+	}
 	return 0, &UnknownUserError{Kind: a.kind, Name: name}
+}
+
+// ask has the running system's other sources of names tried: a directory
+// service, or systemd's users. Only a name that the file lacks gets here.
+func (a *accounts) ask(h *Host, name string) (int, bool) {
+	if h.Offline() || strings.HasPrefix(name, "-") || time.Since(a.missed[name]) < askAgain {
+		return 0, false
+	}
+	id, ok := a.getent(h, name)
+	if !ok {
+		if a.missed == nil {
+			a.missed = map[string]time.Time{}
+		}
+		a.missed[name] = time.Now()
+		return 0, false
+	}
+	a.add(name, id)
+	return id, true
+}
+
+func (a *accounts) getent(h *Host, name string) (int, bool) {
+	database := "passwd"
+	if a.kind == "group" {
+		database = "group"
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
+	defer cancel()
+	out, err := h.Run(ctx, Command{Args: []string{"getent", database, "--", name}})
+	if err != nil {
+		return 0, false
+	}
+	fields := strings.Split(strings.TrimSpace(out.Text), ":")
+	if len(fields) < 3 || fields[0] != name {
+		return 0, false
+	}
+	id, err := strconv.ParseUint(fields[2], 10, 31)
+	return int(id), err == nil
 }
 
 func (a *accounts) name(h *Host, id int) string {
@@ -92,7 +137,8 @@ func (a *accounts) read(h *Host) error {
 	}
 	a.numbers, a.names, a.seen = map[string]int{}, map[int]string{}, i
 	if err != nil {
-		return nil // a tree without users
+		a.add("root", 0) // a tree without users has the one that all have
+		return nil
 	}
 	data, err := h.ReadFile(a.file, accountsLimit)
 	if err != nil {

@@ -26,8 +26,8 @@ func (g *graph) gather(order []int) ([]int, []int) {
 		}
 		m := g.entries[i].Module
 		gr := open[m]
-		if gr == nil || gr.blocked(g, i) {
-			gr = &group{id: len(all) + 1, outside: map[int]bool{}}
+		if gr == nil {
+			gr = &group{id: len(all) + 1}
 			all = append(all, gr)
 			open[m] = gr
 		}
@@ -51,26 +51,12 @@ type group struct {
 	id      int
 	members []int
 	last    int
-	// outside holds the entries that come after a member and are not one.
-	outside map[int]bool
 }
 
 // feeds reports whether the entry comes after a member.
 func (gr *group) feeds(g *graph, i int) bool {
 	for _, l := range g.after[i] {
-		if slices.Contains(gr.members, l.to) || gr.outside[l.to] {
-			gr.outside[i] = true
-			return true
-		}
-	}
-	return false
-}
-
-// blocked reports whether the entry comes after something outside the group
-// that comes after a member.
-func (gr *group) blocked(g *graph, i int) bool {
-	for _, l := range g.after[i] {
-		if gr.outside[l.to] {
+		if slices.Contains(gr.members, l.to) {
 			return true
 		}
 	}

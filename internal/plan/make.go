@@ -172,7 +172,7 @@ func (s *Step) check(ctx context.Context, in Input) {
 		if s.Entry.Digest == digest {
 			s.Cause = resource.Drift
 		}
-		if e := s.Entry; !in.Hasty && e.Failing == digest && in.Now.Before(e.RetryAt) {
+		if e := s.Entry; !in.Hasty && e.Failing == digest && e.Waits(in.Now) {
 			s.Verdict = Failed
 			s.Why = fmt.Sprintf("failed %d times in a row; the next try is due at %s", e.Failures, e.RetryAt.Format(time.TimeOnly))
 			return

@@ -286,7 +286,9 @@ func (c *cache) refresh() {
 		if err := s.Refresh(); err != nil {
 			_ = c.damage(err)
 		}
-		if _, err := s.Commit(c.tip()); err != nil {
+		_, errApplied := s.Ref(refApplied)
+		_, errTip := s.Commit(c.tip())
+		if err := errors.Join(errApplied, errTip); err != nil {
 			_ = c.damage(err)
 		}
 	}
@@ -367,7 +369,11 @@ func (c *cache) publish(s *object.Store, in *object.Intake, tip object.ID) error
 		return err
 	}
 	if isNew {
-		return c.swap(s)
+		if err := c.swap(s); err != nil {
+			return err
+		}
+		now := c.o.Now()
+		c.remember(func(m *memory) { m.Verified = now })
 	}
 	return nil
 }

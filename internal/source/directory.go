@@ -53,6 +53,7 @@ func (d *directory) Fetch(ctx context.Context) (Revision, error) {
 	if err := d.take(ctx); err != nil {
 		r, err := fail(err)
 		d.note(before, r, err)
+		d.tell(before, r, err)
 		return r, err
 	}
 	rev, ok := d.Last()
@@ -60,6 +61,7 @@ func (d *directory) Fetch(ctx context.Context) (Revision, error) {
 		return fail(fmt.Errorf("%w: the snapshot is gone", object.ErrDamaged))
 	}
 	d.note(before, rev, nil)
+	d.tell(before, rev, nil)
 	return rev, nil
 }
 
@@ -88,6 +90,7 @@ func (d *directory) take(ctx context.Context) error {
 		}
 		return err
 	}
+	d.tellRepaired(d.cfg.Dir, broken)
 	d.compactSometimes(ctx)
 	return nil
 }

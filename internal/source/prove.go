@@ -14,17 +14,29 @@ import (
 func (t *transfer) prove(child *remote.Client, offer remote.Offer) error {
 	r := t.r
 	r.mu.Lock()
-	applied, seen := r.applied, r.memory.Seen
+	applied, m := r.applied, r.memory
 	r.mu.Unlock()
 	if applied.IsZero() || applied == t.tip || t.anyHistory || r.cfg.pinned() {
 		return nil
 	}
-	if slices.Contains(seen, t.tip) {
+	// A commit that was proven to descend from the applied one is as good as
+	// that one; its own ancestors are not asked for again.
+	goals := []object.ID{applied}
+	if m.ProvenFrom == applied {
+		goals = append(goals, m.Proven)
+	}
+	var have []object.ID
+	for _, id := range t.have {
+		if slices.Contains(goals, id) {
+			have = append(have, id)
+		}
+	}
+	if slices.Contains(m.Seen, t.tip) {
 		return r.refuse(offer, t.tip, applied, "this host was at it before, so the server went back")
 	}
 	limit := r.cfg.Limits.History
 	for depth := 8; ; depth *= 8 {
-		found, complete := descends(t.commits, t.tip, applied)
+		found, complete := descends(t.commits, t.tip, goals)
 		switch {
 		case found:
 			return nil
@@ -35,9 +47,9 @@ func (t *transfer) prove(child *remote.Client, offer remote.Offer) error {
 		}
 		// The new commit is not asked for again as one that the host has, since
 		// the server would then see no reason to send its ancestors.
-		more := &ancestors{limit: limit, commits: t.commits}
+		more := &ancestors{transfer: t, limit: limit}
 		before := len(t.commits)
-		err := child.Get(remote.Ask{Have: t.have, Depth: min(depth, limit+1), CommitsOnly: true}, more)
+		err := child.Get(remote.Ask{Have: have, Depth: min(depth, limit+1), CommitsOnly: true}, more)
 		if err != nil {
 			return err
 		}
@@ -47,16 +59,16 @@ func (t *transfer) prove(child *remote.Client, offer remote.Offer) error {
 	}
 }
 
-// descends reports whether ancestor is reached from tip, and whether all of
-// the history was looked at.
-func descends(commits map[object.ID][]object.ID, tip, ancestor object.ID) (found, complete bool) {
+// descends reports whether one of the goals is reached from tip, and whether
+// all of the history was looked at.
+func descends(commits map[object.ID][]object.ID, tip object.ID, goals []object.ID) (found, complete bool) {
 	complete = true
 	seen := map[object.ID]bool{tip: true}
 	todo := []object.ID{tip}
 	for len(todo) > 0 {
 		id := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		if id == ancestor {
+		if slices.Contains(goals, id) {
 			return true, complete
 		}
 		parents, known := commits[id]

@@ -132,10 +132,10 @@ func (t *transfer) Base(id object.ID) (object.Kind, []byte, error) {
 	return t.store.Read(id, max(t.r.cfg.Limits.Object, object.MaxTree))
 }
 
-// ancestors takes commits alone.
+// ancestors takes commits alone, which are looked at and not kept.
 type ancestors struct {
-	limit   int
-	commits map[object.ID][]object.ID
+	*transfer
+	limit int
 }
 
 func (a *ancestors) Object(kind object.Kind, size int64, r io.Reader) error {
@@ -162,8 +162,4 @@ func (a *ancestors) Object(kind object.Kind, size int64, r io.Reader) error {
 	}
 	a.commits[id] = c.Parents
 	return nil
-}
-
-func (a *ancestors) Base(object.ID) (object.Kind, []byte, error) {
-	return 0, nil, object.ErrMissing
 }

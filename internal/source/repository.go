@@ -3,7 +3,6 @@ package source
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"trued.dev/trued/internal/source/object"
 	"trued.dev/trued/internal/source/remote"
@@ -82,13 +81,7 @@ func (r *repository) attempt(ctx context.Context, url string, anyHistory bool) e
 		discard(s)
 		return err
 	}
-	if !errors.Is(broken, errNoStore) {
-		tip := r.tip()
-		r.o.Notify(Event{
-			Type: EventRepaired, Source: r.cfg.Name, URL: Redact(url), Branch: r.cfg.ref(), Revision: tip.String(), Err: broken,
-			Message: fmt.Sprintf("store of source %q was mended by fetching anew: %v", r.cfg.Name, broken),
-		})
-	}
+	r.tellRepaired(Redact(url), broken)
 	return nil
 }
 
@@ -150,6 +143,7 @@ func (t *transfer) run() error {
 	if err := t.receive(child, offer); err != nil {
 		return err
 	}
+	t.salvage()
 	if err := t.prove(child, offer); err != nil {
 		return err
 	}
@@ -164,8 +158,23 @@ func (t *transfer) run() error {
 	if err := t.r.publish(t.store, t.in, t.tip); err != nil {
 		return err
 	}
+	t.r.remember(func(m *memory) { m.Proven, m.ProvenFrom = t.tip, t.r.applied })
 	t.r.compactSometimes(t.ctx)
 	return nil
+}
+
+// salvage takes the applied commit over from the store that is given up, as
+// far as it is whole: the host may have to go back to it.
+func (t *transfer) salvage() {
+	old, _ := t.r.current()
+	t.r.mu.Lock()
+	applied := t.r.applied
+	t.r.mu.Unlock()
+	if old == nil || old == t.store || applied.IsZero() || t.in.Has(applied) {
+		return
+	}
+	// What cannot be read is lost, and was reported as damage before.
+	_ = t.in.CopyFrom(t.ctx, old, applied)
 }
 
 func discard(s *object.Store) {
@@ -187,24 +196,4 @@ func (r *repository) request(url string) (remote.Request, error) {
 		return remote.Request{}, &Error{Source: r.cfg.Name, URL: Redact(url), Reason: ErrDenied, Err: err}
 	}
 	return req, nil
-}
-
-// tell turns the outcome into events.
-func (r *repository) tell(before object.ID, rev Revision, err error) {
-	e := Event{Source: r.cfg.Name, URL: r.URL(), Branch: r.cfg.ref(), Revision: rev.Commit, Err: err}
-	var refused *RefusedError
-	switch {
-	case errors.As(err, &refused):
-		e.Type, e.Revision, e.Applied, e.Message = EventRefused, refused.Offered, refused.Applied, err.Error()
-	case err != nil && !before.IsZero():
-		e.Type, e.Revision = EventStale, before.String()
-		e.Message = fmt.Sprintf("%v; the host keeps to commit %s", err, before.Short())
-	case err != nil:
-		e.Type, e.Message = EventFailed, err.Error()
-	case before.String() != rev.Commit:
-		e.Type, e.Message = EventUpdated, fmt.Sprintf("source %q is at commit %s: %s", r.cfg.Name, rev.Short(), rev.Subject)
-	default:
-		return
-	}
-	r.o.Notify(e)
 }

@@ -208,6 +208,20 @@ func (s *sshd) know(kinds ...string) {
 	}
 }
 
+// knowAt makes known_hosts hold the server's key for an address in front of it.
+func (s *sshd) knowAt(a net.Addr) {
+	s.t.Helper()
+	public, err := os.ReadFile(filepath.Join(s.dir, "host_ed25519.pub"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	fields := strings.Fields(string(public))
+	line := fmt.Sprintf("[127.0.0.1]:%d %s %s\n", a.(*net.TCPAddr).Port, fields[0], fields[1])
+	if err := os.WriteFile(s.knownHosts, []byte(line), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // url is the upstream's URL at the server.
 func (s *sshd) url(u *upstream) string {
 	name := "root"

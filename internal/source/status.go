@@ -39,6 +39,9 @@ type memory struct {
 	Refused       object.ID `json:"refused,omitzero"`
 	RefusedBy     object.ID `json:"refused_by,omitzero"`
 	RefusedDetail string    `json:"refused_detail,omitempty"`
+	// Proven descends from ProvenFrom.
+	Proven     object.ID `json:"proven,omitzero"`
+	ProvenFrom object.ID `json:"proven_from,omitzero"`
 	// Verified is when every object of the store was last hashed.
 	Verified time.Time `json:"verified,omitzero"`
 	// Seen are earlier commits, so that one that comes back is known as such.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"trued.dev/trued/internal/source"
 )
@@ -32,8 +33,15 @@ func newUpstream(t *testing.T) *upstream {
 
 func (u *upstream) run(dir string, args ...string) string {
 	u.t.Helper()
+	return u.runIn(dir, "", args...)
+}
+
+// runIn runs git with something to read.
+func (u *upstream) runIn(dir, input string, args ...string) string {
+	u.t.Helper()
 	cmd := exec.Command("git", args...)
 	cmd.Dir = dir
+	cmd.Stdin = strings.NewReader(input)
 	cmd.Env = append(os.Environ(),
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
 		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com",
@@ -84,6 +92,7 @@ type host struct {
 	cfg    source.Config
 	dir    string
 	events []source.Event
+	now    func() time.Time
 }
 
 func open(t *testing.T, cfg source.Config) *host {
@@ -106,6 +115,7 @@ func (h *host) reopen() {
 	}
 	s, err := source.Open(h.cfg, h.dir, source.Options{
 		Child:  []string{os.Args[0], "fetch-child"},
+		Now:    h.now,
 		Notify: func(e source.Event) { h.events = append(h.events, e) },
 	})
 	if err != nil {

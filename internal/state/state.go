@@ -66,6 +66,15 @@ type Entry struct {
 	Reported string `json:"reported,omitempty"`
 }
 
+// LastPause is the longest pause between tries of what fails.
+const LastPause = 15 * time.Minute
+
+// Waits reports whether the next try of what failed is not due yet. A date that
+// no pause reaches was written before the clock was set back.
+func (e Entry) Waits(now time.Time) bool {
+	return now.Before(e.RetryAt) && e.RetryAt.Sub(now) <= LastPause
+}
+
 // A Source is what is known of a source's state on this host.
 type Source struct {
 	URL    string `json:"url,omitempty"`

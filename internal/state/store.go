@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -29,6 +30,7 @@ type Store struct {
 	dir string
 
 	mu       sync.Mutex
+	read     stamp
 	snap     Snapshot
 	ledger   *os.File
 	size     int64
@@ -66,17 +68,51 @@ func Open(dir string) (*Store, error) {
 // Dir returns the state directory.
 func (s *Store) Dir() string { return s.dir }
 
-// Reload reads the state again, since another process may have changed it.
+// Reload reads the state again where another process has changed it.
 func (s *Store) Reload() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := s.stamp()
+	if now == s.read {
+		return nil
+	}
 	s.closeLedger()
+	s.read = stamp{}
 	snap, err := readSnapshot(filepath.Join(s.dir, snapshotFile))
 	if err != nil {
 		return err
 	}
 	s.snap, s.repaired = snap, ""
-	return s.replay()
+	if err := s.replay(); err != nil {
+		return err
+	}
+	s.read = now
+	return nil
+}
+
+// A stamp tells whether the state's files are those that were read: both are
+// written by rename or by appending, so a change moves inode or size.
+type stamp struct {
+	read             bool
+	snapshot, ledger fileStamp
+}
+
+type fileStamp struct {
+	inode uint64
+	size  int64
+	mtime syscall.Timespec
+}
+
+func (s *Store) stamp() stamp {
+	return stamp{read: true, snapshot: stampOf(s.path(snapshotFile)), ledger: stampOf(s.path(ledgerFile))}
+}
+
+func stampOf(name string) fileStamp {
+	var st syscall.Stat_t
+	if err := syscall.Lstat(name, &st); err != nil {
+		return fileStamp{}
+	}
+	return fileStamp{st.Ino, st.Size, st.Mtim}
 }
 
 func readSnapshot(name string) (Snapshot, error) {
@@ -218,6 +254,7 @@ func (s *Store) Append(r Record) error {
 	}
 	s.size += int64(len(line))
 	s.snap.fold(r)
+	s.read = s.stamp()
 	return nil
 }
 
@@ -280,6 +317,7 @@ func (s *Store) Compact() error {
 		return fmt.Errorf("cannot compact ledger: %w", err)
 	}
 	s.size = int64(len(rest))
+	s.read = s.stamp()
 	return nil
 }
 

@@ -2,12 +2,14 @@ package directory
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
@@ -293,4 +295,37 @@ func listed0(t *testing.T, root string) string {
 		names = append(names, e.Name())
 	}
 	return strings.Join(names, " ")
+}
+
+func BenchmarkCheckOfATreeInOrder(b *testing.B) {
+	files := map[string]string{}
+	for d := range 50 {
+		for f := range 20 {
+			files[fmt.Sprintf("d%d/f%d", d, f)] = fmt.Sprint(d, f)
+		}
+	}
+	dir := b.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "root/srv"), 0o755); err != nil {
+		b.Fatal(err)
+	}
+	h := host.New(filepath.Join(dir, "root"), host.Options{Digests: host.OpenDigests(filepath.Join(dir, "digests"))})
+	m, engine := New(h), &resourcetest.Engine{Tree: tree(files), Offline: true}
+	r := fill(m, Resource{Source: "t", FileMode: resource.NewMode(0o644)})
+	if err := engine.Load(r); err != nil {
+		b.Fatal(err)
+	}
+	if err := engine.Converge(b.Context(), m, r); err != nil {
+		b.Fatal(err)
+	}
+	view := engine.View(m, r)
+	time.Sleep(200 * time.Millisecond) // until what was written is no longer young
+	if _, err := r.Check(b.Context(), view); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if found, err := r.Check(b.Context(), view); err != nil || !found.InOrder() {
+			b.Fatal(found, err)
+		}
+	}
 }

@@ -65,14 +65,23 @@ func (s *survey) add(at string, diff resource.Diff, cause resource.Cause) {
 }
 
 func (s *survey) note(at string, prior host.PathPrior) error {
-	noted, added, err := host.Remember(s.noted, at, prior, s.r.leaving())
-	if added && !s.added {
-		// From here on the map is the survey's own, so it can be written to.
-		s.added, s.noted = true, noted
-	} else if added {
-		s.noted[resource.Path(at)] = noted[resource.Path(at)]
+	raw, changed, err := host.RememberIn(s.noted, at, prior, s.r.leaving())
+	if changed {
+		s.own()
+		s.noted[resource.Path(at)] = raw
 	}
 	return err
+}
+
+// own makes the map of what is noted the survey's, so it can be written to.
+func (s *survey) own() {
+	if s.added {
+		return
+	}
+	s.added = true
+	if s.noted = maps.Clone(s.noted); s.noted == nil {
+		s.noted = resource.Prior{}
+	}
 }
 
 func (s *survey) absent(ctx context.Context) error {
@@ -278,9 +287,7 @@ func (s *survey) left(ctx context.Context) error {
 
 // forget drops what was noted about a path that has left.
 func (s *survey) forget(at string) {
-	if !s.added {
-		s.added, s.noted = true, maps.Clone(s.noted)
-	}
+	s.own()
 	delete(s.noted, resource.Path(at))
 }
 

@@ -133,7 +133,7 @@ func (r *Resource) leaving() host.Leaving {
 		Discard:   r.Restore != nil && !*r.Restore,
 		NoBackup:  !r.keepsBackup(),
 		Sensitive: r.Sensitive,
-		Follow:    r.Follow,
+		Follow:    r.Follow && r.State != host.Absent, // then it is the link that goes
 	}
 }
 

@@ -146,39 +146,31 @@ func (a *apt) command(args ...string) host.Command {
 	return host.Command{Args: args, Env: []string{"DEBIAN_FRONTEND=noninteractive"}}
 }
 
-// Refresh fetches the index. apt does not wait for the lock on it, so we do.
+// Refresh fetches the index.
 func (a *apt) Refresh(ctx context.Context) error {
 	if why := a.Ready(); why != "" {
 		return errors.New(why)
 	}
-	deadline := time.Now().Add(a.lockWait)
-	for {
-		_, err := a.h.Run(ctx, a.command("apt-get", "-q", "update"))
-		if err == nil {
-			return a.markRefreshed()
-		}
-		var failed *host.CommandError
-		locked := errors.As(err, &failed) && strings.Contains(failed.Output, "Could not get lock")
-		if !locked || ctx.Err() != nil || time.Now().After(deadline) {
-			return fmt.Errorf("cannot refresh package index: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Second):
-		}
+	err := a.patiently(ctx, func() error {
+		out, err := a.h.Run(ctx, a.command("apt-get", "-q", "update"))
+		return ifLocked(err, out.Text)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot refresh package index: %w", err)
 	}
+	return a.markRefreshed()
 }
 
 func (a *apt) markRefreshed() error {
-	name := a.h.Path(runDir + "/refreshed")
-	err := os.MkdirAll(filepath.Dir(name), 0o700)
-	if err == nil {
-		err = os.WriteFile(name, nil, 0o600)
+	desk, err := a.run.desk()
+	if err != nil {
+		return err
 	}
+	defer desk.Close()
+	err = desk.WriteFile("refreshed", nil, 0o600)
 	if err == nil {
 		now := time.Now()
-		err = os.Chtimes(name, now, now)
+		err = desk.Chtimes("refreshed", now, now)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot note that the package index was refreshed: %w", err)
@@ -209,7 +201,7 @@ func (a *apt) Offers(ctx context.Context, names []string) (map[string]offer, err
 
 // Simulate asks apt what a transaction would do.
 func (a *apt) Simulate(ctx context.Context, t transaction) (effect, error) {
-	if len(t.Install)+len(t.Remove)+len(t.Purge) == 0 {
+	if !t.moves() {
 		return effect{}, nil
 	}
 	args := append([]string{"apt-get", "-s", "-q"}, installArgs(t)...)
@@ -244,6 +236,7 @@ func installArgs(t transaction) []string {
 	flag(t.Recommends == "false", "--no-install-recommends")
 	flag(t.Downgrades, "--allow-downgrades")
 	flag(t.MoveHeld, "--allow-change-held-packages")
+	flag(t.Reinstall, "--reinstall")
 	flag(t.Fix, "--fix-broken")
 	args = append(args, "install", "--")
 	for _, p := range t.Install {
@@ -262,14 +255,47 @@ func installArgs(t transaction) []string {
 // Commit does a transaction, and then sets the marks, also where some of it
 // failed.
 func (a *apt) Commit(ctx context.Context, t transaction) error {
-	return a.script(ctx, a.commitScript(t))
+	script := a.commitScript(t)
+	return a.patiently(ctx, func() error { return a.script(ctx, script) })
+}
+
+// patiently does something again while it fails for a lock of somebody else. Of
+// its locks apt waits only for that on dpkg's database.
+func (a *apt) patiently(ctx context.Context, do func() error) error {
+	deadline := time.Now().Add(a.lockWait)
+	for {
+		err := do()
+		var locked *lockedError
+		if !errors.As(err, &locked) || ctx.Err() != nil || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// A lockedError is a lock that somebody else holds.
+type lockedError struct{ err error }
+
+func (e *lockedError) Error() string { return e.err.Error() }
+func (e *lockedError) Unwrap() error { return e.err }
+
+// ifLocked marks an error whose output says that a lock is held.
+func ifLocked(err error, output string) error {
+	if err != nil && strings.Contains(output, "Could not get lock") {
+		return &lockedError{err}
+	}
+	return err
 }
 
 func (a *apt) commitScript(t transaction) string {
 	var s strings.Builder
 	step := func(args ...string) { s.WriteString(quote(args) + " || failed=$?\n") }
 	wait := fmt.Sprintf("DPkg::Lock::Timeout=%d", int(a.lockWait.Seconds()))
-	if len(t.Install)+len(t.Remove)+len(t.Purge) > 0 {
+	if t.moves() {
 		args := []string{"apt-get", "-q", "-o", wait}
 		if len(t.Remove)+len(t.Purge) == 0 {
 			args = append(args, "--no-remove") // the index may have moved since the simulation
@@ -330,7 +356,8 @@ func (a *apt) script(ctx context.Context, steps string) error {
 		return err
 	}
 	f := parseFailure(out)
-	f.Err = fmt.Errorf("package transaction %w: %s", err, aptReason(out))
+	f.Err = fmt.Errorf("package transaction %w: %s; its last output was:\n%s", err, aptReason(out), lastLines(out, 20))
+	f.Err = ifLocked(f.Err, out)
 	return f
 }
 

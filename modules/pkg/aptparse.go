@@ -110,10 +110,14 @@ func aptReason(text string) string {
 		}
 	}
 	if len(reasons) == 0 {
-		lines := strings.Split(strings.TrimSpace(text), "\n")
-		reasons = lines[max(0, len(lines)-10):]
+		return lastLines(text, 10)
 	}
 	return strings.Join(slices.Compact(reasons), "; ")
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 var (

@@ -173,6 +173,9 @@ func (r *Resource) checkPresent(ctx context.Context, db *database, have *record)
 			found.Diff = resource.Diff{change}
 		}
 	}
+	if r.State == stateLatest {
+		found.Note = joinNotes(found.Note, r.m.indexRemark())
+	}
 	r.checkHold(&found, have)
 	return found, nil
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
 	"sort"
 	"strings"
 	"time"
@@ -22,6 +22,8 @@ const (
 	dpkgUpdates = "/var/lib/dpkg/updates"
 	dpkgLock    = "/var/lib/dpkg/lock-frontend"
 	aptStates   = "/var/lib/apt/extended_states"
+
+	databaseLimit = 512 << 20
 )
 
 // dpkgStamp changes whenever the database may have changed.
@@ -48,7 +50,7 @@ func stampOf(h *host.Host, name string) fileStamp {
 // readDpkg reads dpkg's status, what an interrupted dpkg has not yet folded into
 // it, and apt's marks.
 func readDpkg(h *host.Host) (*database, error) {
-	data, err := os.ReadFile(h.Path(dpkgStatus))
+	data, err := h.ReadFile(dpkgStatus, databaseLimit)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read package database: %w", err)
 	}
@@ -60,7 +62,7 @@ func readDpkg(h *host.Host) (*database, error) {
 		return nil, err
 	}
 	db.Native = nativeArch(h, db)
-	marks, err := os.ReadFile(h.Path(aptStates))
+	marks, err := h.ReadFile(aptStates, databaseLimit)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot read package marks: %w", err)
 	}
@@ -81,7 +83,7 @@ func readUpdates(h *host.Host, db *database) error {
 		if strings.Trim(e.Name(), "0123456789") != "" {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join(h.Path(dpkgUpdates), e.Name()))
+		data, err := h.ReadFile(path.Join(dpkgUpdates, e.Name()), databaseLimit)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a dpkg that is at work has folded it in
 		}
@@ -98,7 +100,7 @@ func readUpdates(h *host.Host, db *database) error {
 
 // nativeArch is what dpkg itself was built for.
 func nativeArch(h *host.Host, db *database) string {
-	if data, err := os.ReadFile(h.Path("/var/lib/dpkg/arch")); err == nil {
+	if data, err := h.ReadFile("/var/lib/dpkg/arch", 4096); err == nil {
 		if first, _, _ := strings.Cut(string(data), "\n"); first != "" {
 			return strings.TrimSpace(first)
 		}

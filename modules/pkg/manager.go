@@ -113,14 +113,20 @@ type transaction struct {
 	options
 	Downgrades bool
 	MoveHeld   bool
-	// Fix lets the manager mend dependencies that are broken already.
+	// Reinstall unpacks named packages again that are at the version already.
+	Reinstall bool
+	// Fix is about no package that was declared: the manager mends what is half
+	// done or lacks a dependency.
 	Fix bool
 	// Orphans removes what came as a dependency and is needed no longer; for
 	// simulations alone.
 	Orphans bool
 }
 
-func (t transaction) moves() bool { return len(t.Install)+len(t.Remove)+len(t.Purge) > 0 }
+// moves reports whether the transaction is more than marks.
+func (t transaction) moves() bool {
+	return t.Fix || len(t.Install)+len(t.Remove)+len(t.Purge) > 0
+}
 
 // Options are what holds for all packages of a transaction.
 type options struct {

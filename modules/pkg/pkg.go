@@ -134,6 +134,18 @@ func (m *Module) triedRefresh() bool {
 	return !m.refreshed.IsZero()
 }
 
+// indexRemark says that the index is too old to tell what is the latest version.
+func (m *Module) indexRemark() string {
+	at := m.manager.Refreshed()
+	switch {
+	case at.IsZero():
+		return "the package index was never fetched"
+	case time.Since(at) > m.fresh:
+		return "as of the package index of " + at.UTC().Format(time.RFC3339)
+	}
+	return ""
+}
+
 func (m *Module) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -46,7 +45,27 @@ type underWay struct {
 	Started string `json:"started,omitempty"`
 }
 
-func (r runner) path(name string) string { return filepath.Join(r.h.Path(runDir), name) }
+// desk opens the directory that scripts are kept track of in, below the root and
+// through no link that leads out of it.
+func (r runner) desk() (*os.Root, error) {
+	desk, err := r.openDesk()
+	if err != nil {
+		return nil, fmt.Errorf("cannot keep track of package transaction: %w", err)
+	}
+	return desk, nil
+}
+
+func (r runner) openDesk() (*os.Root, error) {
+	root, err := os.OpenRoot(r.h.Root())
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	if err := root.MkdirAll(runDir[1:], 0o700); err != nil {
+		return nil, err
+	}
+	return root.OpenRoot(runDir[1:])
+}
 
 // systemd reports whether there is a service manager to ask.
 func (r runner) systemd() bool {
@@ -63,33 +82,34 @@ func (r runner) run(ctx context.Context, script string) (string, error) {
 	if err := r.attach(ctx); err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(r.h.Path(runDir), 0o700); err != nil {
-		return "", fmt.Errorf("cannot keep track of package transaction: %w", err)
+	desk, err := r.desk()
+	if err != nil {
+		return "", err
 	}
-	_ = os.Remove(r.path("output"))
-	_ = os.Remove(r.path("exit"))
+	defer desk.Close()
+	_ = desk.Remove("output")
+	_ = desk.Remove("exit")
 	// A last word in a file tells how the script ended, whoever waits for it.
 	script = "trap : TERM\n" + script +
 		"\necho $? >" + runDir + "/exit.new && mv -f " + runDir + "/exit.new " + runDir + "/exit\n"
-	if err := os.WriteFile(r.path("script"), []byte(script), 0o600); err != nil {
+	if err := desk.WriteFile("script", []byte(script), 0o600); err != nil {
 		return "", fmt.Errorf("cannot write package transaction: %w", err)
 	}
 	run := r.runSession
 	if r.systemd() {
 		run = r.runUnit
 	}
-	err := run(ctx, []string{"/bin/sh", runDir + "/script"})
-	if err != nil {
+	if err := run(ctx, desk, []string{"/bin/sh", runDir + "/script"}); err != nil {
 		return "", err
 	}
-	return r.outcome()
+	return outcome(desk)
 }
 
 // outcome reads how the script ended.
-func (r runner) outcome() (string, error) {
-	_ = os.Remove(r.path("transaction"))
-	out := readTail(r.path("output"), outputKept)
-	word, err := os.ReadFile(r.path("exit"))
+func outcome(desk *os.Root) (string, error) {
+	_ = desk.Remove("transaction")
+	out := readTail(desk, "output", outputKept)
+	word, err := desk.ReadFile("exit")
 	if err != nil {
 		return out, errors.New("was killed before its end")
 	}
@@ -99,8 +119,8 @@ func (r runner) outcome() (string, error) {
 	return out, nil
 }
 
-func (r runner) runUnit(ctx context.Context, command []string) error {
-	if err := r.note(underWay{Unit: transactionUnit}); err != nil {
+func (r runner) runUnit(ctx context.Context, desk *os.Root, command []string) error {
+	if err := jot(desk, underWay{Unit: transactionUnit}); err != nil {
 		return err
 	}
 	args := []string{
@@ -121,9 +141,9 @@ func (r runner) runUnit(ctx context.Context, command []string) error {
 	if waitErr := r.waitUnit(ctx); waitErr != nil {
 		return waitErr
 	}
-	if _, missing := os.Stat(r.path("exit")); missing != nil && err != nil {
-		_ = os.Remove(r.path("transaction"))
-		return fmt.Errorf("%w: %s", err, strings.TrimSpace(readTail(r.path("output"), outputKept)))
+	if _, missing := desk.Stat("exit"); missing != nil && err != nil {
+		_ = desk.Remove("transaction")
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(readTail(desk, "output", outputKept)))
 	}
 	return nil
 }
@@ -132,8 +152,8 @@ func letGo(ctx context.Context) error {
 	return fmt.Errorf("package transaction goes on without the agent: %w", ctx.Err())
 }
 
-func (r runner) runSession(ctx context.Context, command []string) error {
-	out, err := os.OpenFile(r.path("output"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+func (r runner) runSession(ctx context.Context, desk *os.Root, command []string) error {
+	out, err := desk.OpenFile("output", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("cannot keep output of package transaction: %w", err)
 	}
@@ -152,7 +172,7 @@ func (r runner) runSession(ctx context.Context, command []string) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("cannot start package transaction: %w", err)
 	}
-	if err := r.note(underWay{PID: cmd.Process.Pid, Started: startOf(cmd.Process.Pid)}); err != nil {
+	if err := jot(desk, underWay{PID: cmd.Process.Pid, Started: startOf(cmd.Process.Pid)}); err != nil {
 		return errors.Join(err, cmd.Wait())
 	}
 	ended := make(chan struct{})
@@ -168,10 +188,10 @@ func (r runner) runSession(ctx context.Context, command []string) error {
 	}
 }
 
-func (r runner) note(u underWay) error {
+func jot(desk *os.Root, u underWay) error {
 	data, err := json.Marshal(u)
 	if err == nil {
-		err = os.WriteFile(r.path("transaction"), data, 0o600)
+		err = desk.WriteFile("transaction", data, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot keep track of package transaction: %w", err)
@@ -182,7 +202,13 @@ func (r runner) note(u underWay) error {
 // attach waits for a script that an earlier run let go of. Where there is none,
 // which is nearly always, it costs one failed open.
 func (r runner) attach(ctx context.Context) error {
-	data, err := os.ReadFile(r.path("transaction"))
+	root, err := os.OpenRoot(r.h.Root())
+	if err != nil {
+		return fmt.Errorf("cannot tell whether a package transaction is under way: %w", err)
+	}
+	defer root.Close()
+	const marker = runDir + "/transaction"
+	data, err := root.ReadFile(marker[1:])
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -200,7 +226,7 @@ func (r runner) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return os.Remove(r.path("transaction"))
+	return root.Remove(marker[1:])
 }
 
 // waitUnit waits until the transient unit is gone, or has failed.
@@ -258,8 +284,8 @@ func startOf(pid int) string {
 }
 
 // readTail returns the end of a file.
-func readTail(name string, limit int64) string {
-	f, err := os.Open(name) //nolint:gosec // a path of this package
+func readTail(desk *os.Root, name string, limit int64) string {
+	f, err := desk.Open(name)
 	if err != nil {
 		return ""
 	}

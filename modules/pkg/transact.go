@@ -12,13 +12,15 @@ import (
 
 // A wish is one item of a transaction in the words of the package manager.
 type wish struct {
-	item   int
-	name   string // the package that is meant, which provides a virtual name
-	claim  string // the name that was declared
-	view   resource.View
-	note   note
-	opts   options
-	pruned bool
+	item  int
+	name  string // the package that is meant, which provides a virtual name
+	claim string // the name that was declared
+	view  resource.View
+	// declared is what Git says; nil for what left it.
+	declared *Resource
+	note     note
+	opts     options
+	pruned   bool
 
 	install, remove, purge bool
 	version                string // to install; empty for what the manager chooses
@@ -36,6 +38,9 @@ func (w *wish) moves() bool { return w.install || w.remove || w.purge }
 // which is nearly always one.
 func (m *Module) Transact(ctx context.Context, items []resource.Item) []resource.ItemResult {
 	results := make([]resource.ItemResult, len(items))
+	if len(items) == 0 {
+		return results
+	}
 	wishes, err := m.prepare(ctx, items)
 	if err != nil {
 		for i := range results {
@@ -47,7 +52,10 @@ func (m *Module) Transact(ctx context.Context, items []resource.Item) []resource
 		m.transactGroup(ctx, group)
 	}
 	for _, w := range wishes {
-		results[w.item] = resource.ItemResult{Result: resource.Result{Prior: w.note.prior(w.claim)}, Err: w.err}
+		results[w.item].Err = w.err
+		if w.claim != "" {
+			results[w.item].Result.Prior = w.note.prior(w.claim)
+		}
 		if w.err != nil && items[w.item].Resource.Common().Sensitive {
 			results[w.item].Err = errors.New("the package transaction failed; its messages are withheld, for the resource is sensitive")
 			if ctx.Err() != nil {
@@ -102,7 +110,27 @@ func (m *Module) repair(ctx context.Context) error {
 	if !db.Interrupted && len(db.broken()) == 0 {
 		return nil
 	}
-	err = m.manager.Repair(ctx)
+	if err := pardon(m.manager.Repair(ctx)); err != nil {
+		return err
+	}
+	if db, err = m.manager.Installed(ctx); err != nil || len(db.broken()) == 0 {
+		return err
+	}
+	// What is left lacks a dependency, or its files.
+	fix := transaction{Fix: true}
+	e, err := m.manager.Simulate(ctx, fix)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	a := &attempt{m: m}
+	if err != nil || len(e.Installs) == 0 || a.guard(db, nil, nil, e) != nil {
+		return nil
+	}
+	return pardon(m.manager.Commit(ctx, fix))
+}
+
+// pardon passes on all errors but those of the packages themselves.
+func pardon(err error) error {
 	var failed *failure
 	if errors.As(err, &failed) {
 		return nil
@@ -135,7 +163,7 @@ func (m *Module) wish(ctx context.Context, db *database, item resource.Item) (*w
 	if !noted {
 		n = firstNote(db.find(r.Package))
 	}
-	w := &wish{name: r.Package, claim: r.Package, note: n}
+	w := &wish{name: r.Package, claim: r.Package, declared: r, note: n}
 	w.setHold(item.Found.Diff)
 	w.note.SetHold = w.note.SetHold || w.hold || w.unhold
 	state, version := item.Found.Diff.Has("state"), item.Found.Diff.Has("version")
@@ -251,7 +279,7 @@ func boolInt(b bool) int {
 func (m *Module) transactGroup(ctx context.Context, wishes []*wish) {
 	a := &attempt{m: m, banned: map[string]bool{}}
 	left := wishes
-	for try := 0; try < 2 && len(left) > 0; try++ {
+	for try := 0; try < 2 && len(left) > 0; {
 		err := a.once(ctx, left)
 		left = undone(left)
 		var failed *failure
@@ -259,11 +287,11 @@ func (m *Module) transactGroup(ctx context.Context, wishes []*wish) {
 			break
 		}
 		if failed.Fetch && !m.triedRefresh() && m.refreshOnce(ctx) == nil {
-			a.retarget(ctx, left)
-			left = undone(left)
-			continue // what could not be downloaded may have moved on
+			left = a.retarget(ctx, left) // what could not be downloaded may have moved on
+			continue
 		}
 		left = a.blame(left, failed)
+		try++
 	}
 }
 
@@ -311,21 +339,24 @@ func (a *attempt) blame(left []*wish, f *failure) []*wish {
 	return rest
 }
 
-// retarget chooses versions again after the index has moved.
-func (a *attempt) retarget(ctx context.Context, wishes []*wish) {
+// retarget chooses versions again after the index has moved, and returns the
+// wishes that can still be brought about.
+func (a *attempt) retarget(ctx context.Context, wishes []*wish) []*wish {
 	db, err := a.m.manager.Installed(ctx)
 	if err != nil {
-		return
+		return wishes
 	}
+	var left []*wish
 	for _, w := range wishes {
-		if !w.install || w.version == "" {
-			continue
+		if w.install {
+			if err := a.m.target(ctx, db, w.declared, w); err != nil {
+				w.err = fmt.Errorf("package %q: %w", w.claim, err)
+				continue
+			}
 		}
-		o, err := a.m.offer(ctx, db, w.name)
-		if err == nil && !slices.Contains(o.Versions, w.version) {
-			w.version = o.Candidate
-		}
+		left = append(left, w)
 	}
+	return left
 }
 
 // once simulates, commits and judges. Each wish is then done or has an error.
@@ -476,13 +507,14 @@ func (a *attempt) try(ctx context.Context, db *database, wishes []*wish) (effect
 
 // build makes the transaction of wishes.
 func (a *attempt) build(db *database, wishes []*wish) transaction {
-	t := transaction{Fix: db.Interrupted || len(db.broken()) > 0}
+	var t transaction
 	for _, w := range wishes {
 		have := db.find(w.name)
 		held := have != nil && have.Held
 		switch {
 		case w.install:
 			t.options = w.opts
+			t.Reinstall = t.Reinstall || have != nil && have.Status == halfInstalled
 			t.Install = append(t.Install, target{Name: w.name, Version: w.version})
 			if have != nil && w.version != "" && have.Status != configFiles && a.m.manager.Compare(w.version, have.Version) < 0 {
 				t.Downgrades = t.Downgrades || w.downgrade

@@ -168,7 +168,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		if _, ok, err := notedValue(noted, r.Name()); err != nil {
 			return resource.Finding{}, err
 		} else if !ok {
-			noted, added, err = noteValue(noted, r.Name(), now), true, nil
+			noted, added = noteValue(noted, r.Name(), now), true
 		}
 	}
 	if added {

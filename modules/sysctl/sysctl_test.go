@@ -4,7 +4,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
@@ -122,5 +125,55 @@ func TestWrongValuesAreNamed(t *testing.T) {
 		if err := c.fill.Validate(); !errors.As(err, &wrong) || wrong.Field != c.field {
 			t.Errorf("%s: returned %v, want an error in %s", name, err, c.field)
 		}
+	}
+}
+
+// TestARunningKernelIsSetAndGivenBack uses a network namespace of its own, so
+// that nothing of the machine changes.
+func TestARunningKernelIsSetAndGivenBack(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	scratched, _ := machine(t, nil)
+	m := module{host: scratched.host, kernel: kernel("/proc/sys")}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // the thread ends with its namespace
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Errorf("cannot make a network namespace: %v", err)
+			return
+		}
+		setAndGiveBack(t, m)
+	}()
+	<-done
+}
+
+func setAndGiveBack(t *testing.T, m module) {
+	const key = "net.ipv4.tcp_rmem"
+	before, err := m.kernel.read(key)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	r := m.New().(*Resource)
+	r.Key, r.Value = key, "4096 65536 1048576"
+	engine := &resourcetest.Engine{}
+	if err := engine.Converge(t.Context(), m, r); err != nil {
+		t.Error(err)
+		return
+	}
+	if now, err := m.kernel.read(key); err != nil || now != string(r.Value) {
+		t.Errorf("the value is %q, error %v", now, err)
+	}
+	if found, err := engine.Check(t.Context(), m, r); err != nil || !found.InOrder() {
+		t.Errorf("found %+v, error %v", found, err)
+	}
+	gone, err := engine.Absent(m, r)
+	if err == nil {
+		err = engine.Leave(t.Context(), m, r, gone)
+	}
+	if now, e := m.kernel.read(key); err != nil || e != nil || now != before {
+		t.Errorf("the value is %q, was %q, errors %v, %v", now, before, err, e)
 	}
 }

@@ -172,7 +172,7 @@ func (d *departed) apply(ctx context.Context, diff resource.Diff) error {
 		return nil
 	}
 	if len(diff) > 0 {
-		if err := m.host.Systemd().Reload(ctx); err != nil {
+		if err := m.reload(ctx); err != nil {
 			return err
 		}
 	}

@@ -52,8 +52,11 @@ func (u *Unit) apply(ctx context.Context, view resource.View, diff resource.Diff
 	if m.host.Offline() {
 		return u.applyOffline(diff)
 	}
-	if unmask || wrote || diff.Has(fieldEnabled) || diff.Has(fieldLoaded) {
-		if err := m.host.Systemd().Reload(ctx); err != nil {
+	if diff.Has(fieldEnabled) {
+		m.reloadLater()
+	}
+	if unmask || wrote || diff.Has(fieldLoaded) {
+		if err := m.reload(ctx); err != nil {
 			return resource.Result{}, err
 		}
 	}
@@ -68,7 +71,7 @@ func (u *Unit) apply(ctx context.Context, view resource.View, diff resource.Diff
 		if err := m.mask(ctx, u.Unit); err != nil {
 			return resource.Result{}, err
 		}
-		if err := m.host.Systemd().Reload(ctx); err != nil {
+		if err := m.reload(ctx); err != nil {
 			return resource.Result{}, err
 		}
 	}
@@ -99,7 +102,7 @@ func (u *Unit) setState(ctx context.Context, name string, n *notes) error {
 		return err
 	}
 	if needs {
-		if err := s.Reload(ctx); err != nil {
+		if err := u.module.reload(ctx); err != nil {
 			return err
 		}
 	}
@@ -114,6 +117,36 @@ func (u *Unit) setState(ctx context.Context, name string, n *notes) error {
 		}
 	}
 	return u.job(ctx, host.StartJob, name, n)
+}
+
+// reloadLater asks for systemd to read its files again before the run ends. The
+// links that enable a unit count at the next boot: many share one reload.
+func (m *module) reloadLater() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unread = true
+}
+
+// reload makes systemd read its files again now.
+func (m *module) reload(ctx context.Context) error {
+	if err := m.host.Systemd().Reload(ctx); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unread = false
+	return nil
+}
+
+// reloadDue does what reloadLater asked for, once.
+func (m *module) reloadDue(ctx context.Context) error {
+	m.mu.Lock()
+	due := m.unread
+	m.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return m.reload(ctx)
 }
 
 func (m *module) mask(ctx context.Context, name string) error {

@@ -20,31 +20,52 @@ const inside = "TRUED_TEST_INSIDE"
 
 // TestOnHost boots a host of each release and runs the cases there.
 func TestOnHost(t *testing.T) {
-	if os.Getenv(inside) != "" {
-		for name, run := range cases {
-			t.Run(name, func(t *testing.T) { run(t, newLab(t)) })
-		}
+	switch os.Getenv(inside) {
+	case "boot":
+		whileStarting(t, newLab(t))
+		return
+	case "cases":
+		runCases(t)
 		return
 	}
 	lab := hosttest.New(t)
 	binary := filepath.Join(t.TempDir(), "unit.test")
-	build := exec.Command("go", "test", "-c", "-o", binary, ".") //nolint:gosec // no outside input
+	build := exec.Command("go", "test", "-c", "-o", binary, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("cannot build the tests for the host: %v\n%s", err, out)
 	}
 	for _, suite := range []string{"bookworm", "trixie"} {
 		t.Run(suite, func(t *testing.T) {
+			t.Parallel()
 			h := lab.Boot(t, hosttest.Options{Name: suite, Suite: suite})
 			h.Copy(t, binary, "/root/unit.test")
+			out, code := h.Try(t, inside+"=cases /root/unit.test -test.timeout=5m -test.parallel=8 -test.v -test.run '^TestOnHost$'")
 			for name := range cases {
 				t.Run(name, func(t *testing.T) {
-					out, code := h.Try(t, inside+"=1 /root/unit.test -test.timeout=2m -test.run '^TestOnHost$/^"+name+"$'")
-					if code != 0 || strings.Contains(out, "no tests to run") {
-						t.Errorf("on the host:\n%s", out)
+					if !strings.Contains(out, "--- PASS: TestOnHost/"+name+" ") {
+						t.Error("it did not pass on the host")
 					}
 				})
 			}
+			if code != 0 {
+				t.Errorf("on the host:\n%s", out)
+			}
+			t.Run("boot", func(t *testing.T) { boot(t, h) })
+		})
+	}
+}
+
+// alone are the cases that do something to all units of the host.
+var alone = map[string]bool{"promises": true, "reconnects": true, "unread-files": true}
+
+func runCases(t *testing.T) {
+	for name, run := range cases {
+		t.Run(name, func(t *testing.T) {
+			if !alone[name] {
+				t.Parallel()
+			}
+			run(t, newLab(t))
 		})
 	}
 }
@@ -146,7 +167,7 @@ func sh(t *testing.T, line string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "bash", "-c", line).CombinedOutput() //nolint:gosec // the tests' own
+	out, err := exec.CommandContext(ctx, "bash", "-c", line).CombinedOutput()
 	if ctx.Err() != nil {
 		t.Fatalf("%s: %v %v", line, ctx.Err(), err)
 	}
@@ -164,11 +185,50 @@ func expect(t *testing.T, line, want string) {
 func foreign(t *testing.T, name, text string) {
 	t.Helper()
 	file := filepath.Join("/usr/lib/systemd/system", name)
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // as on any host
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil { //nolint:gosec // as on any host
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	sh(t, "systemctl daemon-reload")
+}
+
+// boot runs a case from a unit that the boot waits for.
+func boot(t *testing.T, h *hosttest.Host) {
+	h.Write(t, "/etc/systemd/system/boot-case.service", `[Unit]
+Before=multi-user.target
+After=dbus.service
+[Service]
+Type=oneshot
+Environment=`+inside+`=boot
+ExecStart=/root/unit.test -test.timeout=1m -test.run ^TestOnHost$
+StandardOutput=file:/root/boot.out
+TimeoutStartSec=30
+[Install]
+WantedBy=multi-user.target
+`)
+	h.Write(t, "/usr/lib/systemd/system/after-boot.service", "[Unit]\nAfter=multi-user.target\n"+plainService)
+	h.Run(t, "systemctl enable boot-case.service")
+	h.Reboot(t)
+	if out := h.Read(t, "/root/boot.out"); !strings.Contains(out, "PASS") {
+		t.Errorf("while the host booted:\n%s", out)
+	}
+	h.Run(t, "for i in $(seq 100); do systemctl is-active after-boot.service && exit; sleep 0.1; done; exit 1")
+}
+
+// whileStarting starts a unit that cannot start before the boot is over, which
+// in turn waits for this very process.
+func whileStarting(t *testing.T, l *lab) {
+	if state, err := l.host.Systemd().SystemState(t.Context()); err != nil || state != "starting" {
+		t.Fatalf("the system is %q, %v", state, err)
+	}
+	u := Unit{Unit: "after-boot.service", State: running}
+	l.converge(t, u)
+	if note := l.inOrder(t, u).Note; note != "its start is queued" {
+		t.Errorf("the note is %q", note)
+	}
+	if err := l.react(t, u, resource.Restart); err != nil {
+		t.Fatal(err)
+	}
 }

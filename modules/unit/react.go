@@ -33,7 +33,7 @@ func (u *Unit) React(ctx context.Context, view resource.View, owed []resource.Re
 		return resource.Result{}, err
 	}
 	if needs {
-		if err := m.host.Systemd().Reload(ctx); err != nil {
+		if err := m.reload(ctx); err != nil {
 			return resource.Result{}, err
 		}
 	}
@@ -106,8 +106,8 @@ const settle = time.Second
 
 // Confirm looks once more at a unit that was started or restarted.
 func (u *Unit) Confirm(ctx context.Context) error {
-	if u.started == nil {
-		return nil
+	if err := u.module.reloadDue(ctx); err != nil || u.started == nil {
+		return err
 	}
 	select {
 	case <-ctx.Done():

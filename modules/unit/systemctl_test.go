@@ -19,7 +19,7 @@ func contextUntil(t *testing.T, line string) (context.Context, context.CancelFun
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	go func() {
-		_ = exec.CommandContext(ctx, "bash", "-c", "until "+line+"; do sleep 0.05; done").Run() //nolint:gosec // the tests' own
+		_ = exec.CommandContext(ctx, "bash", "-c", "until "+line+"; do sleep 0.05; done").Run()
 		cancel()
 	}()
 	return ctx, cancel
@@ -79,10 +79,10 @@ func installTree(t *testing.T) string {
 	root := t.TempDir()
 	write := func(name, text string) {
 		file := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // as on any host
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil { //nolint:gosec // as on any host
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

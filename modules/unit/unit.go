@@ -28,6 +28,8 @@ type module struct {
 	// all of them at once.
 	units []*Unit
 	first map[string]observed
+	// unread is true when links changed that systemd need not know at once.
+	unread bool
 }
 
 func (*module) Kind() string { return "unit" }

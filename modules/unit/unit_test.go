@@ -27,6 +27,7 @@ func loaded(t *testing.T, m resource.Module, fill Unit) *Unit {
 const plainService = `[Unit]
 Description=A service of the test
 [Service]
+Type=exec
 ExecStart=/bin/sleep infinity
 [Install]
 WantedBy=multi-user.target

@@ -229,7 +229,12 @@ func (f *FS) content(name string, e Entry) (io.ReadCloser, error) {
 		return nil, f.told(err)
 	}
 	if kind != Blob || size > f.limit {
+		// Type and size may be what is damaged.
+		err := drain(r)
 		_ = r.Close()
+		if err != nil {
+			return nil, f.told(err)
+		}
 		if kind != Blob {
 			return nil, fmt.Errorf("%s is a %s and no file", e.ID, kind)
 		}

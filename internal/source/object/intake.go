@@ -26,6 +26,8 @@ type Intake struct {
 	at      int64
 	entries []packed
 	have    map[ID]int
+	// again takes in what the store holds already, in another pack.
+	again bool
 	// Bytes counts the inflated bytes that were taken in.
 	Bytes int64
 }
@@ -53,7 +55,7 @@ func (s *Store) Begin() (*Intake, error) {
 // Has reports whether the object was taken in, or was in the store before.
 func (in *Intake) Has(id ID) bool {
 	_, ok := in.have[id]
-	return ok || in.s.Has(id)
+	return ok || !in.again && in.s.Has(id)
 }
 
 // Known reports whether the object was in the store before.

@@ -19,6 +19,8 @@ type pack struct {
 	name string
 	f    *os.File
 	size int64
+	// indexSize is that of the index, to notice when it is cut off.
+	indexSize int64
 	// ids are sorted; offsets go with them.
 	ids     []ID
 	offsets []int64
@@ -41,7 +43,7 @@ func openPack(base string) (*pack, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pack{name: base, f: f}
+	p := &pack{name: base, f: f, indexSize: int64(len(index))}
 	if err := p.load(index); err != nil {
 		_ = f.Close()
 		return nil, damaged(base, err)
@@ -94,12 +96,14 @@ func (p *pack) load(index []byte) error {
 
 // check finds that the file was cut off since it was opened.
 func (p *pack) check() error {
-	info, err := os.Stat(p.name + ".pack")
-	if err != nil {
-		return err
-	}
-	if info.Size() != p.size {
-		return errors.New("pack has another size than before")
+	for suffix, size := range map[string]int64{".pack": p.size, ".idx": p.indexSize} {
+		info, err := os.Stat(p.name + suffix)
+		if err != nil {
+			return err
+		}
+		if info.Size() != size {
+			return fmt.Errorf("%s has another size than before", suffix)
+		}
 	}
 	return nil
 }

@@ -193,6 +193,10 @@ func readAll(p *pack, id ID, offset, limit int64) (Kind, []byte, error) {
 	}
 	defer func() { _ = r.Close() }()
 	if size > limit {
+		// The size may be what is damaged.
+		if err := drain(r); err != nil {
+			return 0, nil, err
+		}
 		return 0, nil, fmt.Errorf("%s %s has %d bytes, more than the limit of %d", kind, id, size, limit)
 	}
 	var b bytes.Buffer

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -20,6 +21,9 @@ import (
 type network struct {
 	limits Limits
 	left   atomic.Int64
+	// failed is what first went wrong beneath the protocols, which do not
+	// always pass it on.
+	failed atomic.Pointer[error]
 }
 
 func newNetwork(l Limits) *network {
@@ -53,7 +57,10 @@ func (m *metered) Read(p []byte) (int, error) {
 	}
 	got, err := m.Conn.Read(p)
 	if m.n.left.Add(-int64(got)) < 0 {
-		return 0, failf(KindLimit, "server sent more than %d bytes (limits.bytes)", m.n.limits.Bytes)
+		got, err = 0, failf(KindLimit, "server sent more than %d bytes (limits.bytes)", m.n.limits.Bytes)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		m.n.failed.CompareAndSwap(nil, &err)
 	}
 	return got, err
 }
@@ -67,6 +74,9 @@ func (m *metered) Write(p []byte) (int, error) {
 
 // broken explains an error of the network.
 func (n *network) broken(doing string, err error) error {
+	if first := n.failed.Load(); first != nil {
+		err = *first
+	}
 	var known *Error
 	var slow net.Error
 	switch {

@@ -1,0 +1,3 @@
+package source_test
+
+func pry() error { return nil }

@@ -1,0 +1,1 @@
+half of a field
