@@ -62,7 +62,10 @@ func stage(ctx context.Context, s *plan.Step) (resource.Staged, resource.ItemRes
 	defer cancel()
 	if st, ok := s.Resource.(resource.Stager); ok {
 		staged, err := st.Stage(ctx, s.View, s.Finding)
-		return staged, resource.ItemResult{Err: err}
+		if err != nil {
+			return nil, resource.ItemResult{Err: err} // whatever came with the error
+		}
+		return staged, resource.ItemResult{}
 	}
 	res, err := s.Resource.Apply(ctx, s.View, s.Finding)
 	return nil, resource.ItemResult{Result: res, Err: err}
