@@ -174,6 +174,9 @@ func (w *walk) batch(i int) []*plan.Step {
 			if waitsFor(s, prepared) {
 				break
 			}
+			if s.Prune && !first.Prune && first.Group == 0 {
+				break // whether it may go is known when all others are done
+			}
 		}
 		if _, ok := s.Resource.(resource.Stager); ok {
 			prepared[n] = true

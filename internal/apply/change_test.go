@@ -37,3 +37,17 @@ func TestWhatCouldNotBePreparedIsNotCommitted(t *testing.T) {
 		t.Errorf("staged %v with error %v", staged, res.Err)
 	}
 }
+
+// together is a kind whose neighbours are written in one go.
+type together struct{ kind }
+
+func (together) Batch() string { return "files" }
+
+func TestWhatLeavesIsNotInOneBatchWithWhatMayFail(t *testing.T) {
+	m := together{kind{newWorld(), "thing"}}
+	steps := []*plan.Step{{Module: m}, {Module: m}, {Module: m, Prune: true}, {Module: m, Prune: true}}
+	w := &walk{plan: &plan.Plan{Steps: steps}}
+	if a, b := len(w.batch(0)), len(w.batch(2)); a != 2 || b != 2 {
+		t.Errorf("%d go together and then %d", a, b)
+	}
+}
