@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -20,6 +21,8 @@ import (
 	"trued.dev/trued/internal/report/reporttest"
 )
 
+var update = flag.Bool("update", false, "write what is compared into the scripts and the README")
+
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"trued": main})
 }
@@ -33,8 +36,9 @@ func TestScripts(t *testing.T) {
 		Setup:              setUpScript,
 		Condition:          scriptCondition,
 		RequireUniqueNames: true,
+		UpdateScripts:      *update,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"trued":     runTrued,
+			"code":      expectCode,
 			"remember":  remember,
 			"unchanged": unchanged,
 			"perm":      checkPerm,
@@ -102,19 +106,15 @@ func scriptCondition(name string) (bool, error) {
 	return false, fmt.Errorf("unknown condition %q", name)
 }
 
-// runTrued runs the program and expects an exit code: trued [=CODE] ARG...
-func runTrued(ts *testscript.TestScript, neg bool, args []string) {
-	want := 0
-	if len(args) > 0 && strings.HasPrefix(args[0], "=") {
-		code, err := strconv.Atoi(args[0][1:])
-		ts.Check(err)
-		want, args = code, args[1:]
+// expectCode runs a program that ends with an exit code: code CODE PROGRAM ARG...
+func expectCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code CODE PROGRAM ARG...")
 	}
-	if neg {
-		ts.Fatalf("say which exit code: trued =CODE")
-	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
 	got := 0
-	if err := ts.Exec("trued", args...); err != nil {
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) {
 			ts.Fatalf("%v", err)
@@ -122,8 +122,7 @@ func runTrued(ts *testscript.TestScript, neg bool, args []string) {
 		got = exit.ExitCode()
 	}
 	if got != want {
-		ts.Logf("[stdout]\n%s[stderr]\n%s", ts.ReadFile("stdout"), ts.ReadFile("stderr"))
-		ts.Fatalf("trued %s: exit code %d, not %d", strings.Join(args, " "), got, want)
+		ts.Fatalf("%s: exit code %d, not %d", strings.Join(args[1:], " "), got, want)
 	}
 }
 
