@@ -244,10 +244,22 @@ func (s *sourceRun) loadAt(r *run, commit string, in input) (*catalog.Catalog, e
 	if err != nil {
 		return nil, err
 	}
-	return catalog.Load(catalog.Input{
+	cat, err := catalog.Load(catalog.Input{
 		Name: s.name(), Tree: tree, Group: in.Group, HostName: in.Facts.Host.Name,
 		Facts: in.Facts, Modules: r.modules, Version: in.Version,
 	})
+	if err == nil && len(cat.Entries) == 0 && !cat.AllowEmpty {
+		return nil, &emptyError{group: cat.Group}
+	}
+	return cat, err
+}
+
+// An emptyError refuses a catalog that has nothing: a tree that was emptied by
+// mistake must not be taken for "remove everything".
+type emptyError struct{ group string }
+
+func (e *emptyError) Error() string {
+	return fmt.Sprintf("%s has no resource for this host: write `allow_empty: true` into its group.yaml if that is meant", e.group)
 }
 
 // refuse notes why the newest commit is not enforced, and tells of it once per

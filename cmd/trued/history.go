@@ -3,12 +3,16 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"trued.dev/trued/agent"
 	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/state"
 )
 
@@ -140,7 +144,14 @@ func (a *app) printExplanation(e *agent.Explanation) error {
 		p.field("each.key", "%s", e.Each)
 	}
 	for _, u := range e.Uses {
-		p.field("uses", "%s  %s", u.Path, p.c.dim(u.Origin.String()))
+		from := u.Origin.String()
+		if from == "" {
+			from = "of this host"
+			if !strings.HasPrefix(u.Path, "facts.") {
+				from = "not given"
+			}
+		}
+		p.field("uses", "%s  %s", u.Path, from)
 	}
 	for _, c := range e.Claims {
 		p.field("owns", "%s", c)
@@ -154,8 +165,11 @@ func (a *app) printExplanation(e *agent.Explanation) error {
 	for _, o := range e.Owed {
 		p.field("owed", "%s because of %s, since %s", o.Reaction, o.Because, ago(o.Since))
 	}
-	for claim, note := range e.Prior {
-		p.field("prior", "%s: %s", claim, note)
+	claims := slices.SortedFunc(maps.Keys(e.Prior), func(a, b resource.Claim) int {
+		return strings.Compare(a.String(), b.String())
+	})
+	for _, c := range claims {
+		p.field("prior", "%s: %s", c, e.Prior[c])
 	}
 	if e.Why != "" {
 		p.field("why", "%s", e.Why)

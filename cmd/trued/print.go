@@ -147,7 +147,8 @@ func indent(s, by string) string { return strings.ReplaceAll(s, "\n", "\n"+by) }
 
 // planLine sums a plan up.
 func planLine(pl *plan.Plan) string {
-	var create, change, remove, intended, drift, other int
+	var create, change, remove, other int
+	causes := map[resource.Cause]int{}
 	for _, s := range pl.Steps {
 		switch {
 		case s.Verdict == plan.InOrder && len(s.Owed) == 0:
@@ -162,21 +163,33 @@ func planLine(pl *plan.Plan) string {
 		default:
 			change++
 		}
-		switch s.Cause {
-		case resource.Drift:
-			drift++
-		case resource.Intended:
-			intended++
-		}
+		causes[s.Cause]++
 	}
 	if create+change+remove+other == 0 {
-		return fmt.Sprintf("Nothing to change: %d resources are in order.", len(pl.Steps))
+		return fmt.Sprintf("Nothing to change: %s in order.", resources(len(pl.Steps)))
 	}
-	line := fmt.Sprintf("Plan: %d to create, %d to change, %d to remove (%d intended, %d drift)", create, change, remove, intended, drift)
+	line := fmt.Sprintf("Plan: %d to create, %d to change, %d to remove", create, change, remove)
+	var why []string
+	for _, c := range []resource.Cause{resource.Intended, resource.Drift, resource.Prune, resource.Rollback} {
+		if n := causes[c]; n > 0 {
+			why = append(why, fmt.Sprintf("%d %s", n, c))
+		}
+	}
+	if len(why) > 0 {
+		line += " (" + strings.Join(why, ", ") + ")"
+	}
 	if other > 0 {
 		line += fmt.Sprintf("; %d not to be applied", other)
 	}
 	return line + "."
+}
+
+// resources says how many there are, with the verb that follows.
+func resources(n int) string {
+	if n == 1 {
+		return "1 resource is"
+	}
+	return fmt.Sprintf("%d resources are", n)
 }
 
 // outcomes prints what a run did, one line a resource.
@@ -261,7 +274,8 @@ func verdictLine(r *agent.Result) string {
 		c.Add(report.Outcome(o.Status))
 	}
 	took := r.Run.Finished.Sub(r.Run.Started).Round(time.Millisecond)
-	return fmt.Sprintf("%s: %s, in %s", capital(string(r.Verdict)), c, took)
+	counts := strings.Replace(c.String(), "in order", "unchanged", 1) // the verdict has that word
+	return fmt.Sprintf("%s: %s, in %s", capital(string(r.Verdict)), counts, took)
 }
 
 func capital(s string) string {

@@ -1,9 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
+
+	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/modules"
 )
 
 func (a *app) validateCommand() *cobra.Command {
@@ -11,9 +17,101 @@ func (a *app) validateCommand() *cobra.Command {
 		Use:     "validate [DIR]",
 		GroupID: "author",
 		Short:   "Check a whole repository without a host, for CI",
-		Args:    cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			return fmt.Errorf("pending")
+		Long: `Load every group of the repository in DIR (the current directory by default),
+as every host that hosts.yaml and hosts/ name, and report all errors at once, as
+FILE:LINE:COLUMN. No host is looked at.
+
+Facts are taken from .trued/facts/*.yaml: a file that is called like a host is
+for that host, any other stands for a host of its own kind and is tried with each
+group. What hangs on a fact that no file gives is not checked, and counted.`,
+		Example: `  trued validate
+  trued validate infra -o json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir := "."
+			if len(args) == 1 {
+				dir = args[0]
+			}
+			return a.validate(dir)
 		},
 	}
+}
+
+// validationJSON is what validate finds, for programs.
+type validationJSON struct {
+	Valid    bool                `json:"valid"`
+	Errors   []catalog.Error     `json:"errors"`
+	Warnings []string            `json:"warnings"`
+	Loads    []catalog.Validated `json:"loads"`
+}
+
+func (a *app) validate(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("cannot open repository %q: %w", dir, err)
+	}
+	defer root.Close()
+	// The modules are asked for what a value says about itself, never for a host.
+	nowhere := host.New("/", host.Options{})
+	v, err := catalog.Validate("", root.FS(), modules.All(nowhere), version)
+	var found *catalog.Errors
+	if err != nil && !errors.As(err, &found) {
+		return fmt.Errorf("cannot validate %q: %w", dir, err)
+	}
+	out := validationJSON{Valid: err == nil, Errors: []catalog.Error{}, Warnings: []string{}, Loads: []catalog.Validated{}}
+	out.Warnings = append(out.Warnings, v.Warnings...)
+	out.Loads = append(out.Loads, v.Loads...)
+	if found != nil {
+		out.Errors = found.List
+	}
+	if a.format == "json" {
+		err = a.writeJSON(out)
+	} else {
+		err = a.printValidation(dir, out)
+	}
+	if err == nil && !out.Valid {
+		err = &codeError{exitUsage}
+	}
+	return err
+}
+
+func (a *app) printValidation(dir string, v validationJSON) error {
+	for _, w := range v.Warnings {
+		fmt.Fprintf(a.err, "warning: %s\n", printable(w))
+	}
+	if !v.Valid {
+		p := printer{w: a.err, c: palette(a.err)}
+		for _, e := range v.Errors {
+			p.line("%s", printable(e.Error()))
+		}
+		p.line("%s in %s", count(len(v.Errors), "error"), dir)
+		return p.err
+	}
+	hosts := map[string]bool{}
+	unchecked := map[string]int{} // the most that one load of a group leaves out
+	for _, l := range v.Loads {
+		unchecked[l.Group] = max(unchecked[l.Group], l.Pending)
+		if l.Host != "" {
+			hosts[l.Host] = true
+		}
+	}
+	pending := 0
+	for _, n := range unchecked {
+		pending += n
+	}
+	p := printer{w: a.out, c: palette(a.out)}
+	line := fmt.Sprintf("%s, %s: no errors", count(len(unchecked), "group"), count(len(hosts), "host"))
+	if pending > 0 {
+		line += fmt.Sprintf(" (%s not wholly checked, for want of facts in .trued/facts)", count(pending, "resource"))
+	}
+	p.line("%s", line)
+	return p.err
+}
+
+// count says how many of something there are.
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

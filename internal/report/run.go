@@ -270,17 +270,20 @@ func runSeverity(code int) Severity {
 
 // String names the outcomes that there are: "12 in order, 1 failed".
 func (c Counts) String() string {
-	parts := []string{fmt.Sprintf("%d in order", c.InOrder)}
+	var parts []string
 	for _, p := range []struct {
 		n    int
 		word string
 	}{
-		{c.Applied, "applied"}, {c.Repaired, "repaired"}, {c.Reported, "reported"}, {c.Held, "held"},
+		{c.InOrder, "in order"}, {c.Applied, "applied"}, {c.Repaired, "repaired"}, {c.Reported, "reported"}, {c.Held, "held"},
 		{c.Pending, "pending"}, {c.Failed, "failed"}, {c.Skipped, "skipped"},
 	} {
 		if p.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.word))
 		}
+	}
+	if len(parts) == 0 {
+		return "no resources"
 	}
 	return strings.Join(parts, ", ")
 }
