@@ -48,7 +48,7 @@ func (h *Host) sweepOnce(p place) error {
 		return explain("look at", p.real, err)
 	}
 	// Others wait, or what they write would be taken for stale.
-	once, _ := h.swept.LoadOrStore([2]uint64{uint64(st.Dev), st.Ino}, &sync.Once{})
+	once, _ := h.swept.LoadOrStore([2]uint64{st.Dev, st.Ino}, &sync.Once{})
 	var err error
 	once.(*sync.Once).Do(func() {
 		_, err = p.sweep(func(base string) bool { return temporaryOf(base, nil) })

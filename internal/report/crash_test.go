@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	sink := report.NewFile(filepath.Join(dir, "events.jsonl"))
 	if err := report.NewDrain(&diskLog{filepath.Join(dir, "cursor")}, []report.Sink{sink}, nil).Flush(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1) //nolint:forbidigo // the program of a test
+		os.Exit(1)
 	}
 }
 

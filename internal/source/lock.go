@@ -13,7 +13,7 @@ import (
 // lockFile takes a lock that ends with the process, and waits for it as long
 // as the context lasts.
 func lockFile(ctx context.Context, name string) (unlock func(), err error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // a name of our own
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock the store: %w", err)
 	}

@@ -59,7 +59,7 @@ type memory struct {
 const maxSeen = 1000
 
 func (m *memory) load(dir string) {
-	data, err := os.ReadFile(filepath.Join(dir, "status.json")) //nolint:gosec // a name of our own
+	data, err := os.ReadFile(filepath.Join(dir, "status.json"))
 	if err != nil {
 		return
 	}

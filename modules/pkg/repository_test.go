@@ -33,7 +33,7 @@ func (d deb) build(t *testing.T) string {
 		d.arch = "all"
 	}
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // dpkg-deb wants it
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\nMaintainer: Nobody <nobody@example.com>\nDescription: a test\n%s",
@@ -54,7 +54,7 @@ func (d deb) build(t *testing.T) string {
 		write(t, dir+name, content, 0o644)
 	}
 	file := filepath.Join(repository, fmt.Sprintf("%s_%s_%s.deb", d.name, strings.ReplaceAll(d.version, ":", "%3a"), d.arch))
-	if err := os.MkdirAll(repository, 0o755); err != nil { //nolint:gosec // apt's own user reads it
+	if err := os.MkdirAll(repository, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	shell(t, "dpkg-deb --root-owner-group -Znone -b "+dir+" '"+file+"'")
@@ -74,7 +74,7 @@ func publish(t *testing.T, debs ...deb) {
 	}
 	var index strings.Builder
 	for _, file := range files {
-		data, err := os.ReadFile(file) //nolint:gosec // a package of this test
+		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +100,7 @@ func refresh(t *testing.T) {
 
 func write(t *testing.T, name, content string, mode os.FileMode) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil { //nolint:gosec // as the packages have it
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(name, []byte(content), mode); err != nil {
@@ -111,7 +111,7 @@ func write(t *testing.T, name, content string, mode os.FileMode) {
 // shell runs a line of shell and returns what it printed.
 func shell(t *testing.T, line string) string {
 	t.Helper()
-	out, err := exec.Command("sh", "-c", line).CombinedOutput() //nolint:gosec // what the test says
+	out, err := exec.Command("sh", "-c", line).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", line, err, out)
 	}
@@ -226,7 +226,7 @@ func (w *world) converge(declared ...Resource) map[string]tale {
 
 // state is what dpkg itself says of a package: "ii 1.0", or "" for nothing.
 func state(name string) string {
-	out, err := exec.Command("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}", name).Output() //nolint:gosec // what the test says
+	out, err := exec.Command("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}", name).Output()
 	if err != nil {
 		return ""
 	}

@@ -184,7 +184,7 @@ func (in *Intake) finish() ([]byte, error) {
 	if err := in.w.Flush(); err != nil {
 		return nil, err
 	}
-	header := binary.BigEndian.AppendUint32([]byte("PACK\x00\x00\x00\x02"), uint32(len(in.entries))) //nolint:gosec // far below 2^32
+	header := binary.BigEndian.AppendUint32([]byte("PACK\x00\x00\x00\x02"), uint32(len(in.entries)))
 	if _, err := in.f.WriteAt(header, 0); err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func (in *Intake) index(packSum []byte) []byte {
 		for next < len(in.entries) && int(in.entries[next].id[0]) <= b {
 			next++
 		}
-		out = binary.BigEndian.AppendUint32(out, uint32(next)) //nolint:gosec // far below 2^32
+		out = binary.BigEndian.AppendUint32(out, uint32(next))
 	}
 	for _, e := range in.entries {
 		out = append(out, e.id[:]...)
@@ -224,11 +224,11 @@ func (in *Intake) index(packSum []byte) []byte {
 	var large []byte
 	for _, e := range in.entries {
 		if e.offset <= maxOffset31 {
-			out = binary.BigEndian.AppendUint32(out, uint32(e.offset)) //nolint:gosec // checked
+			out = binary.BigEndian.AppendUint32(out, uint32(e.offset))
 			continue
 		}
-		out = binary.BigEndian.AppendUint32(out, 1<<31|uint32(len(large)/8)) //nolint:gosec // far below 2^31
-		large = binary.BigEndian.AppendUint64(large, uint64(e.offset))       //nolint:gosec // positive
+		out = binary.BigEndian.AppendUint32(out, 1<<31|uint32(len(large)/8))
+		large = binary.BigEndian.AppendUint64(large, uint64(e.offset))
 	}
 	out = append(append(out, large...), packSum...)
 	sum := sha1.Sum(out) //nolint:gosec // see import
@@ -259,7 +259,7 @@ func (c *crcWriter) Write(p []byte) (int, error) {
 }
 
 func writeSynced(name string, data []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode) //nolint:gosec // a name of our own
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
@@ -272,7 +272,7 @@ func writeSynced(name string, data []byte, mode os.FileMode) error {
 
 // SyncDir makes the names in a directory durable.
 func SyncDir(name string) error {
-	d, err := os.Open(name) //nolint:gosec // a name of our own
+	d, err := os.Open(name)
 	if err != nil {
 		return err
 	}

@@ -35,11 +35,11 @@ const (
 // openPack opens a pack by its path without the suffix. It finds a file that
 // is cut off; wrong bytes within are found when an object is read.
 func openPack(base string) (*pack, error) {
-	index, err := os.ReadFile(base + ".idx") //nolint:gosec // a name of our own
+	index, err := os.ReadFile(base + ".idx")
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(base + ".pack") //nolint:gosec // a name of our own
+	f, err := os.Open(base + ".pack")
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (p *pack) load(index []byte) error {
 			if at+8 > tail {
 				return errors.New("index is cut off")
 			}
-			offset = int64(binary.BigEndian.Uint64(index[at:])) //nolint:gosec // checked against the size below
+			offset = int64(binary.BigEndian.Uint64(index[at:]))
 		}
 		if offset < packHeader || offset >= p.size-packTrailer {
 			return errors.New("pack is cut off")

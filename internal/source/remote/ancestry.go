@@ -94,7 +94,7 @@ func (c *commitReader) resolve(h *packfile.ObjectHeader, data []byte) (found, bo
 	var base found
 	switch h.Type {
 	case plumbing.CommitObject, plumbing.TagObject:
-		return found{object.Kind(h.Type), data}, true, nil //nolint:gosec // one of two
+		return found{object.Kind(h.Type), data}, true, nil
 	case plumbing.OFSDeltaObject:
 		base = c.found[c.at[h.OffsetReference]]
 	case plumbing.REFDeltaObject:

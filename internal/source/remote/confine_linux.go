@@ -58,7 +58,7 @@ func limitResources(l Limits) error {
 		{unix.RLIMIT_DATA, l.Memory + slack},
 		{unix.RLIMIT_NOFILE, 256},
 	} {
-		limit := uint64(r.limit) //nolint:gosec // validated to be positive
+		limit := uint64(r.limit)
 		if err := unix.Setrlimit(r.what, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
 			return fmt.Errorf("cannot limit resources: %w", err)
 		}
@@ -105,7 +105,7 @@ func dieWithParent() {
 	for {
 		n, err := unix.Poll(fds, -1)
 		if n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0 {
-			os.Exit(1)
+			os.Exit(1) //nolint:forbidigo // this process has nobody left to return to
 		}
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return

@@ -149,7 +149,7 @@ func (l *localSession) open(id object.ID) (object.Kind, int64, func(io.Writer) e
 		}
 		return 0, 0, nil, failf(KindMalformed, "cannot read object %s of %s: %v; try `git fsck` there", id, l.path, err)
 	}
-	kind := object.Kind(o.Type()) //nolint:gosec // checked by the caller
+	kind := object.Kind(o.Type())
 	if !kind.Valid() {
 		return 0, 0, nil, failf(KindMalformed, "object %s of %s has no known type", id, l.path)
 	}

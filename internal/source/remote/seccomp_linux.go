@@ -59,7 +59,7 @@ func forbidCalls() error {
 		unix.SockFilter{Code: answer, K: refuse},
 		unix.SockFilter{Code: answer, K: unix.SECCOMP_RET_ALLOW},
 	)
-	prog := unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]} //nolint:gosec // some fifty
+	prog := unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}
 	//nolint:gosec // the system call takes the address
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
 	runtime.KeepAlive(f)

@@ -134,7 +134,7 @@ func (p *spool) scan(ctx context.Context) error {
 		}
 		e := spooled{offset: h.Offset, size: h.Length, base: -1}
 		if h.Length > max(p.limit, object.MaxTree) {
-			return tooLarge(object.Kind(h.Type), object.ID{}, h.Length, p.limit) //nolint:gosec // for the message
+			return tooLarge(object.Kind(h.Type), object.ID{}, h.Length, p.limit)
 		}
 		w := io.Discard
 		var hasher *object.Hasher
@@ -148,7 +148,7 @@ func (p *spool) scan(ctx context.Context) error {
 		case plumbing.REFDeltaObject:
 			e.delta, e.baseID = true, object.ID(h.Reference)
 		default:
-			e.kind = object.Kind(h.Type) //nolint:gosec // checked next
+			e.kind = object.Kind(h.Type)
 			if !e.kind.Valid() {
 				return malformed("it holds an object without a type")
 			}

@@ -69,7 +69,7 @@ func makeQuarantine(dir string, uid, gid int) (string, *os.File, error) {
 			return fail(err)
 		}
 	}
-	f, err := os.Open(name) //nolint:gosec // just made
+	f, err := os.Open(name)
 	if err != nil {
 		return fail(err)
 	}

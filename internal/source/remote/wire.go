@@ -151,7 +151,7 @@ func (c *wire) sendRaw(frame byte, data []byte) error {
 	if len(data) > maxFrame {
 		return errors.New("message is too long")
 	}
-	head := binary.BigEndian.AppendUint32([]byte{frame}, uint32(len(data))) //nolint:gosec // bounded above
+	head := binary.BigEndian.AppendUint32([]byte{frame}, uint32(len(data)))
 	if _, err := c.w.Write(head); err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (c *wire) sendRaw(frame byte, data []byte) error {
 
 // sendObject starts an object; its bytes follow, written to w.
 func (c *wire) sendObject(kind object.Kind, size int64) error {
-	head := binary.BigEndian.AppendUint64([]byte{byte(kind)}, uint64(size)) //nolint:gosec // sizes are positive
+	head := binary.BigEndian.AppendUint64([]byte{byte(kind)}, uint64(size))
 	return c.sendRaw(frameObject, head)
 }
 
