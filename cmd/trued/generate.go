@@ -16,10 +16,11 @@ import (
 func (a *app) generateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:    "generate",
-		Short:  "Make man pages and schemas",
+		Short:  "Make man pages, the reference and schemas",
 		Hidden: true,
 	}
 	c.AddCommand(
+		a.referenceCommand(),
 		&cobra.Command{
 			Use:   "man DIR",
 			Short: "Man pages of all commands",
