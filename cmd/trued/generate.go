@@ -16,7 +16,7 @@ import (
 func (a *app) generateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:    "generate",
-		Short:  "Make man pages and schemas",
+		Short:  "Make man pages, schemas and the reference",
 		Hidden: true,
 	}
 	c.AddCommand(
@@ -34,6 +34,12 @@ func (a *app) generateCommand() *cobra.Command {
 					Title: "TRUED", Section: "8", Source: "trued " + version, Manual: "System administration",
 				}, args[0])
 			},
+		},
+		&cobra.Command{
+			Use:   "reference",
+			Short: "What each kind takes, as Markdown",
+			Args:  cobra.NoArgs,
+			RunE:  func(*cobra.Command, []string) error { return writeReference(a.out) },
 		},
 		&cobra.Command{
 			Use:   "schema FILE",
