@@ -16,10 +16,11 @@ import (
 func (a *app) generateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:    "generate",
-		Short:  "Make man pages, schemas and the reference",
+		Short:  "Make man pages, the reference and schemas",
 		Hidden: true,
 	}
 	c.AddCommand(
+		a.referenceCommand(),
 		&cobra.Command{
 			Use:   "man DIR",
 			Short: "Man pages of all commands",
@@ -34,12 +35,6 @@ func (a *app) generateCommand() *cobra.Command {
 					Title: "TRUED", Section: "8", Source: "trued " + version, Manual: "System administration",
 				}, args[0])
 			},
-		},
-		&cobra.Command{
-			Use:   "reference",
-			Short: "What each kind takes, as Markdown",
-			Args:  cobra.NoArgs,
-			RunE:  func(*cobra.Command, []string) error { return writeReference(a.out) },
 		},
 		&cobra.Command{
 			Use:   "schema FILE",

@@ -24,6 +24,10 @@ import (
 var update = flag.Bool("update", false, "write what is compared into the scripts and the README")
 
 func TestMain(m *testing.M) {
+	// The program starts itself to fetch; run from within a test, it is this one.
+	if len(os.Args) == 2 && os.Args[1] == "fetch-child" {
+		main()
+	}
 	testscript.Main(m, map[string]func(){"trued": main})
 }
 

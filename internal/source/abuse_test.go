@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -115,38 +116,44 @@ func (h *host) wantNothingLeft() {
 	}
 }
 
-// children lists the fetch processes of a parent, or with 0 those whose parent
-// is gone.
-func children(t *testing.T, parent int) []int {
+// children lists the fetch processes of this process.
+func children(t *testing.T) []int {
 	t.Helper()
-	entries, err := filepath.Glob("/proc/[0-9]*/stat")
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil || len(lists) == 0 {
+		t.Fatalf("the kernel does not list children (%v)", err)
+	}
+	var pids []int
+	for _, name := range lists {
+		list, _ := os.ReadFile(name)
+		for _, field := range strings.Fields(string(list)) {
+			args, _ := os.ReadFile("/proc/" + field + "/cmdline")
+			if pid, err := strconv.Atoi(field); err == nil && strings.Contains(string(args), "\x00fetch-child") {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// orphans lists the fetch processes of this binary whose parent is gone.
+func orphans(t *testing.T) []int {
+	t.Helper()
+	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	self, err := os.Executable()
+	entries, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var pids []int
 	for _, e := range entries {
-		stat, err := os.ReadFile(e)
-		if err != nil {
-			continue
-		}
-		var pid, ppid int
-		var state string
-		after := string(stat[strings.LastIndex(string(stat), ")")+1:])
-		if _, err := fmt.Sscan(after, &state, &ppid); err != nil || state == "Z" {
-			continue
-		}
-		if _, err := fmt.Sscan(string(stat), &pid); err != nil {
-			continue
-		}
-		args, _ := os.ReadFile(filepath.Join(filepath.Dir(e), "cmdline"))
+		args, _ := os.ReadFile(filepath.Join(e, "cmdline"))
 		if !strings.HasPrefix(string(args), self+"\x00fetch-child") {
 			continue
 		}
-		if ppid == parent || (parent == 0 && ppid == 1) {
+		if pid, err := strconv.Atoi(filepath.Base(e)); err == nil {
 			pids = append(pids, pid)
 		}
 	}
@@ -176,7 +183,7 @@ func TestKillingTheChildLeavesTheOldCommitOrTheNew(t *testing.T) {
 		select {
 		case err = <-done:
 		case <-moment:
-			for _, pid := range children(t, os.Getpid()) {
+			for _, pid := range children(t) {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 				killed++
 			}
@@ -242,9 +249,9 @@ func TestKillingTheAgentLeavesTheOldCommitOrTheNew(t *testing.T) {
 	if killed == 0 {
 		t.Error("no agent was killed, so nothing was shown")
 	}
-	for until := time.Now().Add(10 * time.Second); len(children(t, 0)) > 0; {
+	for until := time.Now().Add(10 * time.Second); len(orphans(t)) > 0; {
 		if time.Now().After(until) {
-			t.Fatalf("children %v outlive their agent", children(t, 0))
+			t.Fatalf("children %v outlive their agent", orphans(t))
 		}
 	}
 }
@@ -291,7 +298,7 @@ func TestServerThatIsSilentOrSlowCostsOneTimeOut(t *testing.T) {
 				t.Errorf("error is %v, want a time-out that names %s", err, test.limit)
 			}
 			h.wantNothingLeft()
-			if left := children(t, os.Getpid()); len(left) > 0 {
+			if left := children(t); len(left) > 0 {
 				t.Errorf("children %v are left", left)
 			}
 		})

@@ -171,7 +171,7 @@ func TestRunningChildIsAnotherUserAndHoldsNoSecretOutsideItsMemory(t *testing.T)
 		done <- err
 	}()
 	<-asked
-	pids := children(t, os.Getpid())
+	pids := children(t)
 	if len(pids) != 1 {
 		t.Fatalf("children are %v, want one", pids)
 	}
@@ -224,4 +224,14 @@ func statusField(status, key string) string {
 		}
 	}
 	return "(none)"
+}
+
+func TestBinaryThatDoesNotServeFetchesStartsNoChainOfThem(t *testing.T) {
+	t.Setenv("TRUED_FETCH_CHILD", "1")
+	u := newUpstream(t)
+	u.put("motd", "one\n")
+	h := open(t, source.Config{URL: u.bare})
+	if _, err := h.Fetch(context.Background()); err == nil || !strings.Contains(err.Error(), "without end") {
+		t.Errorf("error is %v, want one that stops the chain", err)
+	}
 }

@@ -20,6 +20,9 @@ import (
 // empty directory below dir that belongs to the user uid. Ending the context
 // kills it.
 func Start(ctx context.Context, command []string, dir string, uid, gid int) (*Client, error) {
+	if os.Getenv(childMark) != "" {
+		return nil, fmt.Errorf("%q does not serve fetches but starts them: a process that fetches would start the next, without end", command)
+	}
 	quarantine, scratch, err := makeQuarantine(dir, uid, gid)
 	if err != nil {
 		return nil, err
@@ -76,9 +79,14 @@ func makeQuarantine(dir string, uid, gid int) (string, *os.File, error) {
 	return name, f, nil
 }
 
+// childMark is set in a child's environment. A binary that does not know the
+// command it was started with, such as that of a test, may run its usual course
+// instead, and must not start a child of its own.
+const childMark = "TRUED_FETCH_CHILD"
+
 // childEnv passes on what says where certificates are, and no more.
 func childEnv() []string {
-	env := []string{"GODEBUG=netdns=go", "GOTRACEBACK=none"}
+	env := []string{"GODEBUG=netdns=go", "GOTRACEBACK=none", childMark + "=1"}
 	for _, key := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
 		if v := os.Getenv(key); v != "" {
 			env = append(env, key+"="+v)
