@@ -352,8 +352,18 @@ func intent(s *plan.Step) state.Intent {
 	}
 	return state.Intent{
 		Address: s.Address, Source: s.Source, Cause: s.Cause, Claims: claims,
-		Prior: notes(s), Keep: s.Keeps(), Place: s.Place,
+		Prior: notes(s), Keep: s.Keeps(), Place: s.Place, Changes: brief(s.Finding.Diff),
 	}
+}
+
+// brief returns a diff without its texts, which would be twice in the ledger.
+func brief(d resource.Diff) resource.Diff {
+	short := make(resource.Diff, len(d))
+	for i, c := range d {
+		c.Unified = ""
+		short[i] = c
+	}
+	return short
 }
 
 // causes returns what a change of the step will owe to others and to itself.
@@ -390,7 +400,9 @@ func (w *walk) prove(ctx context.Context, s *plan.Step, o *Outcome, got resource
 	if w.stop.Err() != nil && errors.Is(err, context.Canceled) {
 		o.Status, o.Why = Skipped, "it goes on by itself; the next run sees what came of it"
 		if !s.Prune {
-			done.Put[s.Address] = w.entry(s, false)
+			e := w.entry(s, false)
+			e.Begun = &state.Begun{Cause: s.Cause, Changes: brief(o.Changes)}
+			done.Put[s.Address] = e
 		}
 		return
 	}

@@ -321,10 +321,12 @@ func TestACrashAtAnyMomentLosesNothing(t *testing.T) {
 				w.log, w.acts, w.crashAt = nil, 0, n
 				crashed := crashes(func() { l.run(st.then(l)...) })
 				w.crashAt = 0
+				told := l.told
 				after := openLab(t, w, dir)
 				after.now = l.now.Add(state.LastPause)
 				after.runAs(options{explains: true, hasty: true}, st.then(after)...)
 				checkStory(t, after, st.then(after), n)
+				checkTold(t, w, append(told, after.told...), n)
 				after.run()
 				if w.values["a"] != "before" || w.values["p"] != "before" || len(w.values) != 2 {
 					t.Errorf("crash at act %d: after everything left the host has %v", n, w.values)
@@ -348,6 +350,29 @@ func crashes(f func()) (crashed bool) {
 	}()
 	f()
 	return false
+}
+
+// checkTold holds what was done to the host against what was told: each change
+// once, whichever of the two runs tells of it.
+func checkTold(t *testing.T, w *world, told []string, n int) {
+	t.Helper()
+	changed := map[string]bool{}
+	for _, act := range w.log {
+		if name, _, ok := strings.Cut(strings.TrimPrefix(act, "set "), "="); ok && strings.HasPrefix(act, "set ") {
+			changed[name] = true
+		}
+	}
+	for name := range changed {
+		times := 0
+		for _, line := range told {
+			if strings.Contains(line, ":"+name+" applied") {
+				times++
+			}
+		}
+		if times != 1 {
+			t.Errorf("crash at act %d: the change of %s is told %d times: %q", n, name, times, told)
+		}
+	}
 }
 
 func checkStory(t *testing.T, l *lab, entries []catalog.Entry, n int) {

@@ -41,7 +41,7 @@ func (w *walk) failing(s *plan.Step) state.Entry {
 			e.Prior = s.View.Prior
 		}
 	}
-	e.Failures, e.Failing = 1, s.Digest
+	e.Failures, e.Failing, e.Begun = 1, s.Digest, nil
 	if s.Entry.Failing == s.Digest {
 		e.Failures = s.Entry.Failures + 1
 	}
@@ -54,13 +54,23 @@ func (w *walk) failing(s *plan.Step) state.Entry {
 // and what the inventory says of it is brought up to date.
 func (w *walk) inOrder(ctx context.Context, s *plan.Step, o *Outcome) error {
 	o.Status, o.Changes, o.Why = InOrder, nil, s.Finding.Note
+	begun := s.Entry.Begun
+	if begun != nil {
+		// The run that began it never came to tell of it.
+		o.Status, o.Cause, o.Changes = Applied, begun.Cause, begun.Changes
+		if o.Cause == resource.Drift {
+			o.Status = Repaired
+		}
+	}
 	if s.Prune {
 		w.drop = append(w.drop, s.Address)
 		if s.Finding.Note != "" {
 			o.Status = Applied
-			return w.tell(s, o)
 		}
-		return nil
+		if o.Status == InOrder {
+			return nil
+		}
+		return w.rec.Record(state.Record{Drop: []resource.Address{s.Address}}, []*Outcome{o})
 	}
 	if s.Finding.Prior != nil {
 		s.View.Prior = s.Finding.Prior
@@ -84,7 +94,11 @@ func (w *walk) inOrder(ctx context.Context, s *plan.Step, o *Outcome) error {
 		}
 		return w.rec.Record(done, []*Outcome{o})
 	}
-	if e := w.entry(s, true); outdated(s.Entry, e) {
+	e := w.entry(s, true)
+	if begun != nil {
+		return w.rec.Record(state.Record{Put: map[resource.Address]state.Entry{s.Address: e}}, []*Outcome{o})
+	}
+	if outdated(s.Entry, e) {
 		w.put[s.Address] = e
 	}
 	return nil

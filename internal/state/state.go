@@ -61,9 +61,18 @@ type Entry struct {
 	Failing  string    `json:"failing,omitempty"`
 	Failures int       `json:"failures,omitempty"`
 	RetryAt  time.Time `json:"retry_at,omitzero"`
+	// Begun is a change that was begun and of whose end nothing is known: the
+	// run that comes next tells of it.
+	Begun *Begun `json:"begun,omitempty"`
 	// Reported is a digest of the drift that was reported and not repaired, so
 	// that it is told once and again only when it changes.
 	Reported string `json:"reported,omitempty"`
+}
+
+// Begun is a change that was begun.
+type Begun struct {
+	Cause   resource.Cause `json:"cause"`
+	Changes resource.Diff  `json:"changes,omitempty"`
 }
 
 // LastPause is the longest pause between tries of what fails.
@@ -143,6 +152,8 @@ type Intent struct {
 	Prior   resource.Prior   `json:"prior,omitempty"`
 	Keep    bool             `json:"keep,omitempty"`
 	Place   int              `json:"place"`
+	// Changes is what will be changed, without diffs of text.
+	Changes resource.Diff `json:"changes,omitempty"`
 }
 
 // A Record is one line of the ledger: what changes in the snapshot, and the
@@ -227,6 +238,7 @@ func (s *Snapshot) fold(r Record) {
 func (s *Snapshot) begin(item Intent) {
 	e := s.Inventory[item.Address]
 	e.Source, e.Keep, e.Place = item.Source, item.Keep, item.Place
+	e.Begun = &Begun{Cause: item.Cause, Changes: item.Changes}
 	for _, c := range item.Claims {
 		if !slices.Contains(e.Claims, c) {
 			e.Claims = append(e.Claims, c)

@@ -71,7 +71,7 @@ func TestAgentIsUpgradedByACommitWithinALargerTransaction(t *testing.T) {
 `})
 	awaitCommit(t, h, second)
 	await(t, h, "trued status")
-	if got := h.Run(t, "dpkg-query -W -f '${Version} ' trued aa-slow zz-slow; dpkg --audit; cat /etc/motd"); got != "999.0 1.0 1.0 new" {
+	if got := h.Run(t, "dpkg-query -W -f '${Version} ' aa-slow trued zz-slow; dpkg --audit; cat /etc/motd"); got != "1.0 999.0 1.0 new" {
 		t.Errorf("from %s the host has come to %q", old, got)
 	}
 	if now := property(t, h, "trued.service", "MainPID"); now == pid || now == "0" {
