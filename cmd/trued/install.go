@@ -51,16 +51,17 @@ func (a *app) uninstallCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if st, err := s.Status(); err == nil && st == service.StatusRunning {
+			st, err := s.Status()
+			if errors.Is(err, service.ErrNotInstalled) {
+				_, err = fmt.Fprintln(a.out, "The service is not registered.")
+				return err
+			}
+			if err == nil && st == service.StatusRunning {
 				if err := s.Stop(); err != nil {
 					return fmt.Errorf("cannot stop the service: %w", err)
 				}
 			}
 			if err := s.Uninstall(); err != nil {
-				if errors.Is(err, service.ErrNotInstalled) || errors.Is(err, os.ErrNotExist) {
-					_, err = fmt.Fprintln(a.out, "The service is not registered.")
-					return err
-				}
 				return fmt.Errorf("cannot take the service out of %s: %w", s.Platform(), err)
 			}
 			_, err = fmt.Fprintf(a.out, "Taken out of %s. What is managed, the configuration and the state stay.\n", s.Platform())

@@ -96,6 +96,11 @@ func (a *app) open() (*agent.Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot find root %q: %w", a.rootDir, err)
 	}
+	if info, err := os.Stat(root); err != nil {
+		return nil, fmt.Errorf("cannot work on root %q: %w", root, err)
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("cannot work on root %q: it is not a directory", root)
+	}
 	config, err := agent.LoadConfig(a.configPath(root), a.source != "")
 	if err != nil {
 		return nil, err
