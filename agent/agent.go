@@ -27,6 +27,8 @@ type Agent struct {
 	config  Config
 	host    *host.Host
 	digests *host.Digests
+	backups *host.Backups
+	swept   sync.Once
 	store   *state.Store
 	sources []source.Source
 
@@ -62,13 +64,15 @@ func New(config Config, opt Options) (*Agent, error) {
 		return nil, err
 	}
 	digests := host.OpenDigests(filepath.Join(dir, "cache", "digests"))
+	backups := host.OpenBackups(filepath.Join(dir, "backups"))
 	a := &Agent{
 		opt:     opt,
 		config:  config,
 		store:   store,
 		digests: digests,
+		backups: backups,
 		host: host.New(opt.Root, host.Options{
-			Backups: host.OpenBackups(filepath.Join(dir, "backups")),
+			Backups: backups,
 			Digests: digests,
 		}),
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"trued.dev/trued/internal/report"
@@ -22,6 +23,7 @@ func (r *run) recover(ctx context.Context) error {
 			}
 		}
 	}
+	r.agent.sweepState()
 	snap := r.agent.store.Snapshot()
 	if snap.Running == nil {
 		return nil
@@ -29,6 +31,10 @@ func (r *run) recover(ctx context.Context) error {
 	doing := "between two changes"
 	if snap.Open != nil {
 		doing = "while changing " + intents(snap.Open.Items)
+		if _, err := r.agent.host.Sweep(claimedPaths(snap.Open.Items)); err != nil {
+			// They do no harm but to the eye, and may be swept by a later run.
+			r.agent.opt.Log.Warn("cannot remove the temporary files of a run that was cut off", "error", err)
+		}
 	}
 	cut := report.ContinueRun(r.agent.reportContext(r.facts, r.states()), snap.Running.ID, snap.RunEvents)
 	data, err := json.Marshal(cut.Interrupted(doing))
@@ -42,6 +48,38 @@ func (r *run) recover(ctx context.Context) error {
 		return err
 	}
 	return r.agent.store.Keep(state.Past{Run: past, Events: []json.RawMessage{data}})
+}
+
+// claimedPaths returns the paths beside which a change that was cut off may have
+// left a temporary file: those that it claims, and those that it notes.
+func claimedPaths(items []state.Intent) []string {
+	seen := map[string]bool{}
+	var names []string
+	add := func(c resource.Claim) {
+		if c.Space == resource.SpacePath && c.Part == "" && !seen[c.Name] {
+			seen[c.Name] = true
+			names = append(names, c.Name)
+		}
+	}
+	for _, item := range items {
+		for _, c := range item.Claims {
+			add(c)
+		}
+		for c := range item.Prior {
+			add(c)
+		}
+	}
+	return names
+}
+
+// sweepState removes, once, what was being written in the state directory when
+// an earlier process was cut off. The lock is held: nobody else writes there.
+func (a *Agent) sweepState() {
+	a.swept.Do(func() {
+		if err := errors.Join(a.store.Sweep(), a.backups.Sweep(), a.digests.Sweep()); err != nil {
+			a.opt.Log.Warn("cannot remove the temporary files of a run that was cut off", "error", err)
+		}
+	})
 }
 
 func intents(items []state.Intent) string {

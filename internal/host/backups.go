@@ -66,6 +66,17 @@ func (b *Backups) place(tmp *os.File, final string) error {
 	return syncDir(dir)
 }
 
+// Sweep removes copies that were never finished. Nobody may be keeping one.
+func (b *Backups) Sweep() error { return removeMatching(filepath.Join(b.dir, ".keep-*")) }
+
+func removeMatching(pattern string) error {
+	names, err := filepath.Glob(pattern)
+	for _, name := range names {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
+}
+
 // Has reports whether content with the digest is kept.
 func (b *Backups) Has(sha256 string) bool {
 	_, err := os.Lstat(b.path(sha256))

@@ -172,6 +172,14 @@ func (d *Digests) Save() error {
 	return nil
 }
 
+// Sweep removes what a Save that was cut off left. Nobody may be saving.
+func (d *Digests) Sweep() error {
+	if d == nil || d.file == "" {
+		return nil
+	}
+	return removeMatching(filepath.Join(filepath.Dir(d.file), ".digests-*"))
+}
+
 func (d *Digests) write() error {
 	dir := filepath.Dir(d.file)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -479,6 +479,21 @@ func (s *Store) SaveKey() error {
 	return nil
 }
 
+// Sweep removes the temporary files of writers that were cut off. The caller
+// holds the lock. A cursor's is left: sinks write theirs at any time, under one
+// name.
+func (s *Store) Sweep() error {
+	var failed []error
+	for _, pattern := range []string{"." + snapshotFile + "-*", "." + ledgerFile + "-*", "." + keyFile + "-*", historyDir + "/.*.json-*"} {
+		names, err := filepath.Glob(s.path(pattern))
+		failed = append(failed, err)
+		for _, name := range names {
+			failed = append(failed, os.Remove(name))
+		}
+	}
+	return errors.Join(failed...)
+}
+
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 
 // writeAtomic replaces a file by rename, durably.
