@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,20 +43,25 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames: true,
 		UpdateScripts:      *update,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code":      expectCode,
-			"remember":  remember,
-			"unchanged": unchanged,
-			"perm":      checkPerm,
-			"json":      checkJSON,
-			"replace":   replace,
-			"fill":      fill,
+			"code":       expectCode,
+			"remember":   remember,
+			"unchanged":  unchanged,
+			"perm":       checkPerm,
+			"json":       checkJSON,
+			"replace":    replace,
+			"fill":       fill,
+			"waitlocked": waitLocked,
 		},
 	})
 }
 
 func setUpScript(env *testscript.Env) error {
 	work := env.WorkDir
-	env.Vars = append(env.Vars,
+	self, err := exec.LookPath("trued")
+	if err != nil {
+		return err
+	}
+	env.Vars = append(env.Vars, "TRUED="+self,
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
 		"GIT_AUTHOR_NAME=Ann", "GIT_AUTHOR_EMAIL=ann@example.com",
 		"GIT_COMMITTER_NAME=Ann", "GIT_COMMITTER_EMAIL=ann@example.com",
@@ -75,7 +81,7 @@ func setUpScript(env *testscript.Env) error {
 			return err
 		}
 	}
-	err := filepath.WalkDir(work, func(name string, e fs.DirEntry, err error) error {
+	err = filepath.WalkDir(work, func(name string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() || e.Name() != "trued.yaml" {
 			return err
 		}
@@ -85,6 +91,7 @@ func setUpScript(env *testscript.Env) error {
 		}
 		return os.WriteFile(name, bytes.ReplaceAll(text, []byte("$WORK"), []byte(work)), 0o600)
 	})
+	env.Defer(func() { _ = syscall.Unmount(filepath.Join(work, "host", "small"), syscall.MNT_DETACH) })
 	env.Defer(func() { checkEvents(env.T().(testing.TB), filepath.Join(work, "events.jsonl")) })
 	return err
 }
@@ -271,4 +278,22 @@ func fill(ts *testscript.TestScript, neg bool, args []string) {
 	size, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(args[2]+strings.Repeat("#", size-len(args[2]))), 0o600))
+}
+
+// waitLocked waits until somebody else holds the lock on a file.
+func waitLocked(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waitlocked FILE")
+	}
+	for {
+		f, err := os.Open(ts.MkAbs(args[0]))
+		ts.Check(err)
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		ts.Check(f.Close())
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return
+		}
+		ts.Check(err)
+		runtime.Gosched()
+	}
 }

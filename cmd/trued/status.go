@@ -85,7 +85,7 @@ func (a *app) printStatus(s *agent.Status) error {
 	p := printer{w: a.out, c: palette(a.out)}
 	p.line("%s", p.c.bold(capital(s.Line)))
 	p.line("")
-	p.field("host", "%s, %d resources held, trued %s%s", s.Host, s.Resources, s.Version, modeWords(s.Mode))
+	p.field("host", "%s, %s held, trued %s%s", s.Host, count(s.Resources, "resource"), s.Version, modeWords(s.Mode))
 	for _, src := range s.Sources {
 		p.source(src)
 	}
@@ -164,8 +164,11 @@ func (p *printer) source(s agent.SourceStatus) {
 }
 
 func commitWords(s agent.SourceStatus) string {
-	if s.Subject == "" {
+	switch {
+	case s.Subject == "":
 		return ""
+	case s.Date.Unix() <= 0: // a directory has no author and no date
+		return "  " + s.Subject
 	}
 	return fmt.Sprintf("  %q, %s, %s", s.Subject, s.Author, s.Date.Local().Format(time.DateTime))
 }
