@@ -3,11 +3,6 @@ package state
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,8 +13,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"trued.dev/trued/internal/resource"
 )
@@ -387,96 +380,6 @@ func (s *Store) closeLedger() {
 		s.ledger.Close()
 		s.ledger = nil
 	}
-}
-
-// Lock takes the host's lock, and reads the state again once it has it. It
-// waits for at most wait; ErrLocked says that somebody else has it.
-func (s *Store) Lock(ctx context.Context, wait time.Duration) (unlock func(), err error) {
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make state directory: %w", err)
-	}
-	lock := flock.New(s.path("lock"), flock.SetPermissions(0o600))
-	ctx, cancel := context.WithTimeout(ctx, max(wait, time.Millisecond))
-	defer cancel()
-	got, err := lock.TryLock()
-	if err == nil && !got && wait > 0 {
-		got, err = lock.TryLockContext(ctx, 50*time.Millisecond)
-	}
-	if errors.Is(err, context.DeadlineExceeded) || (err == nil && !got) {
-		return nil, ErrLocked
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot take lock: %w", err)
-	}
-	if err := s.Reload(); err != nil {
-		return nil, errors.Join(err, lock.Unlock())
-	}
-	return func() { _ = lock.Unlock() }, nil
-}
-
-// Free reports whether nobody holds the lock right now.
-func (s *Store) Free() bool {
-	lock := flock.New(s.path("lock"), flock.SetFlag(os.O_RDONLY))
-	got, err := lock.TryRLock()
-	if err != nil {
-		return errors.Is(err, fs.ErrNotExist)
-	}
-	if got {
-		_ = lock.Unlock()
-	}
-	return got
-}
-
-// Digest returns a digest of what is desired that gives nothing away to whoever
-// reads the state but not the key beside it.
-func (s *Store) Digest(v any) (string, error) {
-	key, err := s.digestKey()
-	if err != nil {
-		return "", err
-	}
-	mac := hmac.New(sha256.New, key)
-	if err := json.NewEncoder(mac).Encode(v); err != nil {
-		return "", fmt.Errorf("cannot digest: %w", err)
-	}
-	return hex.EncodeToString(mac.Sum(nil)), nil
-}
-
-func (s *Store) digestKey() ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.key != nil {
-		return s.key, nil
-	}
-	key, err := os.ReadFile(s.path(keyFile))
-	if err == nil && len(key) == 32 {
-		s.key = key
-		return key, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cannot read key: %w", err)
-	}
-	s.key = make([]byte, 32)
-	_, _ = rand.Read(s.key)
-	return s.key, nil
-}
-
-// SaveKey writes the digest key if it is new, so that reading alone never
-// writes.
-func (s *Store) SaveKey() error {
-	key, err := s.digestKey()
-	if err != nil {
-		return err
-	}
-	if _, err := os.Lstat(s.path(keyFile)); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return fmt.Errorf("cannot make state directory: %w", err)
-	}
-	if err := writeAtomic(s.path(keyFile), key); err != nil {
-		return fmt.Errorf("cannot write key: %w", err)
-	}
-	return nil
 }
 
 // Sweep removes the temporary files of writers that were cut off. The caller
