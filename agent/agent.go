@@ -29,19 +29,23 @@ type Agent struct {
 	digests *host.Digests
 	backups *host.Backups
 	swept   sync.Once
-	store   *state.Store
-	sources []source.Source
+	// contents remembers what files of the sources come to.
+	contents *contents
+	store    *state.Store
+	sources  []source.Source
 
 	mu sync.Mutex
 	// heard is what sources had to tell and nobody has recorded.
 	heard []source.Event
+	// kept serves the next run; nil when there is none, or while it is in use.
+	kept *kit
 }
 
 // Options are what an agent is made with, beside its configuration.
 type Options struct {
 	// Root is the tree to work on; "/" is the running system.
 	Root string
-	// Modules makes one of every kind for the time of a run.
+	// Modules makes one of every kind.
 	Modules func(*host.Host) []resource.Module
 	// FetchChild is the command line that fetches in a process of its own.
 	FetchChild []string
@@ -66,11 +70,12 @@ func New(config Config, opt Options) (*Agent, error) {
 	digests := host.OpenDigests(filepath.Join(dir, "cache", "digests"))
 	backups := host.OpenBackups(filepath.Join(dir, "backups"))
 	a := &Agent{
-		opt:     opt,
-		config:  config,
-		store:   store,
-		digests: digests,
-		backups: backups,
+		opt:      opt,
+		config:   config,
+		store:    store,
+		digests:  digests,
+		backups:  backups,
+		contents: openContents(filepath.Join(dir, "cache", "contents")),
 		host: host.New(opt.Root, host.Options{
 			Backups: backups,
 			Digests: digests,
@@ -84,28 +89,14 @@ func New(config Config, opt Options) (*Agent, error) {
 
 // Close lets go of what the agent holds open.
 func (a *Agent) Close() {
+	if k := a.takeKit(); k != nil {
+		k.close()
+	}
 	for _, s := range a.sources {
 		_ = s.Close()
 	}
 	a.host.Systemd().Close()
 	a.store.Close()
-}
-
-func (a *Agent) modules() ([]resource.Module, map[string]resource.Module) {
-	all := a.opt.Modules(a.host)
-	byKind := make(map[string]resource.Module, len(all))
-	for _, m := range all {
-		byKind[m.Kind()] = m
-	}
-	return all, byKind
-}
-
-func closeModules(all []resource.Module) {
-	for _, m := range all {
-		if c, ok := m.(resource.Closer); ok {
-			_ = c.Close()
-		}
-	}
 }
 
 // Facts returns what the host is.

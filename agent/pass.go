@@ -22,14 +22,15 @@ type run struct {
 	agent   *Agent
 	req     Request
 	started time.Time
-	modules []resource.Module
-	byKind  map[string]resource.Module
+	kit     *kit
 	facts   facts.Facts
 	sources []*sourceRun
 	stream  *report.Run
 	rec     *recorder
 	// cut is true when the run was told to stop before its end.
 	cut bool
+	// good is true when the run ended well, so that its kit can serve another.
+	good bool
 	// last is the run before this one.
 	last *state.Run
 }
@@ -40,7 +41,9 @@ func (a *Agent) newRun(req Request) (*run, error) {
 		return nil, err
 	}
 	r := &run{agent: a, req: req, started: time.Now().UTC(), facts: f}
-	r.modules, r.byKind = a.modules()
+	if r.kit = a.takeKit(); r.kit == nil {
+		r.kit = a.newKit()
+	}
 	snap := a.store.Snapshot()
 	r.last = snap.LastRun
 	for i, src := range a.sources {
@@ -53,7 +56,16 @@ func (a *Agent) newRun(req Request) (*run, error) {
 	return r, nil
 }
 
-func (r *run) close() { closeModules(r.modules) }
+// close leaves the kit to the next run, unless something went wrong: it may have
+// gone wrong because of what the kit holds.
+func (r *run) close() {
+	if !r.good {
+		r.kit.close()
+		return
+	}
+	r.kit.renew()
+	r.agent.keepKit(r.kit)
+}
 
 // reportContext is what every event says about where it comes from.
 func (a *Agent) reportContext(f facts.Facts, sources []report.SourceState) report.Context {
@@ -64,6 +76,7 @@ func (a *Agent) reportContext(f facts.Facts, sources []report.SourceState) repor
 // clashes with an earlier one, falls back to its last good state; one without is
 // left out, and nothing of it is pruned.
 func (r *run) load() []catalog.Entry {
+	r.wantKit()
 	for _, s := range r.sources {
 		s.load(r)
 	}
@@ -104,7 +117,7 @@ func (r *run) freshen(ctx context.Context, entries []catalog.Entry) {
 	if r.agent.config.Mode == Observe {
 		return
 	}
-	for _, m := range r.modules {
+	for _, m := range r.kit.modules {
 		f, ok := m.(resource.Freshener)
 		if !ok {
 			continue
@@ -142,11 +155,13 @@ func (r *run) plan(ctx context.Context, entries []catalog.Entry) (*plan.Plan, er
 
 func (r *run) planInput(entries []catalog.Entry) plan.Input {
 	in := plan.Input{
-		Entries:     entries,
-		State:       r.agent.store.Snapshot(),
-		Modules:     r.byKind,
-		Sources:     map[string]plan.Source{},
-		Digest:      r.agent.store.Digest,
+		Entries: entries,
+		State:   r.agent.store.Snapshot(),
+		Modules: r.kit.byKind,
+		Sources: map[string]plan.Source{},
+		Digest: func(d plan.Desired) (string, error) {
+			return r.kit.digest(d, r.agent.store.Digest)
+		},
 		Offline:     r.agent.host.Offline(),
 		AcceptPrune: r.req.AcceptPrune,
 		Hasty:       r.req.Hasty,
@@ -175,6 +190,7 @@ func (r *run) planInput(entries []catalog.Entry) plan.Input {
 func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome) (*Result, error) {
 	counts := count(outcomes)
 	verdict := r.judge(counts)
+	r.good = verdict == InOrder || verdict == Differs
 	past := state.Run{
 		ID: r.stream.ID(), Trigger: r.req.Trigger, Started: r.started, Finished: time.Now().UTC(),
 		Verdict: string(verdict), Summary: summary(counts, r.sources), Issues: issues(outcomes),
@@ -192,6 +208,9 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome) (*Result, e
 	}
 	if err := r.agent.digests.Save(); err != nil {
 		r.agent.opt.Log.Debug("cannot save digests", "error", err)
+	}
+	if err := r.agent.contents.save(); err != nil {
+		r.agent.opt.Log.Debug("cannot save digests of contents", "error", err)
 	}
 	if r.rec.noteworthy || !sameIssues(r.last, past.Issues) {
 		if err := r.agent.store.Keep(state.Past{Run: past, Events: r.rec.events}); err != nil {

@@ -16,7 +16,7 @@ import (
 // about to change is in the inventory already, what it owed is still owed, so
 // there is nothing to undo: this run goes on from there.
 func (r *run) recover(ctx context.Context) error {
-	for _, m := range r.modules {
+	for _, m := range r.kit.modules {
 		if a, ok := m.(resource.Attacher); ok {
 			if err := a.Attach(ctx); err != nil {
 				return fmt.Errorf("cannot wait for what an earlier run began: %w", err)

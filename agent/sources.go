@@ -195,7 +195,7 @@ func (s *sourceRun) load(r *run) {
 		return
 	}
 	s.newest = rev
-	in := input{Facts: r.facts, Group: s.config.Group, Version: r.agent.opt.Version}
+	in := s.inputNow(r)
 	cat, err := s.loadAt(r, rev.Commit, in)
 	if err == nil {
 		s.catalog, s.revision, s.in = cat, rev.Commit, in
@@ -215,7 +215,7 @@ func (s *sourceRun) fallBack(r *run, why error) {
 	if s.before.Applied == "" {
 		return
 	}
-	now := input{Facts: r.facts, Group: s.config.Group, Version: r.agent.opt.Version}
+	now := s.inputNow(r)
 	if s.before.Applied != s.revision {
 		if cat, err := s.loadAt(r, s.before.Applied, now); err == nil {
 			s.catalog, s.revision, s.in = cat, s.before.Applied, now
@@ -244,14 +244,35 @@ func (s *sourceRun) loadAt(r *run, commit string, in input) (*catalog.Catalog, e
 	if err != nil {
 		return nil, err
 	}
-	cat, err := catalog.Load(catalog.Input{
-		Name: s.name(), Tree: tree, Group: in.Group, HostName: in.Facts.Host.Name,
-		Facts: in.Facts, Modules: r.modules, Version: in.Version,
-	})
+	key, err := s.key(commit, in)
+	if err != nil {
+		return nil, err
+	}
+	if cat := r.kit.loaded[key]; cat != nil {
+		return cat, nil
+	}
+	full := s.catalogInput(in)
+	full.Tree, full.Modules, full.Digests = tree, r.kit.modules, r.agent.contents
+	cat, err := catalog.Load(full)
 	if err == nil && len(cat.Entries) == 0 && !cat.AllowEmpty {
 		return nil, &emptyError{group: cat.Group}
 	}
+	if err == nil {
+		r.kit.loaded[key] = cat
+	}
 	return cat, err
+}
+
+// inputNow is what the source is loaded with today.
+func (s *sourceRun) inputNow(r *run) input {
+	return input{Facts: r.facts, Group: s.config.Group, Version: r.agent.opt.Version}
+}
+
+// catalogInput is all that a catalog is made from, but for the tree.
+func (s *sourceRun) catalogInput(in input) catalog.Input {
+	return catalog.Input{
+		Name: s.name(), Group: in.Group, HostName: in.Facts.Host.Name, Facts: in.Facts, Version: in.Version,
+	}
 }
 
 // An emptyError refuses a catalog that has nothing: a tree that was emptied by

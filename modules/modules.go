@@ -14,7 +14,7 @@ import (
 	"trued.dev/trued/modules/unit"
 )
 
-// All returns one module of each kind for a host, for the time of a run.
+// All returns one module of each kind for a host.
 func All(h *host.Host) []resource.Module {
 	return []resource.Module{
 		file.New(h),

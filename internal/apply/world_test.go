@@ -272,7 +272,8 @@ func (l *lab) plan(o options, entries ...catalog.Entry) *plan.Plan {
 		Sources: map[string]plan.Source{"src": {
 			Revision: "abc", PruneLimit: o.limit, Explains: func(resource.Address) bool { return o.explains },
 		}},
-		Configured: []string{"src"}, Digest: l.store.Digest, AcceptPrune: o.acceptPrune, Hasty: o.hasty, Now: l.now,
+		Configured: []string{"src"}, Digest: func(d plan.Desired) (string, error) { return l.store.Digest(d) },
+		AcceptPrune: o.acceptPrune, Hasty: o.hasty, Now: l.now,
 	})
 	if err != nil {
 		l.t.Fatal(err)

@@ -160,10 +160,7 @@ func (p *Plan) check(ctx context.Context, in Input) error {
 func (s *Step) check(ctx context.Context, in Input) {
 	held := s.Verdict == Held
 	if !s.Prune {
-		digest, err := in.Digest(struct {
-			Kind  string            `json:"kind"`
-			Value resource.Resource `json:"value"`
-		}{s.Address.Kind, s.Resource})
+		digest, err := in.Digest(Desired{s.Address.Kind, s.Resource})
 		if err != nil {
 			s.Verdict, s.Err = Failed, err
 			return

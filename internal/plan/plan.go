@@ -121,6 +121,12 @@ type Source struct {
 	Explains func(resource.Address) bool
 }
 
+// Desired is what the digest of a desired state is made of.
+type Desired struct {
+	Kind  string            `json:"kind"`
+	Value resource.Resource `json:"value"`
+}
+
 // An Input is what a plan is made from.
 type Input struct {
 	Entries []catalog.Entry
@@ -133,7 +139,7 @@ type Input struct {
 	// Configured names all sources of the configuration.
 	Configured []string
 	// Digest is state.Store's.
-	Digest      func(any) (string, error)
+	Digest      func(Desired) (string, error)
 	Offline     bool
 	AcceptPrune bool
 	// Hasty tries again at once what failed before.

@@ -131,3 +131,12 @@ type Attacher interface {
 type Freshener interface {
 	Freshen(ctx context.Context, resources []Resource) error
 }
+
+// A Renewer is a Module that keeps what it reads for the time of a run. Where a
+// commit is loaded already, the module and the values that it made serve one run
+// after another: Renew is called before each but the first, while nothing else
+// uses them, and the module forgets all that it knows of the host. A module
+// without it keeps nothing.
+type Renewer interface {
+	Renew()
+}

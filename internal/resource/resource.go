@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// A Module implements one kind of resource. It is made anew for each run, so
-// it may keep what it has read for as long as it lives.
+// A Module implements one kind of resource. What it has read it may keep until
+// the run ends, and must be a Renewer then.
 type Module interface {
 	// Kind is the key that names the kind in a manifest, such as "file".
 	Kind() string

@@ -19,7 +19,7 @@ import (
 	"trued.dev/trued/internal/resource"
 )
 
-// A Module is the kind "package", for the time of one run.
+// A Module is the kind "package". What it learns of the index holds for one run.
 type Module struct {
 	manager manager
 	// fresh is how old the index may be for `latest`.
@@ -40,6 +40,7 @@ var (
 	_ resource.Batched    = (*Module)(nil)
 	_ resource.Attacher   = (*Module)(nil)
 	_ resource.Freshener  = (*Module)(nil)
+	_ resource.Renewer    = (*Module)(nil)
 	_ resource.Needy      = (*Resource)(nil)
 	_ resource.Reactor    = (*Resource)(nil)
 	_ resource.Costly     = (*Resource)(nil)
@@ -56,6 +57,14 @@ func newModule(m manager) *Module {
 
 // Kind returns "package".
 func (m *Module) Kind() string { return "package" }
+
+// Renew forgets what an earlier run learned of the index.
+func (m *Module) Renew() {
+	m.forget()
+	m.refresh.Lock()
+	defer m.refresh.Unlock()
+	m.refreshed, m.failed = time.Time{}, nil
+}
 
 // Batch returns the word under which packages share a batch.
 func (m *Module) Batch() string { return "package" }

@@ -17,7 +17,7 @@ import (
 	"trued.dev/trued/internal/resource"
 )
 
-// New returns the module for units of the host, for one run.
+// New returns the module for units of the host.
 func New(h *host.Host) resource.Module { return &module{host: h} }
 
 type module struct {
@@ -33,6 +33,16 @@ type module struct {
 }
 
 func (*module) Kind() string { return "unit" }
+
+// Renew forgets what an earlier run was told by systemd.
+func (m *module) Renew() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.first, m.unread = nil, false
+	for _, u := range m.units {
+		u.batched, u.started = false, nil
+	}
+}
 
 func (m *module) New() resource.Resource {
 	u := &Unit{module: m}
