@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/source"
 )
 
 // Notifier tells the init system how the daemon is doing.
@@ -217,17 +218,17 @@ func (d *Daemon) publish(c *clock, busy bool) {
 
 // A clock knows when to poll and when to run.
 type clock struct {
-	interval, every     time.Duration
+	polls               source.Schedule
+	every               time.Duration
 	poll, resync, retry time.Time
 	failures            int
 }
 
 func newClock(c Config, fetchNow bool) *clock {
 	now := time.Now()
-	k := &clock{interval: c.Interval, every: c.Resync, resync: now.Add(jitter(c.Resync))}
-	// Hosts that boot together must not poll together: the first poll is
-	// anywhere within the interval.
-	k.poll = now.Add(time.Duration(rand.Int64N(int64(c.Interval)) + 1)) //nolint:gosec // spreading load, not secrets
+	k := &clock{polls: source.Schedule{Interval: c.Interval}, every: c.Resync, resync: now.Add(jitter(c.Resync))}
+	// Hosts that boot together must not poll together.
+	k.poll = now.Add(k.polls.First())
 	if fetchNow {
 		k.poll = now
 	}
@@ -239,21 +240,15 @@ func jitter(d time.Duration) time.Duration {
 	return d + time.Duration((rand.Float64()-0.5)*0.2*float64(d)) //nolint:gosec // spreading load, not secrets
 }
 
-// maxPause is the longest pause between tries of a fetch that fails.
-const maxPause = 15 * time.Minute
-
 // finished sets the next dates after a piece of work.
 func (c *clock) finished(w done, retry time.Time) {
 	now := time.Now()
 	if w.poll {
-		pause := c.interval
-		if w.err != nil {
-			c.failures++
-			pause = min(c.interval<<min(c.failures, 10), max(maxPause, c.interval))
-		} else {
-			c.failures = 0
+		before := c.failures
+		if c.failures = 0; w.err != nil {
+			c.failures = before + 1
 		}
-		c.poll = now.Add(jitter(pause))
+		c.poll = now.Add(c.polls.After(c.failures, before > 0 && w.err == nil))
 		return
 	}
 	c.resync = now.Add(jitter(c.every))

@@ -116,14 +116,11 @@ func (a *app) open() (*agent.Agent, error) {
 }
 
 func (a *app) options(root string) agent.Options {
-	self, err := os.Executable()
-	if err != nil {
-		self = os.Args[0]
-	}
 	return agent.Options{
-		Root:       root,
-		Modules:    modules.All,
-		FetchChild: []string{self, "fetch-child"},
+		Root:    root,
+		Modules: modules.All,
+		// The running program, also after another was installed in its place.
+		FetchChild: []string{"/proc/self/exe", "fetch-child"},
 		Version:    version,
 		ExitCode:   exitCode,
 		Log:        a.log(),
