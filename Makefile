@@ -1,4 +1,4 @@
-# make build | test | verify | packages | demo | lint | clean
+# make build | test | verify | packages | demo | lint | bench | clean
 
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := build
@@ -56,6 +56,13 @@ lint: $(GOLANGCI)
 .PHONY: verify
 verify: lint build
 	@.ci/verify
+
+# Figures, not proofs: an update beside git's own, and a run over a host that is
+# in order.
+.PHONY: bench
+bench:
+	go test ./internal/source -run '^$$' -bench Update -benchtime 20x -timeout 60m
+	go test ./agent -run '^$$' -bench RunInOrder -benchtime 20x
 
 .PHONY: clean
 clean:
