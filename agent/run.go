@@ -72,7 +72,6 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.stream.SetSources(r.states()...)
 	outcomes, err := r.apply(ctx, stop, p)
 	if r.cut = errors.Is(err, context.Canceled); err != nil && !r.cut {
 		return nil, err
