@@ -200,7 +200,7 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome) (*Result, e
 		return nil, err
 	}
 	r.stream.SetSources(r.states()...)
-	if err := r.rec.finish(past, counts, r.agent.opt.ExitCode(verdict), sources); err != nil {
+	if err := r.rec.finish(past, counts, r.agent.opt.ExitCode(verdict), sources, problem(r.sources)); err != nil {
 		return nil, err
 	}
 	if err := r.agent.store.SaveKey(); err != nil {

@@ -94,14 +94,15 @@ func (r *recorder) write(rec state.Record) error {
 	return r.store.Append(rec)
 }
 
-// finish writes the record that closes the run.
-func (r *recorder) finish(past state.Run, counts report.Counts, code int, sources map[string]state.Source) error {
+// finish writes the record that closes the run: what sources have become where
+// that is new, and in its event what is wrong with one, be that new or not.
+func (r *recorder) finish(past state.Run, counts report.Counts, code int, sources map[string]state.Source, problem string) error {
 	if err := r.open(); err != nil {
 		return err
 	}
 	err := r.queue(r.stream.Finished(report.Result{
 		Counts: counts, Duration: past.Finished.Sub(past.Started), ExitCode: code,
-		Message: problems(sources),
+		Message: problem,
 	}))
 	if err != nil {
 		return err
@@ -109,10 +110,11 @@ func (r *recorder) finish(past state.Run, counts report.Counts, code int, source
 	return r.write(state.Record{Finished: &past, Sources: sources})
 }
 
-func problems(sources map[string]state.Source) string {
-	for name, s := range sources {
-		if s.Problem != "" {
-			return fmt.Sprintf("source %q: %s", name, firstLine(s.Problem))
+// problem says what is wrong with the first source that something is wrong with.
+func problem(sources []*sourceRun) string {
+	for _, s := range sources {
+		if s.err != nil {
+			return fmt.Sprintf("source %q: %s", s.name(), firstLine(s.err.Error()))
 		}
 	}
 	return ""
