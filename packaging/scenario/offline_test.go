@@ -34,11 +34,19 @@ func TestHostWithoutANetworkIsKeptToTheLastCommit(t *testing.T) {
 		t.Errorf("the first line of status does not name the commit:\n%s", out)
 	}
 	now := events(t, h).since(told)
-	if len(now.of(report.SourceUnreachable)) != 1 {
-		t.Errorf("the loss of the source is told of %d times, want once:\n%s", len(now.of(report.SourceUnreachable)), now)
+	for _, stale := range now.of(report.SourceStale) {
+		if !strings.Contains(stale.Message, first[:12]) || stale.ErrorMessage == "" {
+			t.Errorf("the loss of the source is told of as %q: %s", stale.Message, stale.ErrorMessage)
+		}
 	}
-	if finished := now.last(t, report.RunFinished); *finished.ExitCode != 4 || finished.Revision != first {
-		t.Errorf("the last run ended with exit code %d at %s", *finished.ExitCode, finished.Revision)
+	runs := now.of(report.RunFinished)
+	if len(runs) != 2 || len(now.of(report.SourceStale)) < 2 {
+		t.Errorf("two runs without a network are told of as\n%s", now)
+	}
+	for _, finished := range runs {
+		if *finished.ExitCode != 4 || finished.Revision != first || !strings.Contains(finished.Message, "cannot fetch") {
+			t.Errorf("a run ended with exit code %d at %s: %s", *finished.ExitCode, finished.Revision, finished.Message)
+		}
 	}
 
 	h.Heal(t)

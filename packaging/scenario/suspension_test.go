@@ -62,7 +62,7 @@ report: [journal, {file: `+eventFile+`}]
 	h.Await(t, "(trued status || true) | grep -q file:/etc/one")
 	trued(t, h, 0, "sync")
 	h.Run(t, "grep -q one /etc/one; grep -q two /etc/two; grep -q kept /etc/motd")
-	if out := trued(t, h, 0, "status"); !strings.Contains(out, "file:/etc/two") {
+	if out := trued(t, h, 0, "status -o json"); !strings.Contains(out, `"file:/etc/two"`) {
 		t.Errorf("status does not list the orphans:\n%s", out)
 	}
 	trued(t, h, 1, "forget --source infra")
@@ -72,7 +72,7 @@ report: [journal, {file: `+eventFile+`}]
 	if got := h.Run(t, "cat /etc/one /etc/two /etc/motd"); got != "onebefore\nkept" {
 		t.Errorf("what was forgotten, pruned and kept is %q", got)
 	}
-	if out := trued(t, h, 0, "status"); strings.Contains(out, "/etc/one") || strings.Contains(out, "/etc/two") {
+	if out := trued(t, h, 0, "status -o json"); strings.Contains(out, "/etc/one") || strings.Contains(out, "/etc/two") {
 		t.Errorf("status still has orphans:\n%s", out)
 	}
 	for _, e := range events(t, h) {
