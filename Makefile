@@ -1,4 +1,4 @@
-# make build | test | verify | packages | demo | lint | bench | clean
+# make build | test | verify | packages | demo | torture | lint | bench | clean
 
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := build
@@ -43,6 +43,12 @@ packages: doc $(NFPM)
 .PHONY: test
 test: setup packages
 	@.ci/test
+
+# Cuts a run off, in every way, at each of its writing calls; .ci/run has a
+# sample of it.
+.PHONY: torture
+torture: setup
+	TORTURE=full go test -timeout 0 -count 1 -v ./packaging/torture/
 
 .PHONY: setup
 setup:

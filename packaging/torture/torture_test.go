@@ -58,7 +58,7 @@ func TestTorture(t *testing.T) {
 // killed kills a run before each of its calls; the next one mends it.
 func (w *world) killed(t *testing.T, calls int) {
 	kills := 0
-	for at := 1; at <= calls && !t.Failed(); at += step(calls, 60) {
+	for at := 1; at <= calls && !t.Failed(); at += step(calls, 40) {
 		w.trial(t, at, func(root string) {
 			when := ""
 			code, _ := tripwire{dir: root, before: func(n int, call string) syscall.Errno {
@@ -84,7 +84,7 @@ func (w *world) killed(t *testing.T, calls int) {
 func (w *world) fails(t *testing.T, calls int) {
 	errnos := []syscall.Errno{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EDQUOT, syscall.EPERM}
 	failures := 0
-	for i, at := 0, 1; at <= calls && !t.Failed(); i, at = i+1, at+step(calls, 75) {
+	for i, at := 0, 1; at <= calls && !t.Failed(); i, at = i+1, at+step(calls, 45) {
 		tried := errnos[i%len(errnos) : i%len(errnos)+1]
 		if full() {
 			tried = errnos
@@ -128,7 +128,7 @@ func (w *world) losesPower(t *testing.T, calls int) {
 	w.copyTo(t, w.tree, root)
 	shell(t, "sync -f "+root)
 	cuts := 0
-	every := step(calls, 45)
+	every := step(calls, 30)
 	code, out := tripwire{dir: root, before: func(n int, call string) syscall.Errno {
 		if n%every != 0 || t.Failed() {
 			return 0
