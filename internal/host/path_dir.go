@@ -99,9 +99,40 @@ func (h *Host) Mkdir(name string, o Ownership) error {
 		return err
 	}
 	defer p.close()
-	if err := unix.Mkdirat(p.dir, p.base, 0o700); err != nil {
+	if err := h.sweepOnce(p); err != nil {
+		return err
+	}
+	// It takes its name when it is as it should be: one that was cut off before
+	// would be there for good, with a mode that nobody declared.
+	tmp := place{dir: p.dir, base: temporaryName(p.base), real: p.real}
+	if err := unix.Mkdirat(p.dir, tmp.base, 0o700); err != nil {
 		return explainAt("make directory", name, p, err)
 	}
+	err = tmp.dressDirectory(name, o.Mode, uid, gid)
+	if err == nil {
+		err = explainAt("make directory", name, p, tmp.renameNew(p.base))
+	}
+	if err != nil {
+		_ = unix.Unlinkat(p.dir, tmp.base, unix.AT_REMOVEDIR)
+	}
+	return err
+}
+
+// renameNew gives a directory a name that is not taken.
+func (p place) renameNew(base string) error {
+	err := unix.Renameat2(p.dir, p.base, p.dir, base, unix.RENAME_NOREPLACE)
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
+		return err
+	}
+	// A file system without that: at worst an empty directory is replaced.
+	if _, err := (place{dir: p.dir, base: base}).stat(); !errors.Is(err, unix.ENOENT) {
+		return unix.EEXIST
+	}
+	return unix.Renameat(p.dir, p.base, p.dir, base)
+}
+
+// dressDirectory gives a directory that was just made its owner and mode.
+func (p place) dressDirectory(name string, mode resource.Mode, uid, gid int) error {
 	d, err := p.openDir()
 	if err != nil {
 		return explain("open", name, err)
@@ -119,7 +150,6 @@ func (h *Host) Mkdir(name string, o Ownership) error {
 		return explainAt("change the owner of", name, p, err)
 	}
 	// A setgid bit is inherited; a mode that is given says all twelve bits.
-	mode := o.Mode
 	if !mode.IsSet() {
 		mode = resource.NewMode(0o755 | st.Mode&0o2000)
 	}

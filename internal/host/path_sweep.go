@@ -73,8 +73,11 @@ func (p place) sweep(stale func(base string) bool) (int, error) {
 		}
 		at := place{dir: p.dir, base: base, real: p.real}
 		i, err := at.stat()
-		if err == nil && i.Type() != TypeDirectory {
+		if err == nil {
 			err = at.remove(at.path(), i)
+		}
+		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+			continue // a directory of ours is empty until it has its name
 		}
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return swept, err
