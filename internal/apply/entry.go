@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"trued.dev/trued/internal/plan"
@@ -33,6 +34,17 @@ func (w *walk) failing(s *plan.Step) state.Entry {
 	e := s.Entry
 	if w.changed[s.Place] && !s.Prune {
 		e = w.entry(s, false)
+		// What it held before may still be there: it is let go when it is gone.
+		claimed := make(map[resource.Claim]bool, len(e.Claims))
+		for _, c := range e.Claims {
+			claimed[c] = true
+		}
+		e.Claims = slices.Clip(e.Claims)
+		for _, c := range s.Entry.Claims {
+			if !claimed[c] {
+				e.Claims = append(e.Claims, c)
+			}
+		}
 	}
 	e.Source, e.Place = s.Source, s.Place
 	if !s.Prune {

@@ -182,6 +182,19 @@ func durable(staged []*host.StagedFile, dirs []string) error {
 // gets other attributes.
 func (w *work) rest(ctx context.Context) {
 	paths := slices.SortedFunc(maps.Keys(w.todo), host.DeepestFirst)
+	full := map[string]bool{} // what holds something that could not be removed
+	leaves := func(at string, err error) {
+		if err != nil {
+			for dir := at; dir != w.name && dir != "/"; dir = path.Dir(dir) {
+				full[dir] = true
+			}
+			w.fail(err)
+			return
+		}
+		if !full[at] {
+			w.gone = append(w.gone, at)
+		}
+	}
 	for _, at := range paths {
 		if err := ctx.Err(); err != nil {
 			w.fail(err)
@@ -193,14 +206,9 @@ func (w *work) rest(ctx context.Context) {
 		case err != nil:
 			w.fail(err)
 		case noted && !w.r.Purge:
-			if err := w.r.host.RestorePath(ctx, at, prior); err != nil {
-				w.fail(err)
-				continue
-			}
-			w.gone = append(w.gone, at)
+			leaves(at, w.r.host.RestorePath(ctx, at, prior))
 		case diff.Has(host.FieldState):
-			w.fail(w.r.host.Discard(at, false, w.r.keepsBackup()))
-			w.gone = append(w.gone, at)
+			leaves(at, w.r.host.Discard(at, false, w.r.keepsBackup()))
 		default:
 			w.fail(w.attributes(ctx, at, diff))
 		}
