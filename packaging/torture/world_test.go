@@ -24,9 +24,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childMark) != "" {
 		os.Unsetenv(childMark)
 		fmt.Fprintln(os.Stderr, becomeChild())
-		os.Exit(127) //nolint:forbidigo // the test's own program has nobody to return to
+		os.Exit(127)
 	}
-	os.Exit(m.Run()) //nolint:forbidigo // as TestMain does
+	os.Exit(m.Run())
 }
 
 // full reports whether every call is to be tried, and not a sample.
@@ -80,7 +80,7 @@ func newWorld(t *testing.T) *world {
 			w.tree = w.copy(t)
 		}
 	}
-	w.tree = w.tree + "-old"
+	w.tree += "-old"
 	return w
 }
 
