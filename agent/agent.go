@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"trued.dev/trued/internal/control"
 	"trued.dev/trued/internal/facts"
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/report"
@@ -109,16 +110,21 @@ func (a *Agent) Facts(ctx context.Context) (facts.Facts, error) {
 }
 
 // Suspend stops convergence, across reboots, until it is over or lifted.
-func (a *Agent) Suspend(ctx context.Context, reason, by string, until time.Time) error {
-	err := a.store.Suspend(state.Suspension{Reason: reason, By: by, Since: time.Now().UTC(), Until: until})
-	if err != nil {
+func (a *Agent) Suspend(ctx context.Context, r control.SuspendRequest) error {
+	sus := state.Suspension{Reason: r.Reason, By: r.By, Since: time.Now().UTC()}
+	if r.For > 0 {
+		sus.Until = sus.Since.Add(r.For).Truncate(time.Second)
+	}
+	if err := a.store.Suspend(sus); err != nil {
 		return err
 	}
-	message := "convergence suspended: " + reason
-	if by != "" {
-		message += " (by " + by + ")"
+	message := "convergence suspended: " + r.Reason
+	if r.By != "" {
+		message += " (by " + r.By + ")"
 	}
-	a.told(a.tell(ctx, report.Incident{Type: report.AgentSuspended, Message: message, Reason: reason, Until: until}))
+	a.told(a.tell(ctx, report.Incident{
+		Type: report.AgentSuspended, Message: message, Reason: r.Reason, Until: sus.Until,
+	}))
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"trued.dev/trued/internal/control"
 	"trued.dev/trued/internal/resource"
@@ -66,11 +65,11 @@ const (
 )
 
 func (k *desk) Suspend(ctx context.Context, r control.SuspendRequest) error {
-	var until time.Time
-	if r.For > 0 {
-		until = time.Now().Add(r.For).UTC().Truncate(time.Second)
-	}
-	return k.d.agent.Suspend(ctx, r.Reason, r.By, until)
+	defer k.d.drain.Notify()
+	return k.d.agent.Suspend(ctx, r)
 }
 
-func (k *desk) Resume(ctx context.Context) error { return k.d.agent.Resume(ctx) }
+func (k *desk) Resume(ctx context.Context) error {
+	defer k.d.drain.Notify()
+	return k.d.agent.Resume(ctx)
+}

@@ -53,18 +53,13 @@ func (a *Agent) OpenSinks(stdout io.Writer, asJSON bool) (*report.Drain, error) 
 	}), nil
 }
 
-// tell records an event that belongs to no run. It waits a moment for the lock
-// and gives up without a sound: what it tells of has happened all the same.
+// tell records an event that belongs to no run. It waits a moment for a run of
+// another process.
 func (a *Agent) tell(ctx context.Context, i report.Incident) error {
 	f, err := a.Facts(ctx)
 	if err != nil {
 		return err
 	}
-	unlock, err := a.store.Lock(ctx, 2*time.Second)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	var sources []report.SourceState
 	snap := a.store.Snapshot()
 	for _, src := range a.sources {
@@ -74,5 +69,8 @@ func (a *Agent) tell(ctx context.Context, i report.Incident) error {
 	if err != nil {
 		return fmt.Errorf("cannot encode event: %w", err)
 	}
-	return a.store.Append(state.Record{Events: []json.RawMessage{data}})
+	return a.store.Tell(ctx, tellWait, data)
 }
+
+// tellWait is how long an event waits for a run of another process.
+const tellWait = 2 * time.Second

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"trued.dev/trued/agent"
+	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/resource"
 )
 
@@ -64,11 +65,7 @@ func (a *app) apply(ctx context.Context, req agent.Request) error {
 		return err
 	}
 	result, err := ag.Run(hard, ctx, req)
-	flush, stop := context.WithTimeout(context.WithoutCancel(ctx), flushWait)
-	defer stop()
-	if ferr := drain.Flush(flush); ferr != nil {
-		fmt.Fprintf(a.err, "trued: a sink did not take its events; they are kept: %v\n", ferr)
-	}
+	a.flush(ctx, drain)
 	if err != nil {
 		return err
 	}
@@ -89,6 +86,16 @@ const (
 	// flushWait bounds how long dead sinks hold up the end of a command.
 	flushWait = 5 * time.Second
 )
+
+// flush gives the sinks a moment to take their events. What one does not take
+// is kept, and is no failure of the command.
+func (a *app) flush(ctx context.Context, drain *report.Drain) {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), flushWait)
+	defer stop()
+	if err := drain.Flush(ctx); err != nil {
+		fmt.Fprintf(a.err, "trued: a sink did not take its events; they are kept: %v\n", err)
+	}
+}
 
 func (a *app) printResult(r *agent.Result) error {
 	if a.format == "json" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"trued.dev/trued/agent"
+	"trued.dev/trued/internal/control"
 )
 
 func (a *app) suspendCommand() *cobra.Command {
@@ -26,24 +30,17 @@ func (a *app) suspendCommand() *cobra.Command {
 			if length < 0 {
 				return fmt.Errorf("--for %s is in the past", length)
 			}
-			ag, err := a.open()
+			req := control.SuspendRequest{Reason: reason, For: length, By: operator()}
+			err := a.steer(c.Context(), func(by steering) error { return by.Suspend(c.Context(), req) })
 			if err != nil {
 				return err
 			}
-			defer ag.Close()
-			var until time.Time
+			until := "'trued resume'"
 			if length > 0 {
-				until = time.Now().Add(length).UTC().Truncate(time.Second)
+				until = time.Now().Add(length).Format(time.DateTime)
 			}
-			if err := ag.Suspend(c.Context(), reason, operator(), until); err != nil {
-				return err
-			}
-			if until.IsZero() {
-				fmt.Fprintf(a.out, "Suspended until 'trued resume': %s\n", reason)
-			} else {
-				fmt.Fprintf(a.out, "Suspended until %s: %s\n", until.Local().Format(time.DateTime), reason)
-			}
-			return nil
+			_, err = fmt.Fprintf(a.out, "Suspended until %s: %s\n", until, reason)
+			return err
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why; shown by status and in every refusal")
@@ -59,20 +56,49 @@ func (a *app) resumeCommand() *cobra.Command {
 		Short:   "Take convergence up again",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			ag, err := a.open()
-			if err != nil {
-				return err
+			err := a.steer(c.Context(), func(by steering) error { return by.Resume(c.Context()) })
+			if err == nil {
+				_, err = fmt.Fprintln(a.out, "Resumed.")
 			}
-			defer ag.Close()
-			if err := ag.Resume(c.Context()); err != nil {
-				return err
-			}
-			fmt.Fprintln(a.out, "Resumed.")
-			return nil
+			return err
 		},
 	}
 	a.rootFlag(c)
 	return c
+}
+
+// steering stops and restarts convergence: the daemon does, or where none runs,
+// this process.
+type steering interface {
+	Suspend(ctx context.Context, r control.SuspendRequest) error
+	Resume(ctx context.Context) error
+}
+
+// steer asks the daemon where one runs, so that its events leave at once.
+func (a *app) steer(ctx context.Context, do func(steering) error) error {
+	if orRoot(a.rootDir) == "/" {
+		client, err := control.Dial(ctx, agent.SocketPath)
+		if err == nil {
+			return do(client)
+		}
+		if !errors.Is(err, control.ErrNoDaemon) {
+			return err
+		}
+	}
+	ag, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer ag.Close()
+	drain, err := ag.OpenSinks(a.out, a.format == "json")
+	if err != nil {
+		return err
+	}
+	if err := do(ag); err != nil {
+		return err
+	}
+	a.flush(ctx, drain)
+	return nil
 }
 
 // operator is who runs the command, behind sudo where that is known.

@@ -38,7 +38,41 @@ func (s *Store) Lock(ctx context.Context, wait time.Duration) (unlock func(), er
 	if err := s.Reload(); err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
-	return func() { _ = lock.Unlock() }, nil
+	s.hold(true)
+	return func() {
+		s.hold(false)
+		_ = lock.Unlock()
+	}, nil
+}
+
+func (s *Store) hold(held bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = held
+}
+
+// Tell appends events that belong to no run: beside the run that this process
+// has under way, or else under the lock, for which it waits.
+func (s *Store) Tell(ctx context.Context, wait time.Duration, events ...json.RawMessage) error {
+	r := Record{Events: events}
+	if told, err := s.tellHeld(r); told || err != nil {
+		return err
+	}
+	unlock, err := s.Lock(ctx, wait)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.Append(r)
+}
+
+func (s *Store) tellHeld(r Record) (told bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.held {
+		return false, nil
+	}
+	return true, s.append(r)
 }
 
 // Free reports whether nobody holds the lock right now.

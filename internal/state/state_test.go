@@ -263,6 +263,29 @@ func TestOneHoldsTheLock(t *testing.T) {
 	}
 }
 
+func TestWhatBelongsToNoRunIsToldBesideOne(t *testing.T) {
+	dir := t.TempDir()
+	daemon, other := open(t, dir), open(t, dir)
+	unlock, err := daemon.Lock(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Tell(t.Context(), 0, json.RawMessage(`1`)); err != nil {
+		t.Errorf("the process of the run itself: %v", err)
+	}
+	if err := other.Tell(t.Context(), 0, json.RawMessage(`2`)); !errors.Is(err, ErrLocked) {
+		t.Errorf("another process writes beside the run: %v", err)
+	}
+	unlock()
+	if err := other.Tell(t.Context(), 0, json.RawMessage(`2`)); err != nil {
+		t.Error(err)
+	}
+	events, err := open(t, dir).EventsAfter(0, 10)
+	if err != nil || len(events) != 2 || string(events[0].Event) != "1" || string(events[1].Event) != "2" {
+		t.Errorf("told are %v (%v), want 1 and 2", events, err)
+	}
+}
+
 func TestASuspensionEndsByItself(t *testing.T) {
 	s := open(t, t.TempDir())
 	now := time.Now().UTC()

@@ -22,7 +22,9 @@ import (
 type Store struct {
 	dir string
 
-	mu       sync.Mutex
+	mu sync.Mutex
+	// held is true while this process has the host's lock.
+	held     bool
 	read     stamp
 	snap     Snapshot
 	ledger   *os.File
@@ -227,6 +229,10 @@ func (s *Store) Snapshot() Snapshot {
 func (s *Store) Append(r Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.append(r)
+}
+
+func (s *Store) append(r Record) error {
 	if err := s.openLedger(); err != nil {
 		return err
 	}

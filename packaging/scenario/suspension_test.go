@@ -18,6 +18,7 @@ func TestSuspensionOutlastsAReboot(t *testing.T) {
 	trued(t, h, 0, "sync")
 
 	trued(t, h, 0, "suspend --reason 'moving the database' --for 2h")
+	h.Await(t, "grep -q '\"agent.suspended\".*moving the database' "+eventFile)
 	h.Run(t, "echo broken >/etc/motd")
 	for _, words := range []string{"sync", "apply", "status"} {
 		if out := trued(t, h, 6, words); !strings.Contains(out, "moving the database") {
@@ -32,6 +33,7 @@ func TestSuspensionOutlastsAReboot(t *testing.T) {
 		t.Errorf("a suspended host came up with %q", got)
 	}
 	trued(t, h, 0, "resume")
+	h.Await(t, "grep -q '\"agent.resumed\"' "+eventFile)
 	trued(t, h, 0, "sync")
 	h.Run(t, "grep -q kept /etc/motd")
 }
