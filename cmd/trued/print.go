@@ -255,16 +255,9 @@ func (p *printer) sources(list []agent.SourceStatus) {
 		}
 		p.line("%s source %q: %s", p.c.remove("!"), s.Name, indent(s.Problem, "    "))
 		if s.Applied != "" {
-			p.line("    %s stays in force", short(s.Applied))
+			p.line("    %s stays in force", agent.Short(s.Applied))
 		}
 	}
-}
-
-func short(revision string) string {
-	if len(revision) == 40 || len(revision) == 64 {
-		return revision[:10]
-	}
-	return revision
 }
 
 // verdictLine sums a run up in one line.

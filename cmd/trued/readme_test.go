@@ -6,6 +6,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"trued.dev/trued/agent"
+	"trued.dev/trued/internal/source"
+	"trued.dev/trued/internal/state"
 )
 
 func readme(t *testing.T) string {
@@ -45,11 +50,32 @@ func TestReadmeShowsWhatPlanPrints(t *testing.T) {
 	}
 }
 
-func TestReadmeShowsStatusInItsWords(t *testing.T) {
-	page := readme(t)
-	for _, word := range []string{"host", "source", "applied", "checked", "last run", "next"} {
-		if !strings.Contains(page, "\n  "+word) {
-			t.Errorf("the picture of status has no line %q", word)
-		}
+func TestReadmeShowsWhatStatusPrints(t *testing.T) {
+	const applied = "7e045d77ac0b1c2d3e4f5a6b7c8d9e0f1a2b3c4d"
+	now := time.Now()
+	status := &agent.Status{
+		Line: "in order at " + agent.Short(applied) + " of groups/web", Verdict: agent.InOrder,
+		Host: "web-1", Version: "0.1.0", Mode: agent.Enforce, Resources: 6,
+		Sources: []agent.SourceStatus{{
+			Status: source.Status{
+				Name: "infra", URL: "https://git.example.com/infra/hosts.git", Branch: "main", Checked: now,
+			},
+			Applied: applied, Subject: `Revert "Four workers"`, Author: "Ada", Date: now,
+		}},
+		LastRun:  &state.Run{Finished: now, Summary: "6 in order", Trigger: "resync"},
+		Daemon:   true,
+		Schedule: &agent.Schedule{NextPoll: now, NextRun: now},
+	}
+	var out bytes.Buffer
+	if err := (&app{out: &out}).printStatus(status); err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(readme(t), "$ trued status\n")
+	picture, _, _ := strings.Cut(rest, "```")
+	// How long ago differs; the words around it do not.
+	spans := regexp.MustCompile(`\b(?:\d+h)?(?:\d+m)?\d+s\b`)
+	plain := func(s string) string { return spans.ReplaceAllString(varies.ReplaceAllString(s, "X"), "Y") }
+	if got, want := plain(picture), plain(out.String()); got != want {
+		t.Errorf("README.md shows\n%s\nand status prints\n%s", got, want)
 	}
 }
