@@ -254,9 +254,6 @@ func (s *sourceRun) loadAt(r *run, commit string, in input) (*catalog.Catalog, e
 	full := s.catalogInput(in)
 	full.Tree, full.Modules, full.Digests = tree, r.kit.modules, r.agent.contents
 	cat, err := catalog.Load(full)
-	if err == nil && len(cat.Entries) == 0 && !cat.AllowEmpty {
-		return nil, &emptyError{group: cat.Group}
-	}
 	if err == nil {
 		r.kit.loaded[key] = cat
 	}
@@ -273,14 +270,6 @@ func (s *sourceRun) catalogInput(in input) catalog.Input {
 	return catalog.Input{
 		Name: s.name(), Group: in.Group, HostName: in.Facts.Host.Name, Facts: in.Facts, Version: in.Version,
 	}
-}
-
-// An emptyError refuses a catalog that has nothing: a tree that was emptied by
-// mistake must not be taken for "remove everything".
-type emptyError struct{ group string }
-
-func (e *emptyError) Error() string {
-	return fmt.Sprintf("%s has no resource for this host: write `allow_empty: true` into its group.yaml if that is meant", e.group)
 }
 
 // refuse notes why the newest commit is not enforced, and tells of it once per

@@ -201,11 +201,13 @@ func (l *loader) complete(b *built, r resource.Resource, c *content) bool {
 		err := sourced.Load(c)
 		switch {
 		case c.failed:
+			l.judgeName(b, r.Validate())
 			return false
 		case c.open != "":
 			return true
 		case err != nil:
 			l.fieldFaults(b, err)
+			l.judgeName(b, r.Validate())
 			return false
 		}
 	}
@@ -215,6 +217,21 @@ func (l *loader) complete(b *built, r resource.Resource, c *content) bool {
 		return false
 	}
 	return good
+}
+
+// judgeName tells what is wrong with the name of a resource whose content could
+// not be had: of its other attributes nothing can be said without.
+func (l *loader) judgeName(b *built, err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range joined.Unwrap() {
+			l.judgeName(b, one)
+		}
+		return
+	}
+	var fe *resource.FieldError
+	if errors.As(err, &fe) && fe.Field == b.Address.Kind {
+		l.fieldFaults(b, err)
+	}
 }
 
 // common judges the keys that every kind takes.

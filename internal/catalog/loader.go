@@ -118,6 +118,12 @@ func (l *loader) loadGroup(name string, at resource.Origin, member *membership) 
 	entries := l.build()
 	l.checkLinks(entries)
 	l.checkClaims(entries)
+	if len(entries) == 0 && !root.settings.AllowEmpty && !l.faults.any() {
+		// A tree that was emptied by mistake must not be taken for "remove
+		// everything".
+		l.faults.at(resource.Origin{Source: l.in.Name, Group: root.path, File: root.path},
+			"no resource for this host: write `allow_empty: true` into its group.yaml if that is meant")
+	}
 	if err := l.faults.err(); err != nil {
 		return nil, err
 	}
