@@ -59,7 +59,9 @@ func (m *metered) Read(p []byte) (int, error) {
 	if m.n.left.Add(-int64(got)) < 0 {
 		got, err = 0, failf(KindLimit, "server sent more than %d bytes (limits.bytes)", m.n.limits.Bytes)
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
+	// A connection that was closed on this side says nothing about the server:
+	// whoever closed it knows why, and net/http closes when it gives up waiting.
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 		m.n.failed.CompareAndSwap(nil, &err)
 	}
 	return got, err
