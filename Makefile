@@ -44,11 +44,12 @@ packages: doc $(NFPM)
 test: setup packages
 	@.ci/test
 
-# Cuts a run off, in every way, at each of its writing calls; .ci/run has a
-# sample of it.
+# Cuts a run off, in every way, at each of its writing calls, and has an ordinary
+# user race 10,000 runs; .ci/run has a sample of both.
 .PHONY: torture
 torture: setup
 	TORTURE=full go test -timeout 0 -count 1 -v ./packaging/torture/
+	TORTURE=full go test -timeout 0 -count 1 -v -run TestAnOrdinaryUserWinsNoRace ./agent
 
 .PHONY: setup
 setup:
