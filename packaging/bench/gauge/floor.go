@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -101,7 +100,7 @@ func writeAll(dir string, all []string) error {
 			return err
 		}
 	}
-	f, err := os.Open(filepath.Clean(dir))
+	f, err := os.Open(dir) //nolint:gosec // the bench says where
 	if err != nil {
 		return err
 	}
