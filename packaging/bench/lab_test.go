@@ -75,10 +75,11 @@ type command struct {
 
 // A sample is what one start took.
 type sample struct {
-	CPU  time.Duration `json:"cpu"`
-	Wall time.Duration `json:"wall"`
-	Peak int64         `json:"peak"`
-	Out  string        `json:"out"`
+	CPU   time.Duration `json:"cpu"`
+	Wall  time.Duration `json:"wall"`
+	Asked time.Duration `json:"asked"`
+	Peak  int64         `json:"peak"`
+	Out   string        `json:"out"`
 }
 
 type samples map[string][]sample
@@ -131,6 +132,11 @@ func (s samples) String() string {
 // cpu returns the median CPU time of a command; nothing when it did not run.
 func (s samples) cpu(name string) cell {
 	return s.median(name, func(x sample) float64 { return x.CPU.Seconds() }, seconds)
+}
+
+// asked returns the median of what systemd and D-Bus took meanwhile.
+func (s samples) asked(name string) cell {
+	return s.median(name, func(x sample) float64 { return x.Asked.Seconds() }, seconds)
 }
 
 // peak returns the median of the largest resident size.

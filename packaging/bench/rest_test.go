@@ -75,7 +75,7 @@ body package_module apt_get { query_installed_ifelapsed => "0"; query_updates_if
 `)
 	write(l, dir+"/many.pp", "package { ['"+strings.Join(names, "', '")+"']: ensure => installed }\n")
 	write(l, dir+"/many.yml", "- hosts: all\n  gather_facts: false\n  tasks:\n    - apt: {state: present, name: ["+list+"]}\n")
-	l.many(t, p, "50 packages present", repo, dir, append([]string{"dpkg-query", "-W"}, names...), func(floor cell) target {
+	l.many(t, p, 3, "50 packages present", repo, dir, append([]string{"dpkg-query", "-W"}, names...), func(floor cell) target {
 		return of(1, floor, "one `dpkg-query -W`")
 	})
 }
@@ -103,13 +103,13 @@ bundle agent main
 `)
 	write(l, dir+"/many.pp", "service { ['"+strings.Join(names, "', '")+"']: ensure => running, enable => true }\n")
 	write(l, dir+"/many.yml", "- hosts: all\n  gather_facts: false\n  tasks:\n    - systemd: {name: \"{{ item }}\", state: started, enabled: true}\n      loop: ["+list+"]\n")
-	l.many(t, p, "50 units in state", repo, dir, append([]string{"systemctl", "show", "-p", "ActiveState,UnitFileState"}, names...), func(cell) target {
+	l.many(t, p, 1, "50 units in state", repo, dir, append([]string{"systemctl", "show", "-p", "ActiveState,UnitFileState"}, names...), func(cell) target {
 		return target{"as asked", cell{value: 0.030, unit: seconds}}
 	})
 }
 
-// many measures fifty of something that are in order.
-func (l *lab) many(t *table, p plan, work, repo, dir string, floor []string, aim func(cell) target) {
+// many measures fifty of something that are in order, the rivals repeat times.
+func (l *lab) many(t *table, p plan, repeat int, work, repo, dir string, floor []string, aim func(cell) target) {
 	l.Helper()
 	l.serve(repo)
 	l.give(dir)
@@ -119,7 +119,7 @@ func (l *lab) many(t *table, p plan, work, repo, dir string, floor []string, aim
 		command{Name: "polls", Argv: truedPolls},
 		command{Name: "floor", Argv: floor},
 	)
-	slow := l.measure(min(3, p.many),
+	slow := l.measure(repeat,
 		command{Name: "cfengine", Argv: cfEngine("many.cf")},
 		command{Name: "puppet", Argv: puppetApply("many.pp")},
 		command{Name: "ansible", Argv: ansiblePlay("many.yml"), Env: ansibleEnv},
@@ -130,6 +130,10 @@ func (l *lab) many(t *table, p plan, work, repo, dir string, floor []string, aim
 		floor: s.cpu("floor"), targets: aims,
 	})
 	t.add(row{work: work + ": `apply` without a poll", trued: s.cpu("trued"), floor: s.cpu("floor"), targets: aims})
+	t.add(row{
+		work: work + ": what systemd and D-Bus take for it", trued: s.asked("trued"), each: slow.asked("cfengine"), puppet: slow.asked("puppet"),
+		ansible: slow.asked("ansible"), floor: s.asked("floor"),
+	})
 	d := l.daemon(p.many)
 	t.add(row{work: work + ": a run of the daemon", trued: medianOf(d.Runs), floor: s.cpu("floor"), targets: aims})
 }

@@ -35,6 +35,8 @@ type command struct {
 type sample struct {
 	CPU  time.Duration `json:"cpu"`
 	Wall time.Duration `json:"wall"`
+	// Asked is what systemd and D-Bus took meanwhile, for what it asked of them.
+	Asked time.Duration `json:"asked"`
 	// Peak is the largest resident size of one process, in KiB.
 	Peak int64  `json:"peak"`
 	Out  string `json:"out"`
@@ -75,6 +77,10 @@ func (c command) measure() (sample, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	before, err := systemd()
+	if err != nil {
+		return sample{}, err
+	}
 	start := time.Now()
 	err = cmd.Run()
 	wall := time.Since(start)
@@ -85,11 +91,15 @@ func (c command) measure() (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
+	after, err := systemd()
+	if err != nil {
+		return sample{}, err
+	}
 	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	if !ok {
 		return sample{}, errors.New("the system does not say what a process used")
 	}
-	return sample{CPU: cpu, Wall: wall, Peak: usage.Maxrss, Out: tail(out.String())}, nil
+	return sample{CPU: cpu, Wall: wall, Asked: after - before, Peak: usage.Maxrss, Out: tail(out.String())}, nil
 }
 
 // used returns the CPU time of all that ever ran in a group.
@@ -105,6 +115,19 @@ func used(group string) (time.Duration, error) {
 		}
 	}
 	return 0, fmt.Errorf("%s/cpu.stat does not say what was used", group)
+}
+
+// systemd returns the CPU time of PID 1 and of D-Bus so far.
+func systemd() (time.Duration, error) {
+	var sum time.Duration
+	for _, group := range []string{"init.scope", "system.slice/dbus.service"} {
+		cpu, err := used(filepath.Join(cgroups, group))
+		if err != nil {
+			return 0, err
+		}
+		sum += cpu
+	}
+	return sum, nil
 }
 
 // clear ends what was left behind in a group.
