@@ -46,36 +46,55 @@ func readPlan(b *testing.B) plan {
 	}
 }
 
-// BenchmarkBesideOthers measures all and writes testdata/bench/results.md; with
-// BENCH=quick it prints alone.
+// A part is some rows of the table.
+type part struct {
+	name    string
+	measure func(*table)
+}
+
+// parts are in the order of what matters most, so that a run that is cut off
+// has that.
+func (l *lab) parts(p plan) []part {
+	all := []part{{"start", l.start}, {"idle", l.idle}}
+	files := func(n int, mixed bool) {
+		all = append(all, part{workload{n: n, mixed: mixed}.name(), func(t *table) { l.files(t, p, n, mixed) }})
+	}
+	some := min(2, len(p.sizes))
+	for _, n := range p.sizes[:some] {
+		files(n, true)
+	}
+	all = append(all, part{"one tree", func(t *table) { l.oneTree(t, p) }}, part{"packages", func(t *table) { l.packages(t, p) }})
+	for _, n := range p.sizes[:some] {
+		files(n, false)
+	}
+	all = append(all, part{"units", func(t *table) { l.units(t, p) }})
+	for _, n := range p.sizes[some:] {
+		files(n, true)
+		files(n, false)
+	}
+	all = append(all, part{"growth", func(t *table) { grown(t, p) }}, part{"many runs", func(t *table) { l.manyRuns(t, p) }})
+	if p.loops {
+		all = append(all, part{"Ansible, each file by itself", func(t *table) { l.ansibleLoop(t, p) }})
+	}
+	return all
+}
+
+// BenchmarkBesideOthers measures all and writes testdata/bench/results.md after
+// each part; with BENCH=quick it prints alone.
 func BenchmarkBesideOthers(b *testing.B) {
 	p := readPlan(b)
 	l := newLab(b)
 	t := &table{head: l.machine()}
-	b.Cleanup(func() {
-		if b.Failed() {
-			b.Log("as far as it came:\n" + t.String())
+	parts := l.parts(p)
+	for i, part := range parts {
+		part.measure(t)
+		t.foot = l.load()
+		for _, missing := range parts[i+1:] {
+			t.foot += "\nCut off: not measured is " + missing.name + ".\n"
 		}
-	})
-	l.start(t)
-	l.idle(t)
-	l.manyRuns(t, p)
-	for _, n := range p.sizes {
-		l.files(t, p, n, true)
+		if os.Getenv("BENCH") != "quick" {
+			write(b, "../../testdata/bench/results.md", t.String())
+		}
 	}
-	for _, n := range p.sizes {
-		l.files(t, p, n, false)
-	}
-	l.oneTree(t, p)
-	l.packages(t, p)
-	l.units(t, p)
-	grown(t, p)
-	text := t.String() + l.load()
-	fmt.Println(text)
-	if os.Getenv("BENCH") == "quick" {
-		return
-	}
-	if err := os.WriteFile("../../testdata/bench/results.md", []byte(text), 0o644); err != nil {
-		b.Fatal(err)
-	}
+	fmt.Println(t)
 }

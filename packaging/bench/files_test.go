@@ -2,7 +2,6 @@ package bench_test
 
 import (
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -134,7 +133,7 @@ func (l *lab) files(t *table, p plan, n int, mixed bool) {
 	first := row{trued: cold.cpu("trued"), tree: cold.cpu("tree"), each: cold.cpu("each"), floor: cold.cpu("floor")}
 	again := row{trued: inOrder.cpu("polls"), tree: inOrder.cpu("tree"), each: inOrder.cpu("each"), floor: inOrder.cpu("read")}
 	peak := row{trued: inOrder.peak("polls"), tree: inOrder.peak("tree"), each: inOrder.peak("each")}
-	l.slowFiles(p, n, mixed, &first, &again, &peak)
+	l.slowFiles(n, mixed, &first, &again, &peak)
 
 	if n == 1000 {
 		first.targets = []target{of(1, first.tree, "CFEngine's tree"), of(1.5, first.floor, "1.5 of the floor")}
@@ -173,41 +172,44 @@ func (l *lab) files(t *table, p plan, n int, mixed bool) {
 	}
 }
 
-// slowFiles adds Puppet and Ansible: by resource where there are templates, by
-// tree where there are none.
-func (l *lab) slowFiles(p plan, n int, mixed bool, first, again, peak *row) {
+// slowFiles adds Puppet, by resource where there are templates and by tree where
+// there are none, and Ansible by tree.
+func (l *lab) slowFiles(n int, mixed bool, first, again, peak *row) {
 	l.Helper()
-	manifest, play, puppetDir, ansibleDir := "tree.pp", "tree.yml", "/srv/puppet-tree", "/srv/ansible-tree"
-	repeat := 1
 	if mixed {
-		manifest, play, puppetDir, ansibleDir = "site.pp", "each.yml", "/srv/puppet", "/srv/ansible"
-	} else if n == 1000 {
+		l.slowly("puppet site.pp", n, 1, "/srv/puppet", command{Argv: puppetApply("site.pp")}, &first.puppet, &again.puppet, &peak.puppet)
+		return
+	}
+	repeat := 1
+	if n == 1000 {
 		repeat = 3
 	}
-	for _, r := range []struct {
-		name, dir          string
-		c                  command
-		first, again, peak *cell
-	}{
-		{"puppet " + manifest, puppetDir, command{Argv: puppetApply(manifest)}, &first.puppet, &again.puppet, &peak.puppet},
-		{"ansible " + play, ansibleDir, command{Argv: ansiblePlay(play), Env: ansibleEnv}, &first.ansible, &again.ansible, &peak.ansible},
-	} {
-		if play == "each.yml" && !p.loops && r.dir == ansibleDir {
-			*r.again = cell{note: "not run: takes minutes"}
-			continue
-		}
-		r.c.Name, r.c.Before = "it", aside(r.dir)
-		if strings.HasSuffix(r.dir, "/ansible") {
-			r.c.Before += "mkdir " + r.dir
-		}
-		cold, why := l.slow(r.name, n, 1, r.c)
-		if why.note != "" {
-			*r.first, *r.again, *r.peak = why, why, why
-			continue
-		}
-		l.holds(r.dir)
-		r.c.Before = ""
-		inOrder := l.measure(repeat, r.c)
-		*r.first, *r.again, *r.peak = cold.cpu("it"), inOrder.cpu("it"), inOrder.peak("it")
+	l.slowly("puppet tree.pp", n, repeat, "/srv/puppet-tree", command{Argv: puppetApply("tree.pp")}, &first.puppet, &again.puppet, &peak.puppet)
+	l.slowly("ansible tree.yml", n, repeat, "/srv/ansible-tree", command{Argv: ansiblePlay("tree.yml"), Env: ansibleEnv}, &first.ansible, &again.ansible, &peak.ansible)
+}
+
+// ansibleLoop adds Ansible with each file by itself.
+func (l *lab) ansibleLoop(t *table, p plan) {
+	l.Helper()
+	for _, n := range p.sizes {
+		w := newWorkload(l, n, true)
+		l.give(w.dir)
+		l.slowly("ansible each.yml", n, 1, "/srv/ansible", command{Before: "mkdir /srv/ansible", Argv: ansiblePlay("each.yml"), Env: ansibleEnv},
+			&t.row(w.name()+": cold").ansible, &t.row(w.name()+": in order, `apply`").ansible, &t.row(w.name()+": peak memory, in order").ansible)
 	}
+}
+
+// slowly measures a slow rival cold and in order, unless that takes too long.
+func (l *lab) slowly(name string, n, repeat int, dir string, c command, first, again, peak *cell) {
+	l.Helper()
+	c.Name, c.Before = "it", aside(dir)+c.Before
+	cold, why := l.slow(name, n, 1, c)
+	if why.note != "" {
+		*first, *again, *peak = why, why, why
+		return
+	}
+	l.holds(dir)
+	c.Before = ""
+	inOrder := l.measure(repeat, c)
+	*first, *again, *peak = cold.cpu("it"), inOrder.cpu("it"), inOrder.peak("it")
 }

@@ -171,7 +171,7 @@ func grown(t *table, p plan) {
 	for i := 1; i < len(p.sizes); i++ {
 		small, large := workload{n: p.sizes[i-1], mixed: true}, workload{n: p.sizes[i], mixed: true}
 		for _, what := range []string{"in order, `apply`", "in order, a run of the daemon", "peak memory, in order", "daemon's memory after runs"} {
-			a, b := t.find(small.name()+": "+what), t.find(large.name()+": "+what)
+			a, b := t.row(small.name()+": "+what).trued, t.row(large.name()+": "+what).trued
 			if a.value == 0 || b.value == 0 {
 				continue
 			}

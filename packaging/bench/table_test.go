@@ -61,19 +61,20 @@ type row struct {
 
 // A table has the figures of one run.
 type table struct {
-	head string
-	rows []row
+	head, foot string
+	rows       []row
 }
 
 func (t *table) add(r row) { t.rows = append(t.rows, r) }
 
-func (t *table) find(work string) cell {
-	for _, r := range t.rows {
-		if r.work == work {
-			return r.trued
+// row returns the row of a workload, or an empty one that is in no table.
+func (t *table) row(work string) *row {
+	for i := range t.rows {
+		if t.rows[i].work == work {
+			return &t.rows[i]
 		}
 	}
-	return cell{}
+	return &row{}
 }
 
 // beside is a rival's figure with how many times trued's it is.
@@ -112,7 +113,7 @@ func (t *table) String() string {
 		}
 		fmt.Fprintf(&b, " %s | %s |\n", strings.Join(aims, "; "), strings.Join(verdicts, "; "))
 	}
-	fmt.Fprintf(&b, "\n%d targets met, %d missed.\n", met, missed)
+	fmt.Fprintf(&b, "\n%d targets met, %d missed.\n%s", met, missed, t.foot)
 	return b.String()
 }
 
