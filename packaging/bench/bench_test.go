@@ -8,6 +8,8 @@ package bench_test
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -79,20 +81,33 @@ func (l *lab) parts(p plan) []part {
 	return all
 }
 
+// missing says which parts are still to come.
+func missing(parts []part) string {
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	if names == nil {
+		return ""
+	}
+	return "\nCut off. Not measured: " + strings.Join(names, "; ") + ".\n"
+}
+
 // BenchmarkBesideOthers measures all and writes testdata/bench/results.md after
-// each part; with BENCH=quick it prints alone.
+// each part; with BENCH=quick, or the parts whose names contain BENCH_ONLY, it
+// prints alone.
 func BenchmarkBesideOthers(b *testing.B) {
 	p := readPlan(b)
 	l := newLab(b)
 	t := &table{head: l.machine()}
-	parts := l.parts(p)
+	parts, keep := l.parts(p), os.Getenv("BENCH") != "quick"
+	if only := os.Getenv("BENCH_ONLY"); only != "" {
+		parts, keep = slices.DeleteFunc(parts, func(p part) bool { return !strings.Contains(p.name, only) }), false
+	}
 	for i, part := range parts {
 		part.measure(t)
-		t.foot = l.load()
-		for _, missing := range parts[i+1:] {
-			t.foot += "\nCut off: not measured is " + missing.name + ".\n"
-		}
-		if os.Getenv("BENCH") != "quick" {
+		t.foot = l.load() + missing(parts[i+1:])
+		if keep {
 			write(b, "../../testdata/bench/results.md", t.String())
 		}
 	}

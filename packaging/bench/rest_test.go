@@ -158,12 +158,12 @@ func (l *lab) manyRuns(t *table, p plan) {
 	l.host.Run(l, "systemctl stop trued")
 	l.Logf("%s many runs: %+v", time.Now().Format("15:04:05"), states)
 	first, last := states[0], states[len(states)-1]
-	work := fmt.Sprintf("the daemon after %s runs over 100 files beside after %s: ", thousands(p.runs), thousands(p.runs/10))
-	ratio := func(a, b int64) cell { return cell{value: float64(a) / float64(b), unit: times} }
-	same := []target{{"no growth, 1/10 to spare", cell{value: 1.1, unit: times}}}
-	t.add(row{work: work + "memory", trued: ratio(last.Resident, first.Resident), targets: same})
-	t.add(row{work: work + "open files", trued: ratio(int64(last.Files), int64(first.Files)), targets: []target{{"no growth", cell{value: 1, unit: times}}}})
-	t.add(row{work: work + "threads", trued: ratio(last.Threads, first.Threads), targets: same})
+	work, then := fmt.Sprintf("after %s runs over 100 files: ", thousands(p.runs)), "as after "+thousands(p.runs/10)
+	number := func(n int64) cell { return cell{value: float64(n), unit: count} }
+	t.add(row{work: work + "daemon's memory", trued: kib(last.Resident), targets: []target{of(1.1, kib(first.Resident), then+", 1/10 to spare")}})
+	t.add(row{work: work + "open files", trued: number(int64(last.Files)), targets: []target{{then, number(int64(first.Files))}}})
+	// The runtime starts one now and then, and ends none.
+	t.add(row{work: work + "threads", trued: number(last.Threads), targets: []target{{then + ", 2 to spare", number(first.Threads + 2)}}})
 }
 
 // grown says how the figures grow with the number of files.

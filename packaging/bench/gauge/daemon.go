@@ -108,6 +108,7 @@ func many(count int) error {
 			return fmt.Errorf("run %d ended with %d, %s: %w", i+1, reply.ExitCode, reply.Summary, err)
 		}
 		if (i+1)%max(1, count/10) == 0 {
+			time.Sleep(settle) // its last event may be on its way
 			s, err := look(pong.PID)
 			if err != nil {
 				return err
