@@ -64,12 +64,14 @@ lint: $(GOLANGCI)
 verify: lint build
 	@.ci/verify
 
-# Figures, not proofs: an update beside git's own, and a run over a host that is
-# in order.
+# Figures, not proofs: trued beside CFEngine, Puppet, Ansible and the least that
+# the work takes, into testdata/bench/results.md (BENCH=quick prints a few, in
+# minutes); an update beside git's own, and a run over a host that is in order.
 .PHONY: bench
-bench:
-	go test ./internal/source -run '^$$' -bench Update -benchtime 20x -timeout 60m
-	go test ./agent -run '^$$' -bench RunInOrder -benchtime 20x
+bench: setup build
+	go test ./packaging/bench -run '^$$' -bench BesideOthers -benchtime 1x -timeout 0 -v
+	go test ./internal/source -run '^$$' -bench Update -benchtime $(if $(filter quick,$(BENCH)),3x,20x) -timeout 60m
+	go test ./agent -run '^$$' -bench RunInOrder -benchtime $(if $(filter quick,$(BENCH)),3x,20x)
 
 .PHONY: clean
 clean:
