@@ -5,17 +5,27 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
 
-// The tree that a test tortures is thrown away after each trial.
-func (w *world) trial(t *testing.T, n int, do func(root string)) {
+// trial has a copy of the tree tortured. Several are under way at a time: most of
+// each is waiting.
+func (w *world) trial(t *testing.T, name string, do func(t *testing.T, root string)) {
 	t.Helper()
-	root := filepath.Join(t.TempDir(), fmt.Sprint(n))
-	w.copyTo(t, w.tree, root)
-	do(root)
-	must(t, os.RemoveAll(root))
+	parent := t
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		if parent.Failed() {
+			return // one is enough to look into
+		}
+		root, err := os.MkdirTemp(w.scratch, "trial-")
+		must(t, err)
+		w.copyTo(t, w.tree, root)
+		do(t, root)
+		must(t, os.RemoveAll(root))
+	})
 }
 
 // count returns how many writing calls a whole run makes, and proves on the way
@@ -23,31 +33,39 @@ func (w *world) trial(t *testing.T, n int, do func(root string)) {
 func (w *world) count(t *testing.T) int {
 	t.Helper()
 	calls := 0
-	w.trial(t, 0, func(root string) {
-		code, out := tripwire{dir: root, before: func(n int, call string) syscall.Errno {
-			calls = n
-			w.holds(t, root, fmt.Sprintf("before call %d, %s", n, call))
-			return 0
-		}}.run(t, w.apply(root)...)
-		if code != 0 {
-			t.Fatalf("the run ended with %d\n%s", code, out)
-		}
-		w.after(t, root, "after a whole run")
-	})
+	root := filepath.Join(w.scratch, "counted")
+	w.copyTo(t, w.tree, root)
+	code, out := tripwire{dir: root, before: func(n int, call string) syscall.Errno {
+		calls = n
+		w.holds(t, root, fmt.Sprintf("before call %d, %s", n, call))
+		return 0
+	}}.run(t, w.apply(root)...)
+	if code != 0 {
+		t.Fatalf("the run ended with %d\n%s", code, out)
+	}
+	w.after(t, root, "after a whole run")
 	t.Logf("a run makes %d writing calls", calls)
 	return calls
 }
 
-// step is the distance between the calls that are tried.
-func step(calls, sample int) int {
-	if full() {
-		return 1
+// chosen returns the calls that are tried: all, or a sample spread over the run
+// whose places the seed has chosen.
+func chosen(calls, sample int) []int {
+	step := 1.0
+	if !full() {
+		step = max(1, float64(calls)/float64(sample))
 	}
-	return max(1, calls/sample)
+	var all []int
+	for at := dice("calls", 0).Float64() * step; int(at) < calls; at += step {
+		all = append(all, int(at)+1)
+	}
+	return all
 }
 
-// TestTorture cuts one run off in every way, at each of its writing calls.
-func TestTorture(t *testing.T) {
+// TestTree cuts one run over a tree off in every way, at each of its writing
+// calls.
+func TestTree(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	calls := w.count(t)
 	t.Run("killed", func(t *testing.T) { w.killed(t, calls) })
@@ -57,61 +75,70 @@ func TestTorture(t *testing.T) {
 
 // killed kills a run before each of its calls; the next one mends it.
 func (w *world) killed(t *testing.T, calls int) {
-	kills := 0
-	for at := 1; at <= calls && !t.Failed(); at += step(calls, 40) {
-		w.trial(t, at, func(root string) {
-			when := ""
-			code, _ := tripwire{dir: root, before: func(n int, call string) syscall.Errno {
-				if n != at {
-					return 0
-				}
-				when = fmt.Sprintf("killed before call %d, %s", n, call)
-				return kill
-			}}.run(t, w.apply(root)...)
-			if code != -1 {
-				return // a run makes a few calls more or less
-			}
-			kills++
-			w.holds(t, root, when)
-			w.after(t, root, when)
-		})
-	}
-	t.Logf("killed %d times", kills)
-}
-
-// fails has each call fail: that leaves all as it was or as it will be, and the next run
-// mends it.
-func (w *world) fails(t *testing.T, calls int) {
-	errnos := []syscall.Errno{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EDQUOT, syscall.EPERM}
-	failures := 0
-	for i, at := 0, 1; at <= calls && !t.Failed(); i, at = i+1, at+step(calls, 45) {
-		tried := errnos[i%len(errnos) : i%len(errnos)+1]
-		if full() {
-			tried = errnos
-		}
-		for _, errno := range tried {
-			w.trial(t, at, func(root string) {
+	var kills atomic.Int32
+	t.Run("at", func(t *testing.T) {
+		for _, at := range chosen(calls, 40) {
+			w.trial(t, fmt.Sprint(at), func(t *testing.T, root string) {
 				when := ""
-				code, out := tripwire{dir: root, before: func(n int, call string) syscall.Errno {
+				code, _ := tripwire{dir: root, before: func(n int, call string) syscall.Errno {
 					if n != at {
 						return 0
 					}
-					when = fmt.Sprintf("call %d, %s, failed with %v", n, call, errno)
-					return errno
+					when = fmt.Sprintf("killed before call %d, %s", n, call)
+					return kill
 				}}.run(t, w.apply(root)...)
-				failures++
-				if code < 0 || code > 4 {
-					t.Errorf("%s: exit code %d\n%s", when, code, out)
+				if code != -1 {
+					return // a run makes a few calls more or less
 				}
+				kills.Add(1)
 				w.holds(t, root, when)
 				w.after(t, root, when)
-				if t.Failed() {
-					t.Logf("exit code %d\n%s", code, out)
-				}
 			})
 		}
+	})
+	figure(t, "runs over a tree killed at a writing call: %d", kills.Load())
+}
+
+// fails has each call fail: that leaves all as it was or as it will be, and the
+// next run mends it.
+func (w *world) fails(t *testing.T, calls int) {
+	errnos := []syscall.Errno{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EDQUOT, syscall.EPERM}
+	var failures atomic.Int32
+	t.Run("at", func(t *testing.T) {
+		for i, at := range chosen(calls, 45) {
+			tried := errnos[i%len(errnos) : i%len(errnos)+1]
+			if full() {
+				tried = errnos
+			}
+			for _, errno := range tried {
+				w.trial(t, fmt.Sprintf("%d-%d", at, errno), func(t *testing.T, root string) {
+					w.failsOnce(t, root, at, errno)
+					failures.Add(1)
+				})
+			}
+		}
+	})
+	figure(t, "runs over a tree in which a writing call failed: %d", failures.Load())
+}
+
+func (w *world) failsOnce(t *testing.T, root string, at int, errno syscall.Errno) {
+	t.Helper()
+	when := ""
+	code, out := tripwire{dir: root, before: func(n int, call string) syscall.Errno {
+		if n != at {
+			return 0
+		}
+		when = fmt.Sprintf("call %d, %s, failed with %v", n, call, errno)
+		return errno
+	}}.run(t, w.apply(root)...)
+	if code < 0 || code > 4 {
+		t.Errorf("%s: exit code %d\n%s", when, code, out)
 	}
-	t.Logf("failed %d times", failures)
+	w.holds(t, root, when)
+	w.after(t, root, when)
+	if t.Failed() {
+		t.Logf("exit code %d\n%s", code, out)
+	}
 }
 
 // losesPower shows what a killed process cannot, that what was never synced is
@@ -119,7 +146,7 @@ func (w *world) fails(t *testing.T, calls int) {
 // system, copied at any call, is mended by the next run, and nothing in it is
 // half written.
 func (w *world) losesPower(t *testing.T, calls int) {
-	dir := t.TempDir()
+	dir := w.scratch
 	image, root := filepath.Join(dir, "image"), filepath.Join(dir, "root")
 	must(t, os.Mkdir(root, 0o755))
 	shell(t, "truncate -s 48M "+image+" && mkfs.ext4 -q -F "+image)
@@ -128,9 +155,12 @@ func (w *world) losesPower(t *testing.T, calls int) {
 	w.copyTo(t, w.tree, root)
 	shell(t, "sync -f "+root)
 	cuts := 0
-	every := step(calls, 30)
+	at := map[int]bool{}
+	for _, n := range chosen(calls, 20) {
+		at[n] = true
+	}
 	code, out := tripwire{dir: root, before: func(n int, call string) syscall.Errno {
-		if n%every != 0 || t.Failed() {
+		if !at[n] || t.Failed() {
 			return 0
 		}
 		cuts++
@@ -146,7 +176,7 @@ func (w *world) losesPower(t *testing.T, calls int) {
 		}
 	}
 	w.cut(t, image, dir, 0, "power lost after the run")
-	t.Logf("%d images", cuts+1)
+	figure(t, "images of a file system that lost power: %d", cuts+1)
 }
 
 // cut looks into a copy of the image and lets the next run mend it.

@@ -8,6 +8,7 @@ package torture_test
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -26,6 +27,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, becomeChild())
 		os.Exit(127)
 	}
+	flag.Parse()
+	_ = flag.Set("test.parallel", "6") // trials wait more than they work
 	os.Exit(m.Run())
 }
 
@@ -36,7 +39,10 @@ func full() bool { return os.Getenv("TORTURE") == "full" }
 // the tree holds before and after the run that is tortured.
 type world struct {
 	program, source string
-	base, old, new  snapshot
+	// scratch is a file system in memory: what is durable there is so at once, and
+	// what a power cut loses is seen on an image of a file system alone.
+	scratch        string
+	base, old, new snapshot
 	// tree is converged to the old state.
 	tree string
 }
@@ -50,7 +56,12 @@ func newWorld(t *testing.T) *world {
 		t.Skip("needs root")
 	}
 	dir := t.TempDir()
-	w := &world{program: filepath.Join(dir, "trued"), source: filepath.Join(dir, "source"), tree: filepath.Join(dir, "tree")}
+	out, err := exec.Command("mount", "-t", "tmpfs", "-o", "mode=755", "torture", dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("cannot mount: %v\n%s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
+	w := &world{scratch: dir, program: filepath.Join(dir, "trued"), source: filepath.Join(dir, "source"), tree: filepath.Join(dir, "tree")}
 	build := exec.Command("go", "build", "-o", w.program, "trued.dev/trued/cmd/trued")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("cannot build the program: %v\n%s", err, out)
