@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -48,18 +49,23 @@ func (w *world) count(t *testing.T) int {
 	return calls
 }
 
-// chosen returns the calls that are tried: all, or a sample spread over the run
-// whose places the seed has chosen.
-func chosen(calls, sample int) []int {
-	step := 1.0
-	if !full() {
-		step = max(1, float64(calls)/float64(sample))
-	}
+// chosen returns the calls that are tried: all, or so many, spread over the run,
+// from a place that the seed has chosen.
+func chosen(calls, some int, what string) []int {
+	step := max(1, float64(calls)/float64(some))
 	var all []int
-	for at := dice("calls", 0).Float64() * step; int(at) < calls; at += step {
+	for at := dice(what, 0).Float64() * step; int(at) < calls; at += step {
 		all = append(all, int(at)+1)
 	}
 	return all
+}
+
+// sample is what is tried in place of all.
+func sample(all, some int) int {
+	if full() {
+		return all
+	}
+	return some
 }
 
 // TestTree cuts one run over a tree off in every way, at each of its writing
@@ -77,7 +83,7 @@ func TestTree(t *testing.T) {
 func (w *world) killed(t *testing.T, calls int) {
 	var kills atomic.Int32
 	t.Run("at", func(t *testing.T) {
-		for _, at := range chosen(calls, 40) {
+		for _, at := range chosen(calls, sample(calls, 40), "killed") {
 			w.trial(t, fmt.Sprint(at), func(t *testing.T, root string) {
 				when := ""
 				code, _ := tripwire{dir: root, before: func(n int, call string) syscall.Errno {
@@ -105,7 +111,7 @@ func (w *world) fails(t *testing.T, calls int) {
 	errnos := []syscall.Errno{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EDQUOT, syscall.EPERM}
 	var failures atomic.Int32
 	t.Run("at", func(t *testing.T) {
-		for i, at := range chosen(calls, 45) {
+		for i, at := range chosen(calls, sample(calls, 45), "failing") {
 			tried := errnos[i%len(errnos) : i%len(errnos)+1]
 			if full() {
 				tried = errnos
@@ -142,11 +148,23 @@ func (w *world) failsOnce(t *testing.T, root string, at int, errno syscall.Errno
 }
 
 // losesPower shows what a killed process cannot, that what was never synced is
-// gone: the image of the file
-// system, copied at any call, is mended by the next run, and nothing in it is
-// half written.
+// gone: the image of the file system, copied at any call, is mended by the next
+// run, and nothing in it is half written. A run that is stopped too often would
+// run out of its time, so there are several.
 func (w *world) losesPower(t *testing.T, calls int) {
-	dir := w.scratch
+	cuts := 0
+	for run := range sample(8, 1) {
+		t.Run(fmt.Sprint("run-", run), func(t *testing.T) {
+			cuts += w.losesPowerOften(t, chosen(calls, sample(50, 20), fmt.Sprint("power", run)))
+		})
+	}
+	figure(t, "images of a file system that lost power: %d", cuts)
+}
+
+func (w *world) losesPowerOften(t *testing.T, calls []int) (cuts int) {
+	t.Helper()
+	dir, err := os.MkdirTemp(w.scratch, "power-")
+	must(t, err)
 	image, root := filepath.Join(dir, "image"), filepath.Join(dir, "root")
 	must(t, os.Mkdir(root, 0o755))
 	shell(t, "truncate -s 48M "+image+" && mkfs.ext4 -q -F "+image)
@@ -154,13 +172,8 @@ func (w *world) losesPower(t *testing.T, calls int) {
 	mount(t, image, root, "noauto_da_alloc,commit=600")
 	w.copyTo(t, w.tree, root)
 	shell(t, "sync -f "+root)
-	cuts := 0
-	at := map[int]bool{}
-	for _, n := range chosen(calls, 20) {
-		at[n] = true
-	}
 	code, out := tripwire{dir: root, before: func(n int, call string) syscall.Errno {
-		if !at[n] || t.Failed() {
+		if !slices.Contains(calls, n) || t.Failed() {
 			return 0
 		}
 		cuts++
@@ -176,7 +189,8 @@ func (w *world) losesPower(t *testing.T, calls int) {
 		}
 	}
 	w.cut(t, image, dir, 0, "power lost after the run")
-	figure(t, "images of a file system that lost power: %d", cuts+1)
+	shell(t, "umount "+root+" && rm -r "+dir)
+	return cuts + 1
 }
 
 // cut looks into a copy of the image and lets the next run mend it.
@@ -189,6 +203,8 @@ func (w *world) cut(t *testing.T, image, dir string, n int, when string) {
 	mount(t, lost, at, "defaults")
 	w.holds(t, at, when)
 	w.after(t, at, when)
+	// The next copy is another file: of one that is written anew while its loop
+	// device is still there, blocks would be seen that are from before.
 	shell(t, "umount "+at+" && rm "+lost)
 }
 
