@@ -19,7 +19,7 @@ type hostWorld struct {
 	name  string // of the kind of rounds, for the seed
 	watch observer
 	state *desire
-	usual time.Duration // what a run takes that nobody disturbs
+	usual time.Duration // what a run takes that nobody disturbs, about
 	tale  tale
 
 	// saw is how much of what each unit's witness said was judged.
@@ -154,13 +154,14 @@ func (w *hostWorld) mend(t *testing.T, alone bool) {
 // killsApply kills `trued apply` some times, and lets it end then.
 func (w *hostWorld) killsApply(t *testing.T, r *rand.Rand) (cuts []cut) {
 	t.Helper()
-	for range 1 + r.IntN(3) {
+	for range 1 + r.IntN(6) {
 		cmd := w.Command(t.Context(), "trued", "apply", "--wait", "1m")
 		after := w.moment(r)
 		must(t, cmd.Start())
 		time.Sleep(after)      // the moment
 		_ = cmd.Process.Kill() // it may be through
 		if cmd.Wait() == nil {
+			w.usual -= w.usual / 8
 			continue
 		}
 		cuts = append(cuts, cut{"apply", after})
@@ -209,7 +210,7 @@ func TestDaemonKilled(t *testing.T) {
 // with which it comes back, some times.
 func (w *hostWorld) killsDaemon(t *testing.T, r *rand.Rand) (cuts []cut) {
 	t.Helper()
-	for i := range 1 + r.IntN(3) {
+	for i := range 1 + r.IntN(5) {
 		ask := i == 0 || r.IntN(2) == 0
 		pid := w.Run(t, "systemctl show --value -p MainPID trued.service")
 		wait := func() bool { return false }
@@ -219,7 +220,10 @@ func (w *hostWorld) killsDaemon(t *testing.T, r *rand.Rand) (cuts []cut) {
 		after := w.moment(r)
 		time.Sleep(after) // the moment
 		n := w.Signal(t, "trued.service", syscall.SIGKILL)
-		if through := wait(); n > 0 && !through {
+		through := wait()
+		if through {
+			w.usual -= w.usual / 8
+		} else if n > 0 {
 			cuts = append(cuts, cut{either(ask, "sync", "start"), after})
 		}
 		w.Await(t, `test "$(systemctl show --value -p MainPID trued.service)" != `+pid+` && systemctl is-active --quiet trued.service`)
