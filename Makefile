@@ -44,11 +44,18 @@ packages: doc $(NFPM)
 test: setup packages
 	@.ci/test
 
-# Cuts a run off, in every way, at each of its writing calls, and has an ordinary
-# user race 10,000 runs; .ci/run has a sample of both.
+# Cuts runs off in every way, over a tree and on booted hosts, prints what that
+# came to, and has an ordinary user race 10,000 runs; the tests have a sample of
+# each. A failure says with what TORTURE_SEED, and in what round (TORTURE_FROM),
+# it comes again.
+TORTURE_SEED ?= $(shell date +%s)
 .PHONY: torture
-torture: setup
-	TORTURE=full go test -timeout 0 -count 1 -v ./packaging/torture/
+torture: setup packages
+	@mkdir -p bin
+	@echo "TORTURE_SEED=$(TORTURE_SEED)"
+	@TORTURE=full TORTURE_SEED=$(TORTURE_SEED) go test -timeout 0 -count 1 -v $(TORTURE_FLAGS) ./packaging/torture/ \
+		| tee bin/torture.log | grep --line-buffered -Ev '^=== |^ *--- PASS'
+	@sed -n 's/.*FIGURE //p' bin/torture.log
 	TORTURE=full go test -timeout 0 -count 1 -v -run TestAnOrdinaryUserWinsNoRace ./agent
 
 .PHONY: setup
