@@ -60,9 +60,10 @@ func (a *Agent) newRun(req Request) (*run, error) {
 }
 
 // close leaves the kit to the next run, unless something went wrong: it may have
-// gone wrong because of what the kit holds.
+// gone wrong because of what the kit holds. Where the witnesses can stand in for
+// what is loaded, it is not worth the memory.
 func (r *run) close() {
-	if !r.good {
+	if !r.good || r.agent.witnesses.count > 0 {
 		r.kit.close()
 		return
 	}
@@ -221,7 +222,7 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	}
 	r.keepCaches(verdict, outcomes)
 	return &Result{
-		Verdict: verdict, Run: past, Counts: counts, Outcomes: outcomes, Sources: r.status(), Restart: changesAgent(outcomes),
+		Verdict: verdict, Stood: r.stood, Run: past, Counts: counts, Outcomes: outcomes, Sources: r.status(), Restart: changesAgent(outcomes),
 	}, ctx.Err()
 }
 

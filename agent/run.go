@@ -43,6 +43,8 @@ type Result struct {
 	// Outcomes may leave out what is in order.
 	Outcomes []*apply.Outcome
 	Sources  []SourceStatus
+	// Stood is true when the run had nothing but witnesses to look at.
+	Stood bool
 	// Restart is true when the run changed the agent itself.
 	Restart bool
 }

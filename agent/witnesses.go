@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 
 	"trued.dev/trued/internal/apply"
@@ -72,7 +73,11 @@ func (r *run) witnessKey() (key witnessKey, ok bool) {
 		snap.Open != nil || snap.Running != nil || snap.Changed == 0 {
 		return key, false
 	}
-	parts := []string{r.agent.opt.Version, programStamp(), fmt.Sprint(snap.Changed)}
+	config, err := json.Marshal(r.agent.config)
+	if err != nil {
+		return key, false
+	}
+	parts := []string{string(config), r.agent.opt.Version, programStamp(), fmt.Sprint(snap.Changed)}
 	for _, s := range r.sources {
 		rev, ok := s.source.Last()
 		if s.err != nil || !ok || rev.Commit != s.before.Applied {
@@ -143,7 +148,7 @@ func (r *run) testify(w *witnesses, verdict Verdict, outcomes []*apply.Outcome) 
 
 // counts are those of a run in which everything stands.
 func (w *witnesses) counts() report.Counts {
-	return report.Counts{InOrder: w.count}
+	return report.Counts{Total: w.count, InOrder: w.count}
 }
 
 // hold reports whether every witness holds.
@@ -208,10 +213,9 @@ func (w *witnesses) save() error {
 	if err != nil {
 		return err
 	}
-	data := append(w.key[:], appendPart(nil, string(head))...)
-	data = append(data, w.body...)
+	data := slices.Concat(w.key[:], appendPart(nil, string(head)), []byte(w.body))
 	sum := sha256.Sum256(data)
-	if err := writeCache(w.file, bytes.Join([][]byte{[]byte(witnessMagic), sum[:], data}, nil)); err != nil {
+	if err := writeCache(w.file, slices.Concat([]byte(witnessMagic), sum[:], data)); err != nil {
 		return fmt.Errorf("cannot write cache %q: %w", w.file, err)
 	}
 	return nil
