@@ -140,3 +140,9 @@ type Freshener interface {
 type Renewer interface {
 	Renew()
 }
+
+// An Exemplar is a Module that shows how its resources are written: some lines
+// of a manifest, for the reference.
+type Exemplar interface {
+	Example() string
+}
