@@ -197,7 +197,7 @@ func (r *Resource) note(prior resource.Prior, have host.GroupEntry, exists bool)
 	if err != nil {
 		return nil, err
 	}
-	if earlier, _ := json.Marshal(before); known && string(earlier) == string(raw) { //nolint:errcheck // the same type as above
+	if earlier, _ := json.Marshal(before); known && string(earlier) == string(raw) {
 		return nil, nil
 	}
 	added := maps.Clone(prior)
