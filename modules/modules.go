@@ -9,6 +9,7 @@ import (
 	"trued.dev/trued/modules/directory"
 	"trued.dev/trued/modules/file"
 	"trued.dev/trued/modules/group"
+	"trued.dev/trued/modules/key"
 	"trued.dev/trued/modules/link"
 	"trued.dev/trued/modules/pkg"
 	"trued.dev/trued/modules/sysctl"
@@ -27,5 +28,6 @@ func All(h *host.Host) []resource.Module {
 		sysctl.New(h),
 		group.New(h),
 		user.New(h),
+		key.New(h),
 	}
 }

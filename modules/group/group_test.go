@@ -88,21 +88,10 @@ func TestGroupKeepsThePromisesOfAModule(t *testing.T) {
 	}
 }
 
-const inside = "TRUED_GROUP_INSIDE"
-
 // TestOnHost runs the same cases against the accounts of a booted host.
 func TestOnHost(t *testing.T) {
-	if os.Getenv(inside) == "" {
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		h := hosttest.Boot(t, hosttest.Options{Name: "kinda-group"})
-		h.Copy(t, self, "/srv/group.test")
-		h.Run(t, "useradd alice && useradd bob && groupadd -g 3000 old && gpasswd -M alice old")
-		if out, code := h.Try(t, inside+"=1 /srv/group.test -test.v -test.run '^TestOnHost$'"); code != 0 || !strings.Contains(out, "--- PASS") {
-			t.Errorf("on the host: exit code %d\n%s", code, out)
-		}
+	const prepare = "useradd alice && useradd bob && groupadd -g 3000 old && gpasswd -M alice old"
+	if !hosttest.Inside(t, hosttest.Options{Name: "kinda-group"}, prepare) {
 		return
 	}
 	for name, fill := range cases {

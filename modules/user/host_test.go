@@ -14,24 +14,10 @@ import (
 	"trued.dev/trued/internal/resource/resourcetest"
 )
 
-const inside = "TRUED_USER_INSIDE"
-
 // TestOnHost runs what follows as root of a booted host, whose accounts may
 // change.
 func TestOnHost(t *testing.T) {
-	if os.Getenv(inside) == "" {
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		h := hosttest.Boot(t, hosttest.Options{Name: "kinda-user"})
-		h.Copy(t, self, "/srv/user.test")
-		h.Run(t, "mkdir -p /srv/elsewhere; groupadd -f www")
-		if out, code := h.Try(t, inside+"=1 /srv/user.test -test.v -test.run '^TestOnHost$'"); code != 0 || !strings.Contains(out, "--- PASS") {
-			t.Errorf("on the host: exit code %d\n%s", code, out)
-		} else if testing.Verbose() {
-			t.Log(out)
-		}
+	if !hosttest.Inside(t, hosttest.Options{Name: "kinda-user"}, "mkdir -p /srv/elsewhere; groupadd -f www") {
 		return
 	}
 	for name, c := range cases {
