@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"trued.dev/trued/internal/plan"
@@ -207,6 +208,7 @@ func (w *walk) react(ctx context.Context, s *plan.Step, o *Outcome, done *state.
 	if err != nil {
 		return err
 	}
+	o.Changes = append(slices.Clip(o.Changes), res.Changes...)
 	if res.Prior != nil {
 		s.View.Prior = res.Prior
 	}
