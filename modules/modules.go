@@ -6,6 +6,7 @@ package modules
 import (
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/modules/command"
 	"trued.dev/trued/modules/directory"
 	"trued.dev/trued/modules/file"
 	"trued.dev/trued/modules/group"
@@ -29,5 +30,6 @@ func All(h *host.Host) []resource.Module {
 		group.New(h),
 		user.New(h),
 		key.New(h),
+		command.New(h),
 	}
 }
