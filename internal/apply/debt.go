@@ -122,7 +122,7 @@ func (w *walk) react(ctx context.Context, s *plan.Step, o *Outcome, done *state.
 		if len(o.Changes) == 0 {
 			o.Why = "it has happened since, and was not noted"
 		}
-	} else if err := w.reactTo(ctx, s, r, due); err != nil {
+	} else if err := w.reactTo(ctx, s, o, r, due); err != nil {
 		return err
 	}
 	for _, d := range owed {
@@ -160,7 +160,7 @@ func (w *walk) due(ctx context.Context, s *plan.Step, owed []state.Owed) ([]reso
 
 // reactTo has a resource react. That the causes are in place is on disk before,
 // so that what comes of it can be told from what was there.
-func (w *walk) reactTo(ctx context.Context, s *plan.Step, r resource.Reactor, due []resource.Reaction) error {
+func (w *walk) reactTo(ctx context.Context, s *plan.Step, o *Outcome, r resource.Reactor, due []resource.Reaction) error {
 	if placed := w.place(s.Address, w.moment(), func(state.Owed) bool { return true }); len(placed) > 0 {
 		if err := w.rec.Record(state.Record{Placed: placed}, nil); err != nil {
 			return err
@@ -170,6 +170,7 @@ func (w *walk) reactTo(ctx context.Context, s *plan.Step, r resource.Reactor, du
 	if err != nil {
 		return err
 	}
+	o.Changes = append(slices.Clip(o.Changes), res.Changes...)
 	if res.Prior != nil {
 		s.View.Prior = res.Prior
 	}

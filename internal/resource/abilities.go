@@ -187,3 +187,9 @@ type Examiner interface {
 	Module
 	Holds(ctx context.Context, name string, w Witness) bool
 }
+
+// An Exemplar is a Module that shows how its resources are written: some lines
+// of a manifest, for the reference.
+type Exemplar interface {
+	Example() string
+}
