@@ -259,11 +259,11 @@ func (h *Host) compareContent(name string, p place, spec FileSpec, found *PathFi
 			Text{Size: found.Prior.size}, Text{Size: spec.Content.Size, SHA256: spec.Content.SHA256}))
 		return nil
 	}
-	before, err := h.read(name, p, spec)
+	before, i, err := h.read(name, p, spec)
 	if err != nil {
 		return err
 	}
-	found.Prior.SHA256 = before.SHA256
+	found.Prior.SHA256 = i.returnable(before.SHA256)
 	if before.SHA256 == spec.Content.SHA256 {
 		return nil
 	}
@@ -271,7 +271,7 @@ func (h *Host) compareContent(name string, p place, spec FileSpec, found *PathFi
 	if err != nil {
 		return fmt.Errorf("cannot read content for %q: %w", name, err)
 	}
-	if found.Prior.links > 1 && !p.trusted() {
+	if i.Links() > 1 && !p.trusted() {
 		// Somebody may have given another file this name, to have it shown.
 		before.Data = nil
 	}
@@ -280,11 +280,11 @@ func (h *Host) compareContent(name string, p place, spec FileSpec, found *PathFi
 }
 
 // read returns the digest of a file and, when it is short, its content.
-func (h *Host) read(name string, p place, spec FileSpec) (Text, error) {
+func (h *Host) read(name string, p place, spec FileSpec) (Text, Info, error) {
 	began := time.Now()
 	f, i, err := p.open(name)
 	if err != nil {
-		return Text{}, err
+		return Text{}, i, err
 	}
 	defer f.Close()
 	hash := sha256.New()
@@ -298,14 +298,25 @@ func (h *Host) read(name string, p place, spec FileSpec) (Text, error) {
 		more, err = io.Copy(hash, f)
 	}
 	if err != nil {
-		return Text{}, explain("read", name, err)
+		return Text{}, i, explain("read", name, err)
 	}
 	t.Size = int64(len(t.Data)) + more
 	t.SHA256 = hex.EncodeToString(hash.Sum(nil))
 	if spec.Content != nil && !spec.Follow && !spec.Sensitive {
 		h.digests.record(name, &i.st, began, [sha256.Size]byte(hash.Sum(nil)))
 	}
-	return t, nil
+	return t, i, nil
+}
+
+// returnable returns the digest of what can be given back later. A private file
+// with other names may be root's, linked there by somebody else; given back, it
+// would be a copy without other names, which nothing protects any more.
+func (i Info) returnable(sum string) string {
+	const othersRead = 0o004
+	if i.Links() > 1 && i.Mode().Bits()&othersRead == 0 {
+		return ""
+	}
+	return sum
 }
 
 // compareOwnership compares what a path of any type has; what is not given is
