@@ -136,6 +136,35 @@ func TestALinkIsFollowedWhereNobodyElseCanMoveIt(t *testing.T) {
 	}
 }
 
+// Given back, it would have one name, and pass for a file of the directory's owner.
+func TestAPrivateFileWithOtherNamesIsNotGivenBack(t *testing.T) {
+	h := home(t)
+	const name = "/home/bob/www/x"
+	if err := os.Link(h.Path("/etc/secret"), h.Path(name)); err != nil {
+		t.Fatal(err)
+	}
+	found, err := h.CompareFile(t.Context(), name, FileSpec{Content: text("new"), Backup: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	noted, err := h.NotePath(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.WriteFile(t.Context(), name, FileSpec{Content: text("new"), Backup: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, prior := range []PathPrior{found.Prior, noted} {
+		if err := h.RestorePath(t.Context(), name, prior); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := os.ReadFile(h.Path(name)); err != nil || string(data) == "the secret" {
+			t.Errorf("it is %q, error %v", data, err)
+		}
+	}
+	holds(t, h, "/etc/secret", "the secret")
+}
+
 // What has other names may have been linked where it is when others could do that.
 func TestAFileWithOtherNamesIsNotCopiedForMoreReaders(t *testing.T) {
 	for _, c := range []struct {
