@@ -198,6 +198,9 @@ func (s *Systemd) UnitsLoaded(ctx context.Context) (uint64, error) {
 	var at uint64
 	err := s.ask(ctx, func(_ *systemd.Conn, raw *dbus.Conn) (err error) {
 		at, err = property[uint64](ctx, raw, managerPath, managerInterface, "UnitsLoadTimestampMonotonic")
+		if err == nil && at == 0 { // never again since the boot
+			at, err = property[uint64](ctx, raw, managerPath, managerInterface, "UnitsLoadFinishTimestampMonotonic")
+		}
 		return err
 	})
 	if noSuchProperty(err) {

@@ -17,6 +17,7 @@ func (u *Unit) Due(ctx context.Context, view resource.View, debts []resource.Deb
 	if m.host.Offline() || !u.shouldRun() || isTemplate(u.Unit) || m.itself(u.Unit) {
 		return debts, nil
 	}
+	now := m.host.Moment()
 	d, err := m.host.Systemd().Unit(ctx, u.Unit)
 	if err != nil {
 		return nil, err
@@ -25,10 +26,12 @@ func (u *Unit) Due(ctx context.Context, view resource.View, debts []resource.Deb
 	if err != nil {
 		return nil, err
 	}
-	now := m.host.Moment()
-	due := slices.Clone(debts)
-	due = slices.DeleteFunc(due, func(debt resource.Debt) bool {
-		return settles(d, loaded, now.Boot, debt)
+	began, err := u.startOf(ctx, d, now)
+	if err != nil {
+		return nil, err
+	}
+	due := slices.DeleteFunc(slices.Clone(debts), func(debt resource.Debt) bool {
+		return settles(d, began, loaded, now.Boot, debt)
 	})
 	if len(due) == 0 {
 		// It is looked at once more at the end of the run, as if it was this one
@@ -40,16 +43,15 @@ func (u *Unit) Due(ctx context.Context, view resource.View, debts []resource.Deb
 }
 
 // settles reports whether what is known of a unit shows that it was started, or
-// reloaded, after the cause of a debt was in place. loaded is when systemd last
-// read the unit files, in this boot.
-func settles(d host.UnitDetail, loaded uint64, boot string, debt resource.Debt) bool {
-	start := startOf(d)
+// reloaded, after the cause of a debt was in place. began is from startOf, and loaded
+// is when systemd last read the unit files, in this boot.
+func settles(d host.UnitDetail, began, loaded uint64, boot string, debt resource.Debt) bool {
 	// A start is worth what systemd knew of the unit by then: the cause may be a
 	// file of the unit, or a package that brings one.
-	current := loaded != 0 && loaded < start && !d.NeedReload
-	at := resource.Moment{Boot: boot, Micros: start}
+	current := loaded != 0 && loaded < began && !d.NeedReload
+	at := resource.Moment{Boot: boot, Micros: began}
 	switch {
-	case start == 0:
+	case began == 0:
 		return false
 	case debt.Own:
 		// The moment at which the files were in place is not known when the run
@@ -58,26 +60,33 @@ func settles(d host.UnitDetail, loaded uint64, boot string, debt resource.Debt) 
 		return current && debt.Begun.Before(resource.Moment{Boot: boot, Micros: loaded})
 	case current && debt.Placed.Before(at):
 		return true
-	case debt.Reaction == resource.Reload && d.Active == "active" && d.Reloaded > start:
+	case debt.Reaction == resource.Reload && d.Active == "active" && d.Reloaded > began:
 		return debt.Placed.Before(resource.Moment{Boot: boot, Micros: d.Reloaded})
 	}
 	return false
 }
 
 // startOf returns a moment before the unit's present processes were started, or
-// before those of a unit that has done its work. 0 is for a unit that was not
-// started, or in a way that leaves doubt.
+// before those of a unit that has done its work, or the present moment for one
+// that is about to be started. 0 is for a unit that was not started, or in a way
+// that leaves doubt.
 //
 // systemd tests the conditions right before it starts a unit, and notes that the
 // unit has left the inactive state right after it made the first process. One
 // that it starts again by itself after a failure keeps the earlier moment.
-func startOf(d host.UnitDetail) uint64 {
-	if d.Tried == 0 || d.Began < d.Tried || len(d.Unmet) > 0 || len(d.Asserts) > 0 {
-		return 0
-	}
+func (u *Unit) startOf(ctx context.Context, d host.UnitDetail, now resource.Moment) (uint64, error) {
 	o := observed{UnitStatus: host.UnitStatus{Active: d.Active, Sub: d.Sub}}
-	if o.active() || d.Active == "inactive" && d.Oneshot && d.Started && d.Result == "success" {
-		return d.Tried
+	begun := d.Tried != 0 && d.Began >= d.Tried && len(d.Unmet) == 0 && len(d.Asserts) == 0
+	switch {
+	case begun && (o.active() || d.Active == "inactive" && d.Oneshot && d.Started && d.Result == "success"):
+		return d.Tried, nil
+	case d.Active != "inactive":
+		return 0, nil
 	}
-	return 0
+	// Such as while the system is starting: one start will do.
+	status, err := u.module.host.Systemd().Units(ctx, []string{u.Unit})
+	if err != nil || status[0].JobType != "start" {
+		return 0, err
+	}
+	return now.Micros, nil
 }
