@@ -129,6 +129,8 @@ func manifest(state string) string {
 - {file: /etc/before-staying, content: "%[1]s\n", mode: "0644"}
 - {file: /etc/mended, content: "the same\n", owner: %[2]s, mode: "%[3]s"}
 - {file: /etc/only/deep/%[1]s, content: "%[1]s\n", parents: true}
+- {file: /etc/judged, content: "%[1]s\n", mode: "0644", validate: "true"}
+- {file: /etc/judged-%[1]s, content: "%[1]s\n", mode: "0644", validate: "true"}
 - {link: /etc/before-link, target: %[1]s}
 - {directory: /srv/own-%[1]s, owner: svc, mode: "0750", parents: true}
 - {directory: /srv/tree, source: files/tree, parents: true, file_mode: "%[3]s"}
