@@ -131,12 +131,14 @@ func manifest(state string) string {
 - {file: /etc/only/deep/%[1]s, content: "%[1]s\n", parents: true}
 - {link: /etc/before-link, target: %[1]s}
 - {directory: /srv/own-%[1]s, owner: svc, mode: "0750", parents: true}
-- {directory: /srv/tree, source: files/tree, parents: true, file_mode: "%[3]s"}
+- {directory: /srv/tree, source: files/tree, parents: true, file_mode: "%[3]s", timeout: 1h}
+- {sysctl: net.core.somaxconn, value: %[4]d}
 - unit: worker.service
+  restart_on: [file:/etc/app/0.conf, directory:/srv/tree]
   enabled: true
   content: "[Service]\nExecStart=/bin/%[1]s\n[Install]\nWantedBy=multi-user.target\n"
   drop_ins: {10-%[1]s.conf: "[Service]\nNice=1\n"}
-`, state, owner, other)
+`, state, owner, other, map[string]int{"old": 4001, "new": 4002}[state])
 	if state == "old" {
 		b.WriteString(`
 - {file: /etc/before-leaving, content: "managed for a while\n", mode: "0644", owner: root, group: root}
@@ -144,7 +146,7 @@ func manifest(state string) string {
 `)
 	} else {
 		for i := range 70 { // enough to share one sync
-			fmt.Fprintf(&b, "- {file: /srv/many-%02d, content: \"many %d\\n\", mode: \"0640\"}\n", i, i)
+			fmt.Fprintf(&b, "- {file: /srv/many-%02d, content: \"many %d\\n\", mode: \"0640\", timeout: 1h}\n", i, i)
 		}
 	}
 	return b.String()
