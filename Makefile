@@ -44,9 +44,10 @@ packages: doc $(NFPM)
 test: setup packages
 	@.ci/test
 
-# Cuts runs off in every way, over a tree and on booted hosts, and prints what
-# that came to; the tests have a sample of it. A failure says with what
-# TORTURE_SEED, and in what round (TORTURE_FROM), it comes again.
+# Cuts runs off in every way, over a tree and on booted hosts, has an ordinary
+# user race 10,000 runs, and prints what that came to; .ci/run has a sample of all
+# of it. A failure says with what TORTURE_SEED, and from what round on
+# (TORTURE_FROM), it comes again.
 TORTURE_SEED ?= $(shell date +%s)
 .PHONY: torture
 torture: setup packages
@@ -55,6 +56,7 @@ torture: setup packages
 	@TORTURE=full TORTURE_SEED=$(TORTURE_SEED) go test -timeout 0 -count 1 -v $(TORTURE_FLAGS) ./packaging/torture/ \
 		| tee bin/torture.log | grep --line-buffered -Ev '^=== |^ *--- PASS'
 	@sed -n 's/.*FIGURE //p' bin/torture.log
+	TORTURE=full go test -timeout 0 -count 1 -v -run TestAnOrdinaryUserWinsNoRace ./agent
 
 .PHONY: setup
 setup:
@@ -69,12 +71,14 @@ lint: $(GOLANGCI)
 verify: lint build
 	@.ci/verify
 
-# Figures, not proofs: an update beside git's own, and a run over a host that is
-# in order.
+# Figures, not proofs: trued beside CFEngine, Puppet, Ansible and the least that
+# the work takes, into testdata/bench/results.md (BENCH=quick prints a few, in
+# minutes); an update beside git's own, and a run over a host that is in order.
 .PHONY: bench
-bench:
-	go test ./internal/source -run '^$$' -bench Update -benchtime 20x -timeout 60m
-	go test ./agent -run '^$$' -bench RunInOrder -benchtime 20x
+bench: setup build
+	go test ./packaging/bench -run '^$$' -bench BesideOthers -benchtime 1x -timeout 0 -v
+	go test ./internal/source -run '^$$' -bench Update -benchtime $(if $(filter quick,$(BENCH)),3x,20x) -timeout 60m
+	go test ./agent -run '^$$' -bench RunInOrder -benchtime $(if $(filter quick,$(BENCH)),3x,20x)
 
 .PHONY: clean
 clean:

@@ -45,7 +45,7 @@ func (r *recorder) Record(rec state.Record, outcomes []*apply.Outcome) error {
 		r.noteworthy = r.noteworthy || o.Status == apply.Applied || o.Status == apply.Repaired || o.Status == apply.Failed
 	}
 	if rec.Begin == nil && !rec.Done && len(rec.Put) == 0 && len(rec.Drop) == 0 &&
-		len(rec.Owe) == 0 && len(rec.Settle) == 0 {
+		len(rec.Owe) == 0 && len(rec.Placed) == 0 && len(rec.Settle) == 0 {
 		return nil
 	}
 	return r.write(rec)

@@ -58,6 +58,7 @@ func (w *walk) prove(ctx context.Context, s *plan.Step, o *Outcome, got resource
 		return
 	}
 	w.touch(s)
+	w.placeAll(s, w.moment(), done)
 	if got.Result.Settled {
 		done.Settle = append(done.Settle, w.take(s.Address)...)
 	}
