@@ -44,10 +44,10 @@ packages: doc $(NFPM)
 test: setup packages
 	@.ci/test
 
-# Cuts runs off in every way, over a tree and on booted hosts, has an ordinary
-# user race 10,000 runs, and prints what that came to; .ci/run has a sample of all
-# of it. A failure says with what TORTURE_SEED, and from what round on
-# (TORTURE_FROM), it comes again.
+# Cuts runs off in every way, over a tree and on booted hosts, prints what that
+# came to, and has an ordinary user race 10,000 runs; the tests have a sample of
+# each. A failure says with what TORTURE_SEED, and in what round (TORTURE_FROM),
+# it comes again.
 TORTURE_SEED ?= $(shell date +%s)
 .PHONY: torture
 torture: setup packages

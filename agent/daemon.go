@@ -173,6 +173,9 @@ func (d *Daemon) poll(ctx context.Context, names []string) {
 
 func (d *Daemon) finished(w done) {
 	d.drain.Notify()
+	if w.result != nil {
+		d.agent.rest(w.result)
+	}
 	if w.call != nil {
 		w.call.reply <- syncReply{w.result, w.err}
 	}

@@ -253,12 +253,8 @@ func (p *printer) sources(list []agent.SourceStatus) {
 
 // verdictLine sums a run up in one line.
 func verdictLine(r *agent.Result) string {
-	var c report.Counts
-	for _, o := range r.Outcomes {
-		c.Add(report.Outcome(o.Status))
-	}
 	took := r.Run.Finished.Sub(r.Run.Started).Round(time.Millisecond)
-	counts := strings.Replace(c.String(), "in order", "unchanged", 1) // the verdict has that word
+	counts := strings.Replace(r.Counts.String(), "in order", "unchanged", 1) // the verdict has that word
 	return fmt.Sprintf("%s: %s, in %s", capital(string(r.Verdict)), counts, took)
 }
 
@@ -301,10 +297,9 @@ type runJSON struct {
 func resultJSON(r *agent.Result) runJSON {
 	out := runJSON{
 		Verdict: r.Verdict, ExitCode: exitCode(r.Verdict), RunID: r.Run.ID,
-		Resources: []outcomeJSON{}, Sources: r.Sources,
+		Counts: r.Counts, Resources: []outcomeJSON{}, Sources: r.Sources,
 	}
 	for _, o := range r.Outcomes {
-		out.Counts.Add(report.Outcome(o.Status))
 		if o.Status == apply.InOrder {
 			continue
 		}

@@ -145,7 +145,7 @@ func (h *Host) note(name string, follow bool) (PathPrior, error) {
 	}
 	prior := priorOf(i)
 	if i.Type() == TypeFile {
-		text, err := h.read(name, p, FileSpec{Sensitive: true})
+		text, _, err := h.read(name, p, FileSpec{Sensitive: true})
 		if err != nil {
 			return PathPrior{}, err
 		}

@@ -179,3 +179,11 @@ type Freshener interface {
 type Renewer interface {
 	Renew()
 }
+
+// An Examiner is a Module that can tell from a Witness of its own, without the
+// resource, whether what was seen then is still so. It never guesses: false is
+// right whenever it cannot tell. A module without it must be asked by Check.
+type Examiner interface {
+	Module
+	Holds(ctx context.Context, name string, w Witness) bool
+}

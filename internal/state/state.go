@@ -26,6 +26,9 @@ type Snapshot struct {
 	Seq uint64 `json:"seq"`
 	// Events is the number of the last event written.
 	Events uint64 `json:"events"`
+	// Changed is the last record that changed the inventory or what is owed, or
+	// the first of all.
+	Changed uint64 `json:"changed,omitempty"`
 	// Inventory is what trued holds on this host.
 	Inventory map[resource.Address]Entry `json:"inventory"`
 	Sources   map[string]Source          `json:"sources"`
@@ -193,9 +196,17 @@ func newSnapshot() Snapshot {
 	}
 }
 
+// aboutInventory reports whether the record changes the inventory.
+func (r *Record) aboutInventory() bool {
+	return r.Begin != nil || len(r.Put) > 0 || len(r.Drop) > 0 || len(r.Forget) > 0
+}
+
 // fold makes the snapshot what it is after the record.
 func (s *Snapshot) fold(r Record) {
 	s.Seq = r.Seq
+	if s.Changed == 0 || r.aboutInventory() || r.Done || len(r.Owe) > 0 || len(r.Settle) > 0 {
+		s.Changed = r.Seq
+	}
 	if r.Begin != nil {
 		s.Open = r.Begin
 		for _, item := range r.Begin.Items {
