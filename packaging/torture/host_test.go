@@ -164,6 +164,7 @@ func (w *hostWorld) killsApply(t *testing.T, r *rand.Rand) (cuts []cut) {
 			w.usual -= w.usual / 8
 			continue
 		}
+		w.usual += w.usual / 40
 		cuts = append(cuts, cut{"apply", after})
 		w.claims(t, fmt.Sprint(cuts))
 	}
@@ -224,6 +225,7 @@ func (w *hostWorld) killsDaemon(t *testing.T, r *rand.Rand) (cuts []cut) {
 		if through {
 			w.usual -= w.usual / 8
 		} else if n > 0 {
+			w.usual += w.usual / 40
 			cuts = append(cuts, cut{either(ask, "sync", "start"), after})
 		}
 		w.until(t, `test "$(systemctl show --value -p MainPID trued.service)" != `+pid+` && systemctl is-active --quiet trued.service`)

@@ -1,8 +1,20 @@
 // Package torture_test is the proof that nothing is lost when a run is cut off
-// or the file system refuses: the program itself, stopped at each system call
-// that writes, on a tree that has a bit of everything.
+// or the file system refuses.
 //
-// The tests run a sample; TORTURE=full runs every call, as `make torture` does.
+// Over a tree that has a bit of everything, the program itself is stopped at each
+// system call that writes: looked at there, killed there, told there that the
+// call failed, or there the image of the file system is copied, which loses what
+// was never synced. On booted hosts, with units and packages beside that, runs by
+// hand, the daemon and the host itself are killed at random moments, and the
+// managed paths are looked at all along from outside.
+//
+// After each, the next run must end in the desired state, and nothing may have
+// been half written at any moment, be left over, be claimed that was not done, be
+// told not at all or twice, or have been restarted not at all or needlessly.
+//
+// The tests run a sample; TORTURE=full runs all, as `make torture` does, which
+// ends with the figures. Random moments come from TORTURE_SEED. A failure on a
+// host names the seed and, as TORTURE_FROM, the round that shows it again.
 package torture_test
 
 import (
