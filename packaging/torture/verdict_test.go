@@ -75,7 +75,7 @@ func (w *hostWorld) witnesses(t *testing.T, when string) {
 			if i >= told && i > 0 {
 				if boot0, saw0 := testimony(lines[i-1]); boot0 == boot && saw0 == saw {
 					w.needless++
-					t.Logf("%s: NEEDLESS: %s saw again what it had seen: %q after %q", when, unit, line, lines[i-1])
+					t.Errorf("%s: NEEDLESS: %s saw again what it had seen: %q after %q", when, unit, line, lines[i-1])
 					continue
 				}
 			}
