@@ -193,7 +193,7 @@ var mischief = map[string]func(s *standing){
 	},
 	"mode of a directory changed": func(s *standing) { s.must(os.Chmod(s.at("d"), 0o700)) },
 	"file removed":                func(s *standing) { s.must(os.Remove(s.at("d/f"))) },
-	"file replaced by a link to its like": func(s *standing) {
+	"name taken away and given back": func(s *standing) {
 		s.must(os.Rename(s.at("d/mode"), s.at("d/other")))
 		s.must(os.Link(s.at("d/other"), s.at("d/mode")))
 		s.must(os.Remove(s.at("d/mode")))
