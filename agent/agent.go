@@ -40,6 +40,8 @@ type Agent struct {
 	mu sync.Mutex
 	// heard is what sources had to tell and nobody has recorded.
 	heard []source.Event
+	// next is when the daemon polls each source; nil where none runs.
+	next map[string]time.Time
 	// kept serves the next run; nil when there is none, or while it is in use.
 	kept *kit
 }

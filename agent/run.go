@@ -118,6 +118,7 @@ func (r *run) apply(ctx, stop context.Context, p *plan.Plan) ([]*apply.Outcome, 
 		Run:         r.stream.ID(),
 		AcceptPrune: r.req.AcceptPrune,
 		Now:         time.Now,
+		Moment:      r.agent.host.Moment,
 		Progress: func(s *plan.Step) {
 			if r.req.Progress != nil {
 				r.req.Progress(s.Address)

@@ -42,74 +42,6 @@ func (a *Agent) HasSources() bool { return len(a.sources) > 0 }
 // SameConfig reports whether two agents are configured alike.
 func (a *Agent) SameConfig(b *Agent) bool { return a.config.same(b.config) }
 
-// fromSource keeps what a source has to tell until somebody records it.
-func (a *Agent) fromSource(e source.Event) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.heard = append(a.heard, e)
-}
-
-// hear returns what sources had to tell since the last time.
-func (a *Agent) hear() []source.Event {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	heard := a.heard
-	a.heard = nil
-	return heard
-}
-
-// needsFetch reports whether some source was never fetched.
-func (a *Agent) needsFetch() bool {
-	for _, s := range a.sources {
-		if _, ok := s.Last(); !ok {
-			return true
-		}
-	}
-	return false
-}
-
-// Poll asks each source for something newer. It reports whether there is a
-// commit that no run has seen yet; the error joins those of the fetches.
-func (a *Agent) Poll(ctx context.Context) (news bool, err error) {
-	if err := a.store.ReloadHead(); err != nil {
-		return false, err
-	}
-	snap := a.store.Head()
-	var errs []error
-	for _, s := range a.sources {
-		rev, err := s.Fetch(ctx)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		seen := snap.Sources[s.Name()]
-		if rev.Commit != seen.Applied && rev.Commit != seen.Attempted {
-			news = true
-		}
-	}
-	a.told(a.tellHeard(ctx))
-	return news, errors.Join(errs...)
-}
-
-// tellHeard records what sources had to tell outside of a run. One that just
-// moved on is told by the run that follows.
-func (a *Agent) tellHeard(ctx context.Context) error {
-	var errs []error
-	for _, e := range a.hear() {
-		errs = append(errs, a.tell(ctx, incidentOf(e)))
-	}
-	return errors.Join(errs...)
-}
-
-func incidentOf(e source.Event) report.Incident {
-	i := report.Incident{Type: report.Type(e.Type), Source: e.Source, Message: e.Message, Err: e.Err}
-	var known *source.Error
-	if errors.As(e.Err, &known) {
-		i.ErrType = known.Type()
-	}
-	return i
-}
-
 // A SourceStatus is how a source stands on this host.
 type SourceStatus struct {
 	source.Status
@@ -124,7 +56,7 @@ type SourceStatus struct {
 	Date      time.Time `json:"date,omitzero"`
 }
 
-func statusOf(src source.Source, known state.Source) SourceStatus {
+func (a *Agent) statusOf(src source.Source, known state.Source) SourceStatus {
 	s := SourceStatus{
 		Status: src.Status(), Group: known.Group, Applied: known.Applied,
 		Attempted: known.Attempted, Problem: known.Problem,
@@ -135,12 +67,22 @@ func statusOf(src source.Source, known state.Source) SourceStatus {
 	if s.Problem == "" {
 		s.Problem = s.Error
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.Next = a.next[s.Name]
 	return s
 }
 
 func reportState(s SourceStatus) report.SourceState {
+	written := s.Fetched.Date
+	if written.Unix() <= 0 { // a directory has no author and no date
+		written = time.Time{}
+	}
 	return report.SourceState{
 		Name: s.Name, Group: s.Group, URL: s.URL, Branch: s.Branch, Applied: s.Applied, Attempted: s.Attempted,
+		Author: s.Fetched.Author, Date: report.Timestamp(written), Checked: report.Timestamp(s.Checked),
+		Moved: report.Timestamp(s.Moved), Failed: report.Timestamp(s.Failed), Failures: s.Failures,
+		Next: report.Timestamp(s.Next),
 	}
 }
 
@@ -368,7 +310,7 @@ func sameFacts(kept json.RawMessage, now input) bool {
 func (r *run) status() []SourceStatus {
 	list := make([]SourceStatus, 0, len(r.sources))
 	for _, s := range r.sources {
-		st := statusOf(s.source, s.before)
+		st := r.agent.statusOf(s.source, s.before)
 		st.Problem = ""
 		if s.err != nil {
 			st.Problem = s.err.Error()

@@ -54,7 +54,7 @@ func (a *app) apply(ctx context.Context, req agent.Request) error {
 		return agent.ErrNoSource
 	}
 	if terminal(a.err) {
-		req.Progress = func(addr resource.Address) { fmt.Fprintf(a.err, "\r\033[K%s …", addr) }
+		req.Progress = func(addr resource.Address) { fmt.Fprintf(a.err, "\r\033[K%s …", printable(addr.String())) }
 		defer fmt.Fprint(a.err, "\r\033[K")
 	}
 	// A first signal lets the run finish what is in hand; the run itself is cut
@@ -73,7 +73,7 @@ func (a *app) apply(ctx context.Context, req agent.Request) error {
 	}
 	if result.Restart {
 		if err := ag.RestartDaemon(hard); err != nil {
-			fmt.Fprintf(a.err, "trued: the daemon should be restarted, since the agent itself changed: %v\n", err)
+			a.say("trued: the daemon should be restarted, since the agent itself changed: %v", err)
 		}
 	}
 	if err := a.printResult(result); err != nil {
@@ -98,7 +98,7 @@ func (a *app) flush(ctx context.Context, drain *report.Drain) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), flushWait)
 	defer stop()
 	if err := drain.Flush(ctx); err != nil {
-		fmt.Fprintf(a.err, "trued: a sink did not take its events; they are kept: %v\n", err)
+		a.say("trued: a sink did not take its events; they are kept: %v", err)
 	}
 }
 

@@ -265,14 +265,14 @@ func (h *Host) compareContent(name string, p place, spec FileSpec, looked Info, 
 			Text{Size: found.Prior.size}, Text{Size: spec.Content.Size, SHA256: spec.Content.SHA256}))
 		return nil
 	}
-	before, seen, err := h.read(name, p, spec)
+	before, i, began, err := h.read(name, p, spec)
 	if err != nil {
 		return err
 	}
-	if stampOf(&looked.st) == stampOf(&seen.st) {
-		found.seen = seen
+	if stampOf(&looked.st) == stampOf(&i.st) {
+		found.seen = seeAll(i, began)
 	}
-	found.Prior.SHA256 = before.SHA256
+	found.Prior.SHA256 = i.returnable(before.SHA256)
 	if before.SHA256 == spec.Content.SHA256 {
 		return nil
 	}
@@ -280,7 +280,7 @@ func (h *Host) compareContent(name string, p place, spec FileSpec, looked Info, 
 	if err != nil {
 		return fmt.Errorf("cannot read content for %q: %w", name, err)
 	}
-	if found.Prior.links > 1 && !p.trusted() {
+	if i.Links() > 1 && !p.trusted() {
 		// Somebody may have given another file this name, to have it shown.
 		before.Data = nil
 	}
@@ -289,16 +289,15 @@ func (h *Host) compareContent(name string, p place, spec FileSpec, looked Info, 
 }
 
 // read returns the digest of a file and, when it is short, its content, with
-// what the inode told before it was read.
-func (h *Host) read(name string, p place, spec FileSpec) (Text, sight, error) {
-	began := time.Now()
+// what the inode told before it was read, and when that was.
+func (h *Host) read(name string, p place, spec FileSpec) (t Text, i Info, began time.Time, err error) {
+	began = time.Now()
 	f, i, err := p.open(name)
 	if err != nil {
-		return Text{}, sight{}, err
+		return Text{}, i, began, err
 	}
 	defer f.Close()
 	hash := sha256.New()
-	var t Text
 	if i.Size() <= DiffLimit && !spec.Sensitive {
 		t.Data, err = io.ReadAll(io.LimitReader(f, DiffLimit+1))
 		hash.Write(t.Data)
@@ -308,14 +307,25 @@ func (h *Host) read(name string, p place, spec FileSpec) (Text, sight, error) {
 		more, err = io.Copy(hash, f)
 	}
 	if err != nil {
-		return Text{}, sight{}, explain("read", name, err)
+		return Text{}, i, began, explain("read", name, err)
 	}
 	t.Size = int64(len(t.Data)) + more
 	t.SHA256 = hex.EncodeToString(hash.Sum(nil))
 	if spec.Content != nil && !spec.Follow && !spec.Sensitive {
 		h.digests.record(name, &i.st, began, [sha256.Size]byte(hash.Sum(nil)))
 	}
-	return t, seeAll(i, began), nil
+	return t, i, began, nil
+}
+
+// returnable returns the digest of what can be given back later. A private file
+// with other names may be root's, linked there by somebody else; given back, it
+// would be a copy without other names, which nothing protects any more.
+func (i Info) returnable(sum string) string {
+	const othersRead = 0o004
+	if i.Links() > 1 && i.Mode().Bits()&othersRead == 0 {
+		return ""
+	}
+	return sum
 }
 
 // compareOwnership compares what a path of any type has; what is not given is

@@ -127,6 +127,9 @@ type Result struct {
 	// Pending says what is still open although Apply did all it could, such as a
 	// unit that was enabled in a tree that is not booted.
 	Pending string
+	// Changes are what only applying could tell, such as what a command printed.
+	// They are told along with the stated difference.
+	Changes Diff
 }
 
 // A Prior is what a module noted about the host before it changed anything,
