@@ -462,6 +462,10 @@ func (s *standing) lastEvents() ([]map[string]any, *state.Run) {
 			}
 			delete(event, key)
 		}
+		sources, _ := event["trued.sources"].([]any)
+		for _, source := range sources {
+			delete(source.(map[string]any), "checked")
+		}
 		events = append(events, event)
 	}
 	last := *snap.LastRun
