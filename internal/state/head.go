@@ -69,7 +69,7 @@ func (s *Store) head() Snapshot {
 	snap := s.snap
 	snap.Inventory = nil
 	snap.Sources = maps.Clone(s.snap.Sources)
-	snap.Owed = slices.Clone(s.snap.Owed)
+	snap.Owed = append([]Owed(nil), s.snap.Owed...)
 	return snap
 }
 

@@ -365,6 +365,9 @@ func (s *Store) untaken() ([]byte, error) {
 	for _, n := range cursors {
 		taken = min(taken, n)
 	}
+	if taken == s.snap.Events {
+		return nil, nil
+	}
 	var out bytes.Buffer
 	err = s.eachRecord(func(r Record) {
 		if n := uint64(len(r.Events)); n == 0 || r.FirstEvent+n-1 <= taken {
