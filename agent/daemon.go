@@ -25,6 +25,9 @@ type Daemon struct {
 	drain  *report.Drain
 	sync   chan syncCall
 	work   chan done
+	// line is how the last run ended, said what the log has of the polls that
+	// fail now.
+	line, said string
 
 	mu    sync.Mutex
 	sched Schedule
@@ -173,6 +176,9 @@ func (d *Daemon) poll(ctx context.Context, names []string) {
 
 func (d *Daemon) finished(w done) {
 	d.drain.Notify()
+	if w.result != nil {
+		d.agent.rest(w.result)
+	}
 	if w.call != nil {
 		w.call.reply <- syncReply{w.result, w.err}
 	}
@@ -180,12 +186,30 @@ func (d *Daemon) finished(w done) {
 	switch {
 	case errors.As(w.err, &sus):
 		d.notify.Status(sus.Error())
+	case w.polled != nil:
+		d.polled(w.err)
 	case w.err != nil && !errors.Is(w.err, context.Canceled):
 		d.agent.opt.Log.Error("run did not take place", "error", w.err)
 		d.notify.Status(w.err.Error())
 	case w.result != nil:
-		d.notify.Status(w.result.line())
+		d.line = w.result.line()
+		d.notify.Status(d.line)
 	}
+}
+
+// polled says once that polls fail, and of what.
+func (d *Daemon) polled(err error) {
+	said := ""
+	if err != nil && !errors.Is(err, context.Canceled) {
+		said = err.Error()
+		d.notify.Status(said)
+		if said != d.said {
+			d.agent.opt.Log.Warn("cannot look for new commits", "error", err)
+		}
+	} else if d.said != "" {
+		d.notify.Status(d.line)
+	}
+	d.said = said
 }
 
 // Sync asks for a run and waits for its outcome.

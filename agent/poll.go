@@ -49,8 +49,8 @@ func (a *Agent) plans(next map[string]time.Time) {
 // those of the fetches. What sources have to tell waits for tellHeard.
 func (a *Agent) Poll(ctx context.Context, names []string) (news bool, polled map[string]error, err error) {
 	polled = map[string]error{}
-	reload := a.store.Reload()
-	snap := a.store.Snapshot()
+	reload := a.store.ReloadHead()
+	snap := a.store.Head()
 	errs := []error{reload}
 	for _, s := range a.sources {
 		switch {

@@ -61,7 +61,7 @@ func (a *Agent) tell(ctx context.Context, i report.Incident) error {
 		return err
 	}
 	var sources []report.SourceState
-	snap := a.store.Snapshot()
+	snap := a.store.Head()
 	for _, src := range a.sources {
 		sources = append(sources, reportState(a.statusOf(src, snap.Sources[src.Name()])))
 	}

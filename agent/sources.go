@@ -19,7 +19,7 @@ import (
 // openSources opens every source of the configuration, at the commit that the
 // host was last brought to.
 func (a *Agent) openSources() error {
-	snap := a.store.Snapshot()
+	snap := a.store.Head()
 	for _, c := range a.config.Sources {
 		dir := filepath.Join(a.store.Dir(), "sources", c.storeName())
 		src, err := source.Open(c.source(), dir, source.Options{Child: a.opt.FetchChild, Notify: a.fromSource})
@@ -98,6 +98,10 @@ type sourceRun struct {
 	revision string
 	in       input
 	catalog  *catalog.Catalog
+	// group is the catalog's. It is known without one when the source stood: when
+	// the catalog would be the one that the host is in order with.
+	group string
+	stood bool
 	// err says why the newest commit is not enforced, or was not looked for.
 	err error
 	// old holds the addresses that the revision has for the host as it was.
@@ -140,12 +144,20 @@ func (s *sourceRun) load(r *run) {
 	in := s.inputNow(r)
 	cat, err := s.loadAt(r, rev.Commit, in)
 	if err == nil {
-		s.catalog, s.revision, s.in = cat, rev.Commit, in
+		s.enforce(cat, rev.Commit, in)
 		return
 	}
 	s.refuse(r, err)
 	s.fallBack(r, err)
 }
+
+// enforce makes a catalog the one that the host is to be brought to.
+func (s *sourceRun) enforce(cat *catalog.Catalog, commit string, in input) {
+	s.catalog, s.revision, s.in, s.group = cat, commit, in, cat.Group
+}
+
+// enforced reports whether there is a catalog that the host is brought to.
+func (s *sourceRun) enforced() bool { return s.catalog != nil || s.stood }
 
 // fallBack takes the last good state: the applied commit with what the host is
 // now, or else with what it was then.
@@ -160,7 +172,7 @@ func (s *sourceRun) fallBack(r *run, why error) {
 	now := s.inputNow(r)
 	if s.before.Applied != s.revision {
 		if cat, err := s.loadAt(r, s.before.Applied, now); err == nil {
-			s.catalog, s.revision, s.in = cat, s.before.Applied, now
+			s.enforce(cat, s.before.Applied, now)
 			return
 		}
 	}
@@ -169,7 +181,7 @@ func (s *sourceRun) fallBack(r *run, why error) {
 		return
 	}
 	if cat, err := s.loadAt(r, s.before.Applied, then); err == nil {
-		s.catalog, s.revision, s.in = cat, s.before.Applied, then
+		s.enforce(cat, s.before.Applied, then)
 	}
 }
 
@@ -259,12 +271,12 @@ func (r *run) newStates() (map[string]state.Source, error) {
 		now := s.before
 		now.URL, now.Branch = s.source.URL(), s.source.Status().Branch
 		now.Attempted, now.Problem = "", ""
-		if s.catalog != nil && r.agent.config.Mode != Observe {
+		if s.enforced() && r.agent.config.Mode != Observe {
 			in, err := s.in.encode()
 			if err != nil {
 				return nil, err
 			}
-			now.Applied, now.Input, now.Group = s.revision, in, s.catalog.Group
+			now.Applied, now.Input, now.Group = s.revision, in, s.group
 			if s.before.Applied == s.revision && sameFacts(s.before.Input, s.in) {
 				now.Input = s.before.Input
 			}
@@ -315,8 +327,8 @@ func (r *run) states() []report.SourceState {
 		// What is being applied is what the run's events are about.
 		if s := r.sources[i]; s.revision != "" && r.agent.config.Mode != Observe {
 			st.Applied, st.Attempted = s.revision, s.newest.Commit
-			if s.catalog != nil {
-				st.Group = s.catalog.Group
+			if s.enforced() {
+				st.Group = s.group
 			}
 		}
 		list = append(list, reportState(st))

@@ -51,6 +51,9 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.store.Reload(); err != nil {
+		return nil, err
+	}
 	snap := a.store.Snapshot()
 	s := &Status{
 		Verdict:   Differs,

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"trued.dev/trued/internal/plan"
@@ -164,97 +163,6 @@ func abortAll(staged []resource.Staged, results []resource.ItemResult, err error
 			results[i].Err = err
 		}
 	}
-}
-
-// late returns what is owed to a resource after it was applied.
-func (w *walk) late(a resource.Address) []state.Owed {
-	return w.owedWhen(a, false)
-}
-
-func (w *walk) owedWhen(a resource.Address, early bool) []state.Owed {
-	var owed []state.Owed
-	for _, o := range w.owed[a] {
-		if o.Reaction.Early() == early {
-			owed = append(owed, o)
-		}
-	}
-	return owed
-}
-
-// take returns what is owed to a resource after it was applied, and forgets it.
-func (w *walk) take(a resource.Address) []state.Owed {
-	owed := w.late(a)
-	w.owed[a] = w.owedWhen(a, true)
-	return owed
-}
-
-// react has a resource do what it owes, and strikes that off.
-func (w *walk) react(ctx context.Context, s *plan.Step, o *Outcome, done *state.Record) error {
-	owed := w.late(s.Address)
-	r, ok := s.Resource.(resource.Reactor)
-	if len(owed) == 0 {
-		return nil
-	}
-	if !ok || s.Prune {
-		done.Settle = append(done.Settle, w.take(s.Address)...)
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.Timeout())
-	defer cancel()
-	if len(o.Changes) == 0 {
-		o.Cause = owed[0].Cause
-	}
-	res, err := r.React(ctx, s.View, reactions(owed))
-	if err != nil {
-		return err
-	}
-	o.Changes = append(slices.Clip(o.Changes), res.Changes...)
-	if res.Prior != nil {
-		s.View.Prior = res.Prior
-	}
-	w.opaque = true
-	for _, d := range owed {
-		if d.Because != s.Address {
-			o.Because = append(o.Because, d.Because)
-		}
-	}
-	o.Reactions = reactions(owed)
-	done.Settle = append(done.Settle, w.take(s.Address)...)
-	return nil
-}
-
-// reactEarly does what must be done before a resource is looked at, such as a
-// refresh of the package index.
-func (w *walk) reactEarly(ctx context.Context, s *plan.Step) error {
-	owed := w.owedWhen(s.Address, true)
-	r, ok := s.Resource.(resource.Reactor)
-	if len(owed) == 0 || s.Prune {
-		return nil
-	}
-	if ok {
-		ctx, cancel := context.WithTimeout(ctx, s.Timeout())
-		defer cancel()
-		if _, err := r.React(ctx, s.View, reactions(owed)); err != nil {
-			s.Verdict, s.Err = plan.Failed, err
-			return nil
-		}
-	}
-	w.owed[s.Address] = w.late(s.Address)
-	w.opaque = true
-	return w.rec.Record(state.Record{Settle: owed}, nil)
-}
-
-// reactions returns each reaction that is owed, once.
-func reactions(owed []state.Owed) []resource.Reaction {
-	var rs []resource.Reaction
-	seen := map[resource.Reaction]bool{}
-	for _, o := range owed {
-		if !seen[o.Reaction] {
-			seen[o.Reaction] = true
-			rs = append(rs, o.Reaction)
-		}
-	}
-	return rs
 }
 
 // mustConfirm has a step looked at once more at the end of the run.

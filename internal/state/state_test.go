@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -349,8 +350,38 @@ func FuzzStateFilesNeverPanic(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, snapshot, ledger []byte) {
 		snap, err := parseSnapshot(snapshot)
 		if err != nil {
-			return
+			if snap, err = parseSnapshot([]byte(`{"format":1}`)); err != nil {
+				return
+			}
 		}
 		_, _ = readRecords(bytes.NewReader(ledger), snap.fold)
 	})
+}
+
+func TestADebtThatIsOwedAnewIsNotSettledByWhatCameBefore(t *testing.T) {
+	s := open(t, t.TempDir())
+	at := func(us uint64) resource.Moment { return resource.Moment{Boot: "b", Micros: us} }
+	file, unit := resource.Address{Kind: "file", Name: "/a"}, resource.Address{Kind: "unit", Name: "u"}
+	debt := Owed{Target: unit, Reaction: resource.Restart, Because: file, Begun: at(1)}
+	placed := debt
+	placed.Placed = at(2)
+	other := Owed{Target: unit, Reaction: resource.Restart, Because: unit, Placed: at(2)}
+	later := debt
+	later.Begun = at(3)
+	for _, step := range []struct {
+		record Record
+		want   []Owed
+	}{
+		{Record{Owe: []Owed{debt}}, []Owed{debt}},
+		{Record{Placed: []Owed{placed, other}}, []Owed{placed}},
+		{Record{Owe: []Owed{later}}, []Owed{later}},
+		{Record{Placed: []Owed{placed}, Settle: []Owed{debt}}, []Owed{}},
+	} {
+		write(t, s, step.record)
+		for _, snap := range []Snapshot{s.Snapshot(), open(t, s.Dir()).Snapshot()} {
+			if !slices.Equal(snap.Owed, step.want) {
+				t.Errorf("after %+v there is owed %+v, want %+v", step.record, snap.Owed, step.want)
+			}
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"trued.dev/trued/internal/host/hosttest"
@@ -86,9 +87,19 @@ exec source.test -test.v -test.run '^(TestChildCanDoNoMoreThanFetch|TestRunningC
 	h.Write(t, "/etc/systemd/system/trued.service.d/pry.conf", "[Service]\nExecStartPost=/bin/sh /usr/local/bin/pry\n")
 	out, code := h.Try(t, "systemctl daemon-reload; systemctl start trued.service")
 	said := h.Read(t, "/root/pried")
-	if code != 0 || strings.Contains(said, "SKIP") || strings.Contains(said, "no Landlock") || strings.Count(said, "\n--- PASS") != 2 {
+	if strings.Contains(said, "no Landlock") && hasLandlock() {
+		t.Error("the machine has Landlock, and the host does not")
+	}
+	if code != 0 || strings.Contains(said, "SKIP") || strings.Count(said, "\n--- PASS") != 2 {
 		t.Errorf("systemctl start: exit code %d\n%s\n%s", code, out, said)
 	}
+}
+
+// hasLandlock asks the kernel, which is the hosts' too.
+func hasLandlock() bool {
+	const createRuleset, versionFlag = 444, 1
+	version, _, errno := syscall.Syscall(createRuleset, 0, 0, versionFlag)
+	return errno == 0 && version > 0
 }
 
 // fetcher returns the one process that the agent has started.
