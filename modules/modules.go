@@ -6,11 +6,14 @@ package modules
 import (
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/modules/block"
 	"trued.dev/trued/modules/command"
 	"trued.dev/trued/modules/directory"
 	"trued.dev/trued/modules/file"
 	"trued.dev/trued/modules/group"
+	"trued.dev/trued/modules/ini"
 	"trued.dev/trued/modules/key"
+	"trued.dev/trued/modules/line"
 	"trued.dev/trued/modules/link"
 	"trued.dev/trued/modules/pkg"
 	"trued.dev/trued/modules/sysctl"
@@ -31,5 +34,8 @@ func All(h *host.Host) []resource.Module {
 		user.New(h),
 		key.New(h),
 		command.New(h),
+		line.New(h),
+		block.New(h),
+		ini.New(h),
 	}
 }

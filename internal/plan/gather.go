@@ -12,7 +12,7 @@ import (
 // for each entry its transaction, 0 for none.
 func (g *graph) gather(order []int) ([]int, []int) {
 	groups := make([]int, len(g.entries))
-	open := map[resource.Module]*group{}
+	open := map[any]*group{}
 	var all []*group
 	for pos, i := range order {
 		if !g.transacts(i) {
@@ -24,7 +24,7 @@ func (g *graph) gather(order []int) ([]int, []int) {
 			}
 			continue
 		}
-		m := g.entries[i].Module
+		m := together(g.entries[i].Module)
 		gr := open[m]
 		if gr == nil {
 			gr = &group{id: len(all) + 1}
@@ -39,6 +39,15 @@ func (g *graph) gather(order []int) ([]int, []int) {
 		return order, groups
 	}
 	return place(order, groups, all), groups
+}
+
+// together is what modules have in common that work in the same transactions:
+// the word by which they share batches, or a module itself.
+func together(m resource.Module) any {
+	if b, ok := m.(resource.Batched); ok && b.Batch() != "" {
+		return b.Batch()
+	}
+	return m
 }
 
 func (g *graph) transacts(i int) bool {

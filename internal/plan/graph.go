@@ -30,14 +30,17 @@ type graph struct {
 func newGraph(entries []catalog.Entry) (*graph, error) {
 	g := &graph{entries: entries, after: make([][]link, len(entries))}
 	byAddress := make(map[resource.Address]int, len(entries))
-	owner := map[resource.Claim]int{}
+	owner := map[resource.Claim][]int{} // several where they own parts
 	for i, e := range entries {
 		byAddress[e.Address] = i
 		if e.Resource == nil {
 			continue
 		}
 		for _, c := range e.Resource.Claims() {
-			owner[resource.Claim{Space: c.Space, Name: c.Name}] = i
+			c.Part = ""
+			if have := owner[c]; len(have) == 0 || have[len(have)-1] != i {
+				owner[c] = append(have, i)
+			}
 		}
 	}
 	for i, e := range entries {
@@ -89,7 +92,7 @@ func (g *graph) linkAddress(i int, on string, byAddress map[resource.Address]int
 
 // linkNeeds adds what claims and needs imply. A need by glob is the weakest: it
 // gives way where the other side was written to come later.
-func (g *graph) linkNeeds(owner map[resource.Claim]int) {
+func (g *graph) linkNeeds(owner map[resource.Claim][]int) {
 	type weak struct {
 		from int
 		need resource.Need
@@ -105,8 +108,10 @@ func (g *graph) linkNeeds(owner map[resource.Claim]int) {
 				weaks = append(weaks, weak{i, n})
 				continue
 			}
-			if to, ok := owner[resource.Claim{Space: n.Claim.Space, Name: n.Claim.Name}]; ok && to != i {
-				g.add(i, link{to: to, hard: true, reaction: n.Reaction})
+			for _, to := range owner[resource.Claim{Space: n.Claim.Space, Name: n.Claim.Name}] {
+				if to != i {
+					g.add(i, link{to: to, hard: true, reaction: n.Reaction})
+				}
 			}
 		}
 	}
@@ -127,7 +132,7 @@ func (g *graph) linkNeeds(owner map[resource.Claim]int) {
 					continue
 				}
 				if ok, _ := (resource.Address{Kind: c.Space, Name: c.Name}).Match(c.Space + ":" + w.need.Claim.Name); ok {
-					targets = append(targets, owner[c])
+					targets = append(targets, owner[c]...)
 				}
 			}
 			matched[w.need.Claim] = targets

@@ -213,7 +213,7 @@ func (p *Plan) placePrunes(prunes []*Step) {
 
 func (p *Plan) lastGroup(m resource.Module) int {
 	for i := len(p.Steps) - 1; i >= 0; i-- {
-		if s := p.Steps[i]; s.Module == m && s.Group != 0 {
+		if s := p.Steps[i]; s.Group != 0 && together(s.Module) == together(m) {
 			return i
 		}
 	}

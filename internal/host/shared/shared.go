@@ -1,0 +1,239 @@
+// Package shared is files that several resources own parts of: it has each of
+// them say its part of a text, and writes the text once for all.
+//
+// It knows lines and no kind. What is not said by anybody stays as it is to the
+// byte, with owner, mode and attributes of the file.
+package shared
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"strings"
+
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/resource"
+)
+
+// Batch is the word that kinds with parts of files share batches by.
+const Batch = "parts"
+
+const sizeLimit = 16 << 20
+
+// A Part is a resource that owns a part of a file.
+type Part interface {
+	resource.Resource
+	// Place is the file, and how it is to be written.
+	Place() Place
+	// Edit brings the part about in a text. Where it is, nothing changes.
+	Edit(text *Text, view resource.View) error
+}
+
+// A Place is a file and how it is written.
+type Place struct {
+	Path string
+	// Field is the field of the difference.
+	Field string
+	// Create makes the file where there is none.
+	Create bool
+	// Validate is a command that must accept the new file.
+	Validate  string
+	Sensitive bool
+	// Leaves is true for what gives its part back. Made tells that the file was
+	// not there before: it goes when nothing is left in it.
+	Leaves, Made bool
+}
+
+// A Noted is what each part notes about its file.
+type Noted struct {
+	// Existed tells whether the file was there.
+	Existed bool `json:"existed"`
+	// Open is true when its last line had no newline.
+	Open bool `json:"open,omitempty"`
+	// Sensitive keeps values out of what is said when the part is given back.
+	Sensitive bool `json:"sensitive,omitempty"`
+}
+
+// read returns the text of a file; none when there is no file.
+func read(h *host.Host, path string) (text string, exists bool, err error) {
+	data, err := h.ReadFile(path, sizeLimit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	return string(data), err == nil, err
+}
+
+// Check compares the file with what a part makes of it. note returns what the
+// part notes of the file before; nil for nothing.
+func Check(
+	ctx context.Context, h *host.Host, p Part, view resource.View, note func(text *Text, exists bool) (resource.Prior, error),
+) (resource.Finding, error) {
+	if err := ctx.Err(); err != nil {
+		return resource.Finding{}, err
+	}
+	place := p.Place()
+	before, exists, err := read(h, place.Path)
+	if err != nil {
+		return resource.Finding{}, err
+	}
+	if !exists && (place.Leaves || !place.Create) {
+		if place.Leaves {
+			return resource.Finding{}, nil
+		}
+		return resource.Finding{Unknown: place.Path + " is missing, and `create: true` does not say to make it", Creates: true}, nil
+	}
+	finding := resource.Finding{Creates: !exists}
+	text := Parse(before)
+	if note != nil {
+		if finding.Prior, err = note(text, exists); err != nil {
+			return resource.Finding{}, err
+		}
+	}
+	if err := p.Edit(text, view); err != nil {
+		return resource.Finding{}, fmt.Errorf("%s: %w", place.Path, err)
+	}
+	if after := text.String(); after != before || place.goes(after) {
+		finding.Diff = resource.Diff{place.change(before, after)}
+	} else if !exists {
+		finding.Diff = nil // nothing to put into it
+	}
+	return finding, nil
+}
+
+// goes reports whether a file is to be removed that has a text.
+func (p Place) goes(text string) bool {
+	return p.Leaves && p.Made && strings.TrimSpace(text) == ""
+}
+
+func (p Place) change(before, after string) resource.Change {
+	if p.Sensitive {
+		return resource.Change{Field: p.Field, Redacted: true}
+	}
+	return host.DiffText(p.Field, p.Path, textOf(before), textOf(after))
+}
+
+func textOf(s string) host.Text {
+	sum := sha256.Sum256([]byte(s))
+	return host.Text{Data: []byte(s), Size: int64(len(s)), SHA256: hex.EncodeToString(sum[:])}
+}
+
+// Apply brings about one part.
+func Apply(ctx context.Context, h *host.Host, p Part, view resource.View, found resource.Finding) (resource.Result, error) {
+	done := Transact(ctx, h, []resource.Item{{Resource: p, View: view, Found: found}})
+	return done[0].Result, done[0].Err
+}
+
+// Transact brings about the parts of all items: one write for each file and
+// command that validates it. Where a file is not accepted, each part is tried
+// by itself.
+func Transact(ctx context.Context, h *host.Host, items []resource.Item) []resource.ItemResult {
+	results := make([]resource.ItemResult, len(items))
+	type key struct{ path, validate string }
+	var order []key
+	together := map[key][]int{}
+	for i, item := range items {
+		p, ok := item.Resource.(Part)
+		if !ok {
+			results[i].Err = fmt.Errorf("%q owns no part of a file", item.Resource.Name())
+			continue
+		}
+		if len(item.Found.Diff) == 0 {
+			results[i].Err = ctx.Err()
+			continue
+		}
+		k := key{p.Place().Path, p.Place().Validate}
+		if together[k] == nil {
+			order = append(order, k)
+		}
+		together[k] = append(together[k], i)
+	}
+	for _, k := range order {
+		of := together[k]
+		err := writeParts(ctx, h, items, of, results)
+		if err == nil || len(of) == 1 || ctx.Err() != nil {
+			for _, i := range of {
+				results[i].Err = errors.Join(results[i].Err, err)
+			}
+			continue
+		}
+		for _, i := range of {
+			if results[i].Err == nil {
+				results[i].Err = errors.Join(results[i].Err, writeParts(ctx, h, items, []int{i}, results))
+			}
+		}
+	}
+	return results
+}
+
+// writeParts writes one file with the parts of some items. A part that cannot
+// be put into the text gets its error, and the others go on.
+func writeParts(ctx context.Context, h *host.Host, items []resource.Item, of []int, results []resource.ItemResult) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	place := items[of[0]].Resource.(Part).Place()
+	before, exists, err := read(h, place.Path)
+	if err != nil {
+		return err
+	}
+	after := before
+	for _, i := range of {
+		p := items[i].Resource.(Part)
+		text := Parse(after)
+		if err := p.Edit(text, items[i].View); err != nil {
+			results[i].Err = fmt.Errorf("%s: %w", place.Path, err)
+			continue
+		}
+		after = text.String()
+		one := p.Place()
+		place.Sensitive = place.Sensitive || one.Sensitive
+		place.Made = place.Made || one.Made
+		place.Leaves = place.Leaves && one.Leaves
+	}
+	if exists && place.goes(after) {
+		return h.Discard(place.Path, false, true)
+	}
+	if after == before {
+		return nil
+	}
+	return h.WriteFile(ctx, place.Path, host.FileSpec{
+		Content: resource.Bytes([]byte(after)), Follow: true, Backup: true,
+		Sensitive: place.Sensitive, Validate: place.Validate,
+	})
+}
+
+// Recall reads what was noted under a claim into a value, and reports whether
+// there was anything.
+func Recall(prior resource.Prior, c resource.Claim, into any) (bool, error) {
+	raw, ok := prior[c]
+	if !ok {
+		return false, nil
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return false, fmt.Errorf("cannot read what was noted about %q: %w", c.Name, err)
+	}
+	return true, nil
+}
+
+// Note returns a prior with a value under a claim, or nil when that is what it
+// has already.
+func Note(prior resource.Prior, c resource.Claim, value any) (resource.Prior, error) {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	if string(prior[c]) == string(raw) {
+		return nil, nil
+	}
+	added := maps.Clone(prior)
+	if added == nil {
+		added = resource.Prior{}
+	}
+	added[c] = raw
+	return added, nil
+}
