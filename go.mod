@@ -34,6 +34,8 @@ require (
 	pault.ag/go/debian v0.19.0
 )
 
+require github.com/leodido/go-syslog/v4 v4.6.0 // indirect
+
 require (
 	dario.cat/mergo v1.0.0 // indirect
 	github.com/Microsoft/go-winio v0.6.2 // indirect

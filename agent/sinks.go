@@ -5,9 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
+	"github.com/google/uuid"
+
 	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/report/spool"
 	"trued.dev/trued/internal/state"
 )
 
@@ -27,31 +31,62 @@ func (l eventLog) Cursor(sink string) uint64 { return l.store.Cursor(sink) }
 
 func (l eventLog) SetCursor(sink string, seq uint64) error { return l.store.SetCursor(sink, seq) }
 
+// spoolDir is where events wait for receivers, below the state.
+const spoolDir = "spool"
+
 // OpenSinks returns the drain to the configured sinks. Events are kept for
 // those and no others from here on.
 func (a *Agent) OpenSinks(stdout io.Writer, asJSON bool) (*report.Drain, error) {
-	var sinks []report.Sink
+	var routes []report.Route
 	var names []string
 	for _, c := range a.config.Report {
-		s, err := c.Open(stdout, asJSON)
+		r, err := c.Open(stdout, asJSON, filepath.Join(a.store.Dir(), spoolDir))
 		if err != nil {
 			return nil, err
 		}
-		sinks = append(sinks, s)
-		names = append(names, s.Name())
+		routes = append(routes, r)
+		names = append(names, r.Sink.Name())
 	}
 	if err := a.store.Enroll(names); err != nil {
 		return nil, err
 	}
 	log := a.opt.Log
-	return report.NewDrain(eventLog{a.store}, sinks, func(sink string, err error) {
-		if err != nil {
-			log.Warn("a sink does not take its events; they are kept", "sink", sink, "error", err)
-			return
-		}
-		log.Info("a sink takes its events again", "sink", sink)
+	return report.NewDrain(eventLog{a.store}, routes, report.Hooks{
+		Changed: func(sink string, err error) {
+			if err != nil {
+				log.Warn("a sink does not take its events; they are kept", "sink", sink, "error", err)
+				return
+			}
+			log.Info("a sink takes its events again", "sink", sink)
+		},
+		Lost: a.lost,
 	}), nil
 }
+
+// lost returns the event that tells a sink of events that it will never get. It
+// is the same for the same loss, so that a receiver knows a repeat.
+func (a *Agent) lost(sink string, l spool.Loss) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), lostWait)
+	defer cancel()
+	f, err := a.Facts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.opt.Log.Warn("events for a sink were dropped", "sink", sink, "events", l.Records, "since", l.Since)
+	c := a.reportContext(f, nil)
+	c.Now = func() time.Time { return l.Last }
+	c.NewID = func() string {
+		return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "%s %s %d %d", f.Host.ID, sink, l.Records, l.Last.UnixNano())).String()
+	}
+	return json.Marshal(report.NewStream(c).Incident(report.Incident{
+		Type: report.ReportDropped, Sink: sink, Dropped: l.Records,
+		Message: fmt.Sprintf("%d events for the sink %s were dropped between %s and %s: what waits for a receiver is bounded, or was damaged",
+			l.Records, sink, l.Since.UTC().Format(time.DateTime), l.Last.UTC().Format(time.DateTime)),
+	}))
+}
+
+// lostWait is how long the facts that an event needs may take.
+const lostWait = 10 * time.Second
 
 // tell records an event that belongs to no run. It waits a moment for a run of
 // another process.

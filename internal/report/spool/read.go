@@ -80,6 +80,9 @@ func (s *Spool) readSegment(g segment, each func(Record, int64) bool) (more bool
 // Ack says that the receiver is done with the first n records that Next
 // returned last.
 func (s *Spool) Ack(n int) error {
+	if n == 0 {
+		return nil
+	}
 	for _, p := range s.read[:n] {
 		if p.index <= s.mark.Acked {
 			continue
@@ -88,9 +91,6 @@ func (s *Spool) Ack(n int) error {
 		s.mark.Acked, s.mark.Segment, s.mark.Offset = p.index, p.segment, p.end
 	}
 	s.read = nil
-	if n == 0 {
-		return nil
-	}
 	s.mark.Success = s.limits.Now().UnixNano()
 	return errors.Join(s.mark.write(), s.trim())
 }
