@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -94,6 +95,8 @@ type lane struct {
 	// most is how many events go at once: fewer while the sink is slow. Whoever
 	// has the turn may use it.
 	most int
+	// moved is true when something arrived since the last pause.
+	moved atomic.Bool
 
 	mu     sync.Mutex
 	failed error
@@ -125,6 +128,9 @@ func (d *Drain) serve(ctx context.Context, l *lane) {
 	pause.InitialInterval, pause.MaxInterval = firstPause, longPause
 	for {
 		if err := d.deliver(ctx, l); err != nil {
+			if l.moved.Swap(false) {
+				pause.Reset()
+			}
 			if !d.rest(ctx, l, pauseAfter(err, pause.NextBackOff())) {
 				return
 			}

@@ -21,6 +21,7 @@ type memory struct {
 	mu      sync.Mutex
 	events  []Stored
 	cursors map[string]uint64
+	last    uint64
 	broken  error
 }
 

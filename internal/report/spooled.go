@@ -172,7 +172,10 @@ func (l *lane) acknowledge(q *spool.Spool, n int, err error) error {
 		// What is too slow for many may have time for a few.
 		l.most = max(1, l.most/2)
 	case err == nil:
-		l.most = min(batchSize, 2*l.most)
+		l.most = min(batchSize, l.most+1+l.most/8)
+	}
+	if n > 0 {
+		l.moved.Store(true)
 	}
 	return errors.Join(err, q.Ack(n))
 }

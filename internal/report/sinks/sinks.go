@@ -75,7 +75,7 @@ func (c Config) Validate() error {
 	case c.Spool.Age != 0 && c.Spool.Age < time.Minute:
 		return fmt.Errorf("spool: %s is too short: 1m is the least", c.Spool.Age)
 	case strings.ContainsAny(c.Name, "/:"):
-		return errors.New("name: write a word without / and :")
+		return errors.New("a name is a word without a slash and a colon")
 	case c.Syslog != nil:
 		return c.Syslog.Validate()
 	}

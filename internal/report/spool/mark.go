@@ -36,6 +36,9 @@ type mark struct {
 	// number and checksum.
 	Tail    uint64
 	LastSeq uint64
+	// TailSegment and TailEnd are where that record ends.
+	TailSegment uint64
+	TailEnd     int64
 	// Lost are records that were lost and of which nobody was told, LostTotal
 	// all there ever were.
 	Lost, LostTotal     uint64

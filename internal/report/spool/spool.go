@@ -179,12 +179,11 @@ func (s *Spool) settle() error {
 	s.tail = file
 	scan := &scanner{file: file, size: last.size, reuse: true}
 	index := max(last.first, 1) - 1
-	if s.mark.Segment == last.first {
-		if s.mark.Offset <= last.size {
-			scan.at, index = s.mark.Offset, s.mark.Acked
-		} else {
-			s.mark.Segment, s.mark.Offset = 0, 0 // it was cut below that place
-		}
+	if s.mark.TailSegment == last.first && s.mark.TailEnd <= last.size {
+		scan.at, index = s.mark.TailEnd, s.mark.Tail
+	}
+	if s.mark.Segment == last.first && s.mark.Offset > last.size {
+		s.mark.Segment, s.mark.Offset = 0, 0 // it was cut below that place
 	}
 	end := scan.at
 	for {

@@ -34,6 +34,8 @@ func (s *Spool) Append(records []Record) (n int, err error) {
 		last := records[n-1]
 		s.mark.Tail += uint64(count)
 		s.mark.LastSeq, s.mark.LastSum = last.Seq, sum(last.Data)
+		g := s.segments[len(s.segments)-1]
+		s.mark.TailSegment, s.mark.TailEnd = g.first, g.size
 		if err := s.mark.write(); err != nil {
 			return n, err
 		}

@@ -67,8 +67,13 @@ func sentence(keys map[string]json.RawMessage) string {
 	case revision != "":
 		text += " [at " + revision + "]"
 	}
+	return clean(text, "")
+}
+
+// clean is text without control characters but those allowed.
+func clean(text, allowed string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if unicode.IsControl(r) && !strings.ContainsRune(allowed, r) {
 			return ' '
 		}
 		return r
@@ -95,8 +100,9 @@ func parameters(keys map[string]json.RawMessage, room int) map[string]string {
 	var cut []string
 	room -= len(cutKey) + mostKey*4
 	for _, name := range names {
-		text, size := value(keys[name]), 0
-		if size = parameterSize(name, text); size > room || len(name) > mostKey {
+		text := clean(value(keys[name]), "\n\t")
+		size := parameterSize(name, text)
+		if size > room || len(name) > mostKey {
 			cut = append(cut, name)
 			if room < mostKey*4 || len(name) > mostKey || keys[name][0] != '"' {
 				continue
