@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/report/cloudevents"
+	"trued.dev/trued/internal/report/otlp"
 	"trued.dev/trued/internal/report/spool"
 	"trued.dev/trued/internal/report/syslog"
 )
@@ -24,11 +26,13 @@ import (
 // events go, and which ones do.
 type Config struct {
 	// Word is a kind given alone: journal or stdout.
-	Word    string         `yaml:"-"`
-	Journal bool           `yaml:"journal" doc:"true: the systemd journal"`
-	Stdout  bool           `yaml:"stdout" doc:"true: standard output"`
-	File    string         `yaml:"file" doc:"path of a file that takes one JSON object a line"`
-	Syslog  *syslog.Config `yaml:"syslog" doc:"a receiver of syslog"`
+	Word    string              `yaml:"-"`
+	Journal bool                `yaml:"journal" doc:"true: the systemd journal"`
+	Stdout  bool                `yaml:"stdout" doc:"true: standard output"`
+	File    string              `yaml:"file" doc:"path of a file that takes one JSON object a line"`
+	Syslog  *syslog.Config      `yaml:"syslog" doc:"a receiver of syslog"`
+	HTTP    *cloudevents.Config `yaml:"http" doc:"a receiver of CloudEvents"`
+	OTLP    *otlp.Config        `yaml:"otlp" doc:"a receiver of OpenTelemetry logs"`
 
 	Name          string `yaml:"name" doc:"tells two sinks with the same receiver apart"`
 	report.Filter `yaml:",inline"`
@@ -51,12 +55,14 @@ func (c *Config) UnmarshalText(text []byte) error {
 		return fmt.Errorf("the sink %q needs a path: write file: /var/log/trued/events.jsonl", word)
 	case syslog.Kind:
 		return fmt.Errorf("the sink %q needs an address: write syslog: tls://logs.example.com:6514", word)
+	case cloudevents.Kind, otlp.Kind:
+		return fmt.Errorf("the sink %q needs a URL: write %s: https://logs.example.com", word, word)
 	default:
 		return fmt.Errorf("unknown sink %q: write %s", word, choices)
 	}
 }
 
-const choices = "journal, stdout, or a map such as file: PATH, syslog: ADDRESS"
+const choices = "journal, stdout, or a map such as file: PATH, syslog: ADDRESS, http: URL, otlp: URL"
 
 // Validate reports what does not go together in the item.
 func (c Config) Validate() error {
@@ -78,6 +84,10 @@ func (c Config) Validate() error {
 		return errors.New("a name is a word without a slash and a colon")
 	case c.Syslog != nil:
 		return c.Syslog.Validate()
+	case c.HTTP != nil:
+		return c.HTTP.Validate()
+	case c.OTLP != nil:
+		return c.OTLP.Validate()
 	}
 	return nil
 }
@@ -93,6 +103,8 @@ func (c Config) kinds() []string {
 		{report.KindStdout, c.Stdout || c.Word == report.KindStdout},
 		{report.KindFile, c.File != ""},
 		{syslog.Kind, c.Syslog != nil},
+		{cloudevents.Kind, c.HTTP != nil},
+		{otlp.Kind, c.OTLP != nil},
 	} {
 		if k.there {
 			found = append(found, k.name)
@@ -103,7 +115,7 @@ func (c Config) kinds() []string {
 
 // remote reports whether the sink is a network away, so that events wait in a
 // spool. A local socket counts as one: its daemon comes and goes as it likes.
-func (c Config) remote() bool { return c.Syslog != nil }
+func (c Config) remote() bool { return c.Syslog != nil || c.HTTP != nil || c.OTLP != nil }
 
 // Open returns the route. Standard output is handed in, with whether it takes
 // JSON or lines for a person; spools are below the directory.
@@ -117,6 +129,10 @@ func (c Config) Open(stdout io.Writer, asJSON bool, spools string) (report.Route
 		r.Sink = report.NewFile(c.File)
 	case c.Syslog != nil:
 		r.Sink = syslog.New(*c.Syslog)
+	case c.HTTP != nil:
+		r.Sink = cloudevents.New(*c.HTTP)
+	case c.OTLP != nil:
+		r.Sink = otlp.New(*c.OTLP)
 	case c.Journal || c.Word == report.KindJournal:
 		r.Sink = report.NewJournal()
 	default:

@@ -40,6 +40,9 @@ type fault struct {
 	later  string
 }
 
+// ofConnections reports whether the fault shows in connections, not in answers.
+func (f fault) ofConnections() bool { return f.dead || f.hung || f.slow > 0 || f.after > 0 }
+
 // faults are what a receiver may do to a sink.
 func faults(k Kind) []fault {
 	list := []fault{
@@ -47,7 +50,7 @@ func faults(k Kind) []fault {
 		{name: "it hangs", hung: true},
 		{name: "it reads a byte a second", slow: time.Second},
 		{name: "it resets connections", after: 3000, reset: true},
-		{name: "it closes in the middle", after: 5000},
+		{name: "it closes in the middle", after: 2500},
 		{name: "it closes at once", after: 1},
 	}
 	if k.Answers {
@@ -110,14 +113,14 @@ func (r *Receiver) kill() {
 }
 
 // harm has the receiver do what the fault says; none at all with the zero one.
-func (r *Receiver) harm(f fault) { r.harmIn(nil, f) }
-
-func (r *Receiver) harmIn(t *testing.T, f fault) {
+// Connections that are open would not know of it, so they end.
+func (r *Receiver) harm(t *testing.T, f fault) {
+	t.Helper()
 	r.mu.Lock()
 	was := r.fault
 	r.fault = f
 	r.mu.Unlock()
-	if f.dead || was.hung || was.slow > 0 {
+	if f.ofConnections() || was.ofConnections() {
 		r.kill()
 	}
 	r.mu.Lock()
@@ -129,7 +132,7 @@ func (r *Receiver) harmIn(t *testing.T, f fault) {
 }
 
 // chaos has the receiver fail at random until stop is called.
-func (r *Receiver) chaos(list []fault) (stop func()) {
+func (r *Receiver) chaos(t *testing.T, list []fault) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -140,10 +143,10 @@ func (r *Receiver) chaos(list []fault) (stop func()) {
 				f.after *= 1 + rand.IntN(10)
 				f.slow = min(f.slow, time.Millisecond)
 			}
-			r.harm(f)
+			r.harm(t, f)
 			select {
 			case <-done:
-				r.harm(fault{})
+				r.harm(t, fault{})
 				return
 			case <-time.After(time.Duration(rand.IntN(60)) * time.Millisecond):
 			}

@@ -51,7 +51,7 @@ func Run(t *testing.T, k Kind) {
 			r := start(t, k)
 			sink, all := k.Sink(t, r.addr), events(150)
 			sent := attempt(t, sink, r, all, 40) // it worked before
-			r.harm(f)
+			r.harm(t, f)
 			ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 			n, err := sink.Send(ctx, all[sent:])
 			cancel()
@@ -59,7 +59,7 @@ func Run(t *testing.T, k Kind) {
 				t.Error("no error")
 			}
 			r.hasAll(t, all[sent:sent+n])
-			r.harm(fault{})
+			r.harm(t, fault{})
 			rest := all[sent+n:]
 			for len(rest) > 0 {
 				rest = rest[attempt(t, sink, r, rest, 64):]
@@ -69,7 +69,7 @@ func Run(t *testing.T, k Kind) {
 	}
 	t.Run("all of it at random", func(t *testing.T) {
 		r, n := start(t, k), sample()
-		stop := r.chaos(faults(k))
+		stop := r.chaos(t, faults(k))
 		deliver(t, k, r, events(n))
 		stop()
 	})
