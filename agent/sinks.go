@@ -88,6 +88,20 @@ func (a *Agent) lost(sink string, l spool.Loss) (json.RawMessage, error) {
 // lostWait is how long the facts that an event needs may take.
 const lostWait = 10 * time.Second
 
+// TestSinks sends one marked event to each sink of the drain.
+func (a *Agent) TestSinks(ctx context.Context, drain *report.Drain) ([]report.TestResult, error) {
+	f, err := a.Facts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stream := report.NewStream(a.reportContext(f, nil))
+	return drain.Test(ctx, func(sink string) (json.RawMessage, error) {
+		return json.Marshal(stream.Incident(report.Incident{
+			Type: report.ReportTested, Sink: sink, Message: "a test of the sink " + sink + ": nothing has happened",
+		}))
+	}), nil
+}
+
 // tell records an event that belongs to no run. It waits a moment for a run of
 // another process.
 func (a *Agent) tell(ctx context.Context, i report.Incident) error {

@@ -283,6 +283,34 @@ func (d *Drain) note(l *lane, err error) {
 	}
 }
 
+// Test sends one event, made for it, past its spool to each sink, and returns what
+// came of it.
+func (d *Drain) Test(ctx context.Context, event func(sink string) (json.RawMessage, error)) []TestResult {
+	results := make([]TestResult, len(d.lanes))
+	var all sync.WaitGroup
+	for i, l := range d.lanes {
+		all.Go(func() {
+			results[i] = TestResult{Name: l.Sink.Name()}
+			e, err := event(l.Sink.Name())
+			if err == nil {
+				_, err = send(ctx, l.Sink, []Stored{{Event: e}})
+			}
+			if err != nil {
+				results[i].Error = err.Error()
+			}
+		})
+	}
+	all.Wait()
+	return results
+}
+
+// A TestResult is what came of a test of a sink; an error that is empty says that
+// the event arrived, as far as the sink can tell.
+type TestResult struct {
+	Name  string `json:"name"`
+	Error string `json:"error,omitempty"`
+}
+
 // SinkStatus is how a sink stands.
 type SinkStatus struct {
 	Name   string    `json:"name"`
