@@ -3,8 +3,11 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -37,19 +40,65 @@ const spoolDir = "spool"
 // OpenSinks returns the drain to the configured sinks. Events are kept for
 // those and no others from here on.
 func (a *Agent) OpenSinks(stdout io.Writer, asJSON bool) (*report.Drain, error) {
-	var routes []report.Route
+	routes, err := a.routes(stdout, asJSON)
+	if err != nil {
+		return nil, err
+	}
 	var names []string
+	spools := map[string]bool{}
+	for _, r := range routes {
+		names = append(names, r.Sink.Name())
+		spools[filepath.Base(r.Spool)] = true
+	}
+	if err := a.store.Enroll(names); err != nil {
+		return nil, err
+	}
+	return a.drain(routes), a.sweepSpools(spools)
+}
+
+// LookAtSinks returns the drain to the configured sinks, to look at it and to
+// test them. It writes nothing.
+func (a *Agent) LookAtSinks() (*report.Drain, error) {
+	routes, err := a.routes(io.Discard, false)
+	return a.drain(routes), err
+}
+
+func (a *Agent) routes(stdout io.Writer, asJSON bool) ([]report.Route, error) {
+	var routes []report.Route
 	for _, c := range a.config.Report {
 		r, err := c.Open(stdout, asJSON, filepath.Join(a.store.Dir(), spoolDir))
 		if err != nil {
 			return nil, err
 		}
 		routes = append(routes, r)
-		names = append(names, r.Sink.Name())
 	}
-	if err := a.store.Enroll(names); err != nil {
-		return nil, err
+	return routes, nil
+}
+
+// sweepSpools removes the spools of sinks that left the configuration, once what
+// is in them is too old for any.
+func (a *Agent) sweepSpools(kept map[string]bool) error {
+	dir := filepath.Join(a.store.Dir(), spoolDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot look for spools: %w", err)
 	}
+	for _, e := range entries {
+		if kept[e.Name()] {
+			continue
+		}
+		used, err := spool.Used(filepath.Join(dir, e.Name()))
+		if err == nil && time.Since(used) > spool.UsualAge {
+			err = os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+		if err != nil {
+			return fmt.Errorf("cannot remove spool %q: %w", e.Name(), err)
+		}
+	}
+	return nil
+}
+
+func (a *Agent) drain(routes []report.Route) *report.Drain {
 	log := a.opt.Log
 	return report.NewDrain(eventLog{a.store}, routes, report.Hooks{
 		Changed: func(sink string, err error) {
@@ -60,7 +109,7 @@ func (a *Agent) OpenSinks(stdout io.Writer, asJSON bool) (*report.Drain, error) 
 			log.Info("a sink takes its events again", "sink", sink)
 		},
 		Lost: a.lost,
-	}), nil
+	})
 }
 
 // lost returns the event that tells a sink of events that it will never get. It

@@ -3,13 +3,43 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/report/spool"
 	"trued.dev/trued/internal/state"
 )
+
+func TestASpoolOutlivesItsSinkForAsLongAsWhatIsInIt(t *testing.T) {
+	store, err := state.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	a := &Agent{store: store}
+	long := time.Now().Add(-spool.UsualAge - time.Hour)
+	for name, used := range map[string]time.Time{"kept": long, "gone": long, "young": time.Now()} {
+		q, err := spool.Open(t.Context(), filepath.Join(store.Dir(), spoolDir, name), spool.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(q.Close(), os.Chtimes(filepath.Join(store.Dir(), spoolDir, name, "mark"), used, used)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.sweepSpools(map[string]bool{"kept": true}); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(store.Dir(), spoolDir, "*"))
+	if err != nil || len(left) != 2 || filepath.Base(left[0]) != "kept" || filepath.Base(left[1]) != "young" {
+		t.Errorf("left: %q, %v", left, err)
+	}
+}
 
 // BenchmarkEventsThroughASpool is what one event costs from the ledger through a
 // spool to a receiver that takes it at once.

@@ -27,7 +27,11 @@ func (a *app) reportStatusCommand() *cobra.Command {
 		Short: "What waits for each sink, since when, and why",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return a.withSinks(func(_ *agent.Agent, drain *report.Drain) error {
+			return a.withAgent(func(ag *agent.Agent) error {
+				drain, err := ag.LookAtSinks()
+				if err != nil {
+					return err
+				}
 				return a.printSinks(drain.Status())
 			})
 		},
@@ -45,7 +49,11 @@ func (a *app) reportFlushCommand() *cobra.Command {
 not take is kept. The exit code is 3 when one failed.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withSinks(func(_ *agent.Agent, drain *report.Drain) error {
+			return a.withAgent(func(ag *agent.Agent) error {
+				drain, err := ag.OpenSinks(a.out, a.format == "json")
+				if err != nil {
+					return err
+				}
 				ctx, cancel := context.WithTimeout(c.Context(), wait)
 				defer cancel()
 				failed := drain.Flush(ctx)
@@ -73,7 +81,11 @@ func (a *app) reportTestCommand() *cobra.Command {
 and say what came of it. The exit code is 3 when one failed.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withSinks(func(ag *agent.Agent, drain *report.Drain) error {
+			return a.withAgent(func(ag *agent.Agent) error {
+				drain, err := ag.OpenSinks(a.out, a.format == "json")
+				if err != nil {
+					return err
+				}
 				ctx, cancel := context.WithTimeout(c.Context(), wait)
 				defer cancel()
 				results, err := ag.TestSinks(ctx, drain)
@@ -89,18 +101,14 @@ and say what came of it. The exit code is 3 when one failed.`,
 	return c
 }
 
-// withSinks opens the agent and its sinks. The daemon may deliver beside it.
-func (a *app) withSinks(do func(*agent.Agent, *report.Drain) error) error {
+// withAgent opens the agent. The daemon may deliver beside it.
+func (a *app) withAgent(do func(*agent.Agent) error) error {
 	ag, err := a.open()
 	if err != nil {
 		return err
 	}
 	defer ag.Close()
-	drain, err := ag.OpenSinks(a.out, a.format == "json")
-	if err != nil {
-		return err
-	}
-	return do(ag, drain)
+	return do(ag)
 }
 
 func (a *app) printTests(results []report.TestResult) error {

@@ -183,3 +183,15 @@ func Look(dir string) (Status, error) {
 	}
 	return st, nil
 }
+
+// Used is when the spool in dir was last written to.
+func Used(dir string) (time.Time, error) {
+	info, err := os.Stat(filepath.Join(dir, markFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		info, err = os.Stat(dir)
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
+}
