@@ -32,12 +32,16 @@ type Agent struct {
 	swept   sync.Once
 	// contents remembers what files of the sources come to.
 	contents *contents
-	store    *state.Store
-	sources  []source.Source
+	// witnesses say what the host was like when it was in order.
+	witnesses witnesses
+	store     *state.Store
+	sources   []source.Source
 
 	mu sync.Mutex
 	// heard is what sources had to tell and nobody has recorded.
 	heard []source.Event
+	// next is when the daemon polls each source; nil where none runs.
+	next map[string]time.Time
 	// kept serves the next run; nil when there is none, or while it is in use.
 	kept *kit
 }
@@ -64,19 +68,20 @@ const StateDir = "/var/lib/trued"
 // New opens the state and the sources. It changes nothing.
 func New(config Config, opt Options) (*Agent, error) {
 	dir := filepath.Join(opt.Root, StateDir)
-	store, err := state.Open(dir)
+	store, err := state.OpenHead(dir)
 	if err != nil {
 		return nil, err
 	}
 	digests := host.OpenDigests(filepath.Join(dir, "cache", "digests"))
 	backups := host.OpenBackups(filepath.Join(dir, "backups"))
 	a := &Agent{
-		opt:      opt,
-		config:   config,
-		store:    store,
-		digests:  digests,
-		backups:  backups,
-		contents: openContents(filepath.Join(dir, "cache", "contents")),
+		opt:       opt,
+		config:    config,
+		store:     store,
+		digests:   digests,
+		backups:   backups,
+		contents:  openContents(filepath.Join(dir, "cache", "contents")),
+		witnesses: witnesses{file: filepath.Join(dir, "cache", "witnesses")},
 		host: host.New(opt.Root, host.Options{
 			Backups: backups,
 			Digests: digests,
@@ -179,6 +184,9 @@ func (a *Agent) Forget(ctx context.Context, name string) (int, error) {
 		return 0, err
 	}
 	defer unlock()
+	if err := a.store.Reload(); err != nil {
+		return 0, err
+	}
 	n := 0
 	for _, e := range a.store.Snapshot().Inventory {
 		if e.Source == name {

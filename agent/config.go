@@ -54,7 +54,7 @@ type SourceConfig struct {
 	CAFile            string       `yaml:"ca_file" doc:"certificates that the server is checked against"`
 	ClientCertFile    string       `yaml:"client_cert_file" doc:"certificate shown to the server"`
 	ClientKeyFile     string       `yaml:"client_key_file" doc:"its key"`
-	Proxy             string       `yaml:"proxy" doc:"proxy URL, or none"`
+	Proxy             string       `yaml:"proxy" doc:"URL of an http, https, socks5 or socks5h proxy, or none; the environment's, for HTTP"`
 	Limits            LimitsConfig `yaml:"limits" doc:"what a server may cost"`
 }
 

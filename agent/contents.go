@@ -99,6 +99,15 @@ func (c *contents) turn() {
 	}
 }
 
+// shed forgets what the file has, until it is asked for.
+func (c *contents) shed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.changed {
+		c.read, c.known, c.used = false, nil, map[string]string{}
+	}
+}
+
 // save writes the file when a load read something new.
 func (c *contents) save() error {
 	c.mu.Lock()

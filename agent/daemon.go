@@ -3,12 +3,10 @@ package agent
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"trued.dev/trued/internal/report"
-	"trued.dev/trued/internal/source"
 )
 
 // Notifier tells the init system how the daemon is doing.
@@ -27,6 +25,9 @@ type Daemon struct {
 	drain  *report.Drain
 	sync   chan syncCall
 	work   chan done
+	// line is how the last run ended, said what the log has of the polls that
+	// fail now.
+	line, said string
 
 	mu    sync.Mutex
 	sched Schedule
@@ -34,7 +35,8 @@ type Daemon struct {
 
 // A Schedule is what the daemon does now and next.
 type Schedule struct {
-	Doing    string    `json:"doing,omitempty"`
+	Doing string `json:"doing,omitempty"`
+	// NextPoll is that of the source whose turn comes first.
 	NextPoll time.Time `json:"next_poll,omitzero"`
 	NextRun  time.Time `json:"next_run,omitzero"`
 }
@@ -56,7 +58,8 @@ type done struct {
 	err    error
 	// news is true when a poll found something to run for.
 	news bool
-	poll bool
+	// polled is what a poll of each source came to, nil for a run.
+	polled map[string]error
 }
 
 // stopWait is how long a stop waits for what is in hand.
@@ -80,7 +83,7 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 	drains.Go(func() { d.drain.Run(ctx) })
 	defer drains.Wait()
 
-	c := newClock(d.agent.config, d.agent.needsFetch())
+	c := newClock(d.agent.config, d.agent.unfetched())
 	var beat <-chan time.Time
 	if watchdog > 0 {
 		t := time.NewTicker(watchdog / 2)
@@ -107,8 +110,11 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			d.start(hard, ctx, call.req, &call)
 		case w := <-d.work:
 			busy = false
+			c.finished(time.Now(), w, d.agent.retryAt())
+			d.publish(c, busy)
+			// When a source is tried next is part of what is told of it.
+			d.agent.told(d.agent.tellHeard(hard))
 			d.finished(w)
-			c.finished(w, d.agent.retryAt())
 			if w.result != nil && w.result.Restart {
 				return ErrRestart
 			}
@@ -118,8 +124,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			}
 		case <-timer:
 			busy = true
-			if trigger := c.due(time.Now()); trigger == "" {
-				d.poll(ctx)
+			now := time.Now()
+			if trigger := c.due(now); trigger == "" {
+				d.poll(ctx, c.duePolls(now))
 			} else {
 				d.start(hard, ctx, Request{Trigger: trigger}, nil)
 			}
@@ -160,15 +167,18 @@ func (d *Daemon) start(ctx, stop context.Context, req Request, call *syncCall) {
 // lockWait is how long a run of the daemon's own waits for one by hand.
 const lockWait = time.Minute
 
-func (d *Daemon) poll(ctx context.Context) {
+func (d *Daemon) poll(ctx context.Context, names []string) {
 	go func() {
-		news, err := d.agent.Poll(ctx)
-		d.work <- done{poll: true, news: news, err: err}
+		news, polled, err := d.agent.Poll(ctx, names)
+		d.work <- done{polled: polled, news: news, err: err}
 	}()
 }
 
 func (d *Daemon) finished(w done) {
 	d.drain.Notify()
+	if w.result != nil {
+		d.agent.rest(w.result)
+	}
 	if w.call != nil {
 		w.call.reply <- syncReply{w.result, w.err}
 	}
@@ -176,12 +186,30 @@ func (d *Daemon) finished(w done) {
 	switch {
 	case errors.As(w.err, &sus):
 		d.notify.Status(sus.Error())
+	case w.polled != nil:
+		d.polled(w.err)
 	case w.err != nil && !errors.Is(w.err, context.Canceled):
 		d.agent.opt.Log.Error("run did not take place", "error", w.err)
 		d.notify.Status(w.err.Error())
 	case w.result != nil:
-		d.notify.Status(w.result.line())
+		d.line = w.result.line()
+		d.notify.Status(d.line)
 	}
+}
+
+// polled says once that polls fail, and of what.
+func (d *Daemon) polled(err error) {
+	said := ""
+	if err != nil && !errors.Is(err, context.Canceled) {
+		said = err.Error()
+		d.notify.Status(said)
+		if said != d.said {
+			d.agent.opt.Log.Warn("cannot look for new commits", "error", err)
+		}
+	} else if d.said != "" {
+		d.notify.Status(d.line)
+	}
+	d.said = said
 }
 
 // Sync asks for a run and waits for its outcome.
@@ -208,83 +236,13 @@ func (d *Daemon) Schedule() Schedule {
 }
 
 func (d *Daemon) publish(c *clock, busy bool) {
+	d.agent.plans(c.next())
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.sched = Schedule{NextPoll: c.poll, NextRun: earliest(c.resync, c.retry)}
+	d.sched = Schedule{NextPoll: c.poll(), NextRun: earliest(c.resync, c.retry)}
 	if busy {
 		d.sched.Doing = "running"
 	}
-}
-
-// A clock knows when to poll and when to run.
-type clock struct {
-	polls               source.Schedule
-	every               time.Duration
-	poll, resync, retry time.Time
-	failures            int
-}
-
-func newClock(c Config, fetchNow bool) *clock {
-	now := time.Now()
-	k := &clock{polls: source.Schedule{Interval: c.Interval}, every: c.Resync, resync: now.Add(jitter(c.Resync))}
-	// Hosts that boot together must not poll together.
-	k.poll = now.Add(k.polls.First())
-	if fetchNow {
-		k.poll = now
-	}
-	return k
-}
-
-// jitter returns the time ±10 %.
-func jitter(d time.Duration) time.Duration {
-	return d + time.Duration((rand.Float64()-0.5)*0.2*float64(d)) //nolint:gosec // spreading load, not secrets
-}
-
-// finished sets the next dates after a piece of work.
-func (c *clock) finished(w done, retry time.Time) {
-	now := time.Now()
-	if w.poll {
-		before := c.failures
-		if c.failures = 0; w.err != nil {
-			c.failures = before + 1
-		}
-		c.poll = now.Add(c.polls.After(c.failures, before > 0 && w.err == nil))
-		return
-	}
-	c.resync = now.Add(jitter(c.every))
-	c.retry = retry
-	if c.retry.Before(now) && !c.retry.IsZero() {
-		c.retry = now.Add(time.Second)
-	}
-}
-
-// due returns the trigger of the run that is due, or empty for a poll.
-func (c *clock) due(now time.Time) string {
-	switch {
-	case !c.retry.IsZero() && !now.Before(c.retry):
-		return "retry"
-	case !now.Before(c.resync):
-		return "resync"
-	}
-	return ""
-}
-
-// timer fires when something is due; never while busy.
-func (c *clock) timer(busy bool) <-chan time.Time {
-	if busy {
-		return nil
-	}
-	return time.After(time.Until(earliest(c.poll, c.resync, c.retry)))
-}
-
-func earliest(times ...time.Time) time.Time {
-	var first time.Time
-	for _, t := range times {
-		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
-			first = t
-		}
-	}
-	return first
 }
 
 // retryAt returns when the next try of a failed resource is due; zero for

@@ -25,7 +25,8 @@ type kept struct {
 func keep(t testing.TB) *kept {
 	t.Helper()
 	k := &kept{t: t, source: t.TempDir(), root: t.TempDir()}
-	k.write("groups/web/a.yaml", "- file: /f\n  source: files/f\n- file: /n\n  content: \"{{ facts.local.n }}\"\n")
+	// What is followed has no witness, so each run needs what is loaded.
+	k.write("groups/web/a.yaml", "- file: /f\n  source: files/f\n  follow: true\n- file: /n\n  content: \"{{ facts.local.n }}\"\n")
 	k.write("groups/web/files/f", "one\n")
 	k.fact("n: 1\n")
 	k.open()

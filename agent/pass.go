@@ -31,8 +31,11 @@ type run struct {
 	cut bool
 	// good is true when the run ended well, so that its kit can serve another.
 	good bool
-	// last is the run before this one.
-	last *state.Run
+	// last is the run before this one, changed what the inventory was then.
+	last    *state.Run
+	changed uint64
+	// stood is true when the witnesses of an earlier run still hold.
+	stood bool
 }
 
 func (a *Agent) newRun(req Request) (*run, error) {
@@ -44,8 +47,8 @@ func (a *Agent) newRun(req Request) (*run, error) {
 	if r.kit = a.takeKit(); r.kit == nil {
 		r.kit = a.newKit()
 	}
-	snap := a.store.Snapshot()
-	r.last = snap.LastRun
+	snap := a.store.Head()
+	r.last, r.changed = snap.LastRun, snap.Changed
 	for i, src := range a.sources {
 		r.sources = append(r.sources, &sourceRun{
 			source: src, config: a.config.Sources[i], before: snap.Sources[src.Name()],
@@ -57,9 +60,10 @@ func (a *Agent) newRun(req Request) (*run, error) {
 }
 
 // close leaves the kit to the next run, unless something went wrong: it may have
-// gone wrong because of what the kit holds.
+// gone wrong because of what the kit holds. Where the witnesses can stand in for
+// what is loaded, it is not worth the memory.
 func (r *run) close() {
-	if !r.good {
+	if !r.good || r.agent.witnesses.count > 0 {
 		r.kit.close()
 		return
 	}
@@ -140,6 +144,9 @@ func (r *run) freshen(ctx context.Context, entries []catalog.Entry) {
 // plan works out what to do. A catalog that cannot be ordered is one that does
 // not load: each source falls back as far as it can.
 func (r *run) plan(ctx context.Context, entries []catalog.Entry) (*plan.Plan, error) {
+	if err := r.agent.store.Reload(); err != nil {
+		return nil, err
+	}
 	p, err := plan.Make(ctx, r.planInput(entries))
 	var cycle *plan.CycleError
 	if !errors.As(err, &cycle) {
@@ -187,8 +194,7 @@ func (r *run) planInput(entries []catalog.Entry) plan.Input {
 
 // finish writes how the run ended, keeps it in the history when it is worth
 // it, and brings the events on their way.
-func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome) (*Result, error) {
-	counts := count(outcomes)
+func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts report.Counts) (*Result, error) {
 	verdict := r.judge(counts)
 	r.good = verdict == InOrder || verdict == Differs
 	past := state.Run{
@@ -206,12 +212,6 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome) (*Result, e
 	if err := r.agent.store.SaveKey(); err != nil {
 		return nil, err
 	}
-	if err := r.agent.digests.Save(); err != nil {
-		r.agent.opt.Log.Debug("cannot save digests", "error", err)
-	}
-	if err := r.agent.contents.save(); err != nil {
-		r.agent.opt.Log.Debug("cannot save digests of contents", "error", err)
-	}
 	if r.rec.noteworthy || !sameIssues(r.last, past.Issues) {
 		if err := r.agent.store.Keep(state.Past{Run: past, Events: r.rec.events}); err != nil {
 			return nil, err
@@ -220,9 +220,19 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome) (*Result, e
 	if err := r.agent.store.Compact(); err != nil {
 		return nil, err
 	}
+	r.keepCaches(verdict, outcomes)
 	return &Result{
-		Verdict: verdict, Run: past, Outcomes: outcomes, Sources: r.status(), Restart: changesAgent(outcomes),
+		Verdict: verdict, Stood: r.stood, Run: past, Counts: counts, Outcomes: outcomes, Sources: r.status(), Restart: changesAgent(outcomes),
 	}, ctx.Err()
+}
+
+// keepCaches saves what makes the next run cheaper. A run needs none of it.
+func (r *run) keepCaches(verdict Verdict, outcomes []*apply.Outcome) {
+	a := r.agent
+	err := errors.Join(a.digests.Save(), a.contents.save(), r.attest(verdict, outcomes), a.store.SaveHead())
+	if err != nil {
+		a.opt.Log.Debug("cannot save a cache", "error", err)
+	}
 }
 
 // sameIssues reports whether a run left what the one before it left.

@@ -39,13 +39,13 @@ func (r *recorder) Record(rec state.Record, outcomes []*apply.Outcome) error {
 		if o.Status == apply.InOrder || o.Told {
 			continue
 		}
-		if err := r.add(r.stream.Resource(reportOutcome(o))); err != nil {
+		if err := r.queue(r.stream.Resource(reportOutcome(o))); err != nil {
 			return err
 		}
 		r.noteworthy = r.noteworthy || o.Status == apply.Applied || o.Status == apply.Repaired || o.Status == apply.Failed
 	}
 	if rec.Begin == nil && !rec.Done && len(rec.Put) == 0 && len(rec.Drop) == 0 &&
-		len(rec.Owe) == 0 && len(rec.Settle) == 0 {
+		len(rec.Owe) == 0 && len(rec.Placed) == 0 && len(rec.Settle) == 0 {
 		return nil
 	}
 	return r.write(rec)
@@ -54,15 +54,10 @@ func (r *recorder) Record(rec state.Record, outcomes []*apply.Outcome) error {
 // incident tells of something that happened to a source during the run.
 func (r *recorder) incident(i report.Incident) error {
 	r.noteworthy = true
-	return r.add(r.stream.Incident(i))
-}
-
-// add puts an event in line. The first of a run is that it started.
-func (r *recorder) add(e report.Event) error {
-	if err := r.open(); err != nil {
+	if err := r.open(); err != nil { // events are numbered in the order in which they are told
 		return err
 	}
-	return r.queue(e)
+	return r.queue(r.stream.Incident(i))
 }
 
 // open puts the event that the run started before all others.

@@ -24,7 +24,7 @@ func (r *run) recover(ctx context.Context) error {
 		}
 	}
 	r.agent.sweepState()
-	snap := r.agent.store.Snapshot()
+	snap := r.agent.store.Head()
 	if snap.Running == nil {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"trued.dev/trued/internal/apply"
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/plan"
+	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/state"
 )
@@ -36,10 +37,14 @@ type Request struct {
 
 // A Result is how a run ended.
 type Result struct {
-	Verdict  Verdict
-	Run      state.Run
+	Verdict Verdict
+	Run     state.Run
+	Counts  report.Counts
+	// Outcomes may leave out what is in order.
 	Outcomes []*apply.Outcome
 	Sources  []SourceStatus
+	// Stood is true when the run had nothing but witnesses to look at.
+	Stood bool
 	// Restart is true when the run changed the agent itself.
 	Restart bool
 }
@@ -66,6 +71,9 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 		return nil, err
 	}
 	r.fetch(ctx)
+	if r.stands(ctx) {
+		return r.finish(ctx, nil, r.agent.witnesses.counts())
+	}
 	entries := r.load()
 	r.freshen(ctx, entries)
 	p, err := r.plan(ctx, entries)
@@ -76,7 +84,7 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 	if r.cut = errors.Is(err, context.Canceled); err != nil && !r.cut {
 		return nil, err
 	}
-	return r.finish(ctx, outcomes)
+	return r.finish(ctx, outcomes, count(outcomes))
 }
 
 // Plan looks at the host and returns what a run would change. It takes no lock
@@ -97,7 +105,7 @@ func (a *Agent) Plan(ctx context.Context, req Request) (*plan.Plan, *Result, err
 	}
 	outcomes := apply.Observe(p)
 	counts := count(outcomes)
-	return p, &Result{Verdict: r.judge(counts), Outcomes: outcomes, Sources: r.status()}, nil
+	return p, &Result{Verdict: r.judge(counts), Counts: counts, Outcomes: outcomes, Sources: r.status()}, nil
 }
 
 // apply carries the plan out, or only tells of it in observe mode.
@@ -110,6 +118,7 @@ func (r *run) apply(ctx, stop context.Context, p *plan.Plan) ([]*apply.Outcome, 
 		Run:         r.stream.ID(),
 		AcceptPrune: r.req.AcceptPrune,
 		Now:         time.Now,
+		Moment:      r.agent.host.Moment,
 		Progress: func(s *plan.Step) {
 			if r.req.Progress != nil {
 				r.req.Progress(s.Address)

@@ -159,9 +159,9 @@ func (a *Agent) tell(ctx context.Context, i report.Incident) error {
 		return err
 	}
 	var sources []report.SourceState
-	snap := a.store.Snapshot()
+	snap := a.store.Head()
 	for _, src := range a.sources {
-		sources = append(sources, reportState(statusOf(src, snap.Sources[src.Name()])))
+		sources = append(sources, reportState(a.statusOf(src, snap.Sources[src.Name()])))
 	}
 	data, err := json.Marshal(report.NewStream(a.reportContext(f, sources)).Incident(i))
 	if err != nil {

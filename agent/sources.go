@@ -19,7 +19,7 @@ import (
 // openSources opens every source of the configuration, at the commit that the
 // host was last brought to.
 func (a *Agent) openSources() error {
-	snap := a.store.Snapshot()
+	snap := a.store.Head()
 	for _, c := range a.config.Sources {
 		dir := filepath.Join(a.store.Dir(), "sources", c.storeName())
 		src, err := source.Open(c.source(), dir, source.Options{Child: a.opt.FetchChild, Notify: a.fromSource})
@@ -42,74 +42,6 @@ func (a *Agent) HasSources() bool { return len(a.sources) > 0 }
 // SameConfig reports whether two agents are configured alike.
 func (a *Agent) SameConfig(b *Agent) bool { return a.config.same(b.config) }
 
-// fromSource keeps what a source has to tell until somebody records it.
-func (a *Agent) fromSource(e source.Event) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.heard = append(a.heard, e)
-}
-
-// hear returns what sources had to tell since the last time.
-func (a *Agent) hear() []source.Event {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	heard := a.heard
-	a.heard = nil
-	return heard
-}
-
-// needsFetch reports whether some source was never fetched.
-func (a *Agent) needsFetch() bool {
-	for _, s := range a.sources {
-		if _, ok := s.Last(); !ok {
-			return true
-		}
-	}
-	return false
-}
-
-// Poll asks each source for something newer. It reports whether there is a
-// commit that no run has seen yet; the error joins those of the fetches.
-func (a *Agent) Poll(ctx context.Context) (news bool, err error) {
-	if err := a.store.Reload(); err != nil {
-		return false, err
-	}
-	snap := a.store.Snapshot()
-	var errs []error
-	for _, s := range a.sources {
-		rev, err := s.Fetch(ctx)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		seen := snap.Sources[s.Name()]
-		if rev.Commit != seen.Applied && rev.Commit != seen.Attempted {
-			news = true
-		}
-	}
-	a.told(a.tellHeard(ctx))
-	return news, errors.Join(errs...)
-}
-
-// tellHeard records what sources had to tell outside of a run. One that just
-// moved on is told by the run that follows.
-func (a *Agent) tellHeard(ctx context.Context) error {
-	var errs []error
-	for _, e := range a.hear() {
-		errs = append(errs, a.tell(ctx, incidentOf(e)))
-	}
-	return errors.Join(errs...)
-}
-
-func incidentOf(e source.Event) report.Incident {
-	i := report.Incident{Type: report.Type(e.Type), Source: e.Source, Message: e.Message, Err: e.Err}
-	var known *source.Error
-	if errors.As(e.Err, &known) {
-		i.ErrType = known.Type()
-	}
-	return i
-}
-
 // A SourceStatus is how a source stands on this host.
 type SourceStatus struct {
 	source.Status
@@ -124,7 +56,7 @@ type SourceStatus struct {
 	Date      time.Time `json:"date,omitzero"`
 }
 
-func statusOf(src source.Source, known state.Source) SourceStatus {
+func (a *Agent) statusOf(src source.Source, known state.Source) SourceStatus {
 	s := SourceStatus{
 		Status: src.Status(), Group: known.Group, Applied: known.Applied,
 		Attempted: known.Attempted, Problem: known.Problem,
@@ -135,12 +67,22 @@ func statusOf(src source.Source, known state.Source) SourceStatus {
 	if s.Problem == "" {
 		s.Problem = s.Error
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.Next = a.next[s.Name]
 	return s
 }
 
 func reportState(s SourceStatus) report.SourceState {
+	written := s.Fetched.Date
+	if written.Unix() <= 0 { // a directory has no author and no date
+		written = time.Time{}
+	}
 	return report.SourceState{
 		Name: s.Name, Group: s.Group, URL: s.URL, Branch: s.Branch, Applied: s.Applied, Attempted: s.Attempted,
+		Author: s.Fetched.Author, Date: report.Timestamp(written), Checked: report.Timestamp(s.Checked),
+		Moved: report.Timestamp(s.Moved), Failed: report.Timestamp(s.Failed), Failures: s.Failures,
+		Next: report.Timestamp(s.Next),
 	}
 }
 
@@ -156,6 +98,10 @@ type sourceRun struct {
 	revision string
 	in       input
 	catalog  *catalog.Catalog
+	// group is the catalog's. It is known without one when the source stood: when
+	// the catalog would be the one that the host is in order with.
+	group string
+	stood bool
 	// err says why the newest commit is not enforced, or was not looked for.
 	err error
 	// old holds the addresses that the revision has for the host as it was.
@@ -198,12 +144,20 @@ func (s *sourceRun) load(r *run) {
 	in := s.inputNow(r)
 	cat, err := s.loadAt(r, rev.Commit, in)
 	if err == nil {
-		s.catalog, s.revision, s.in = cat, rev.Commit, in
+		s.enforce(cat, rev.Commit, in)
 		return
 	}
 	s.refuse(r, err)
 	s.fallBack(r, err)
 }
+
+// enforce makes a catalog the one that the host is to be brought to.
+func (s *sourceRun) enforce(cat *catalog.Catalog, commit string, in input) {
+	s.catalog, s.revision, s.in, s.group = cat, commit, in, cat.Group
+}
+
+// enforced reports whether there is a catalog that the host is brought to.
+func (s *sourceRun) enforced() bool { return s.catalog != nil || s.stood }
 
 // fallBack takes the last good state: the applied commit with what the host is
 // now, or else with what it was then.
@@ -218,7 +172,7 @@ func (s *sourceRun) fallBack(r *run, why error) {
 	now := s.inputNow(r)
 	if s.before.Applied != s.revision {
 		if cat, err := s.loadAt(r, s.before.Applied, now); err == nil {
-			s.catalog, s.revision, s.in = cat, s.before.Applied, now
+			s.enforce(cat, s.before.Applied, now)
 			return
 		}
 	}
@@ -227,7 +181,7 @@ func (s *sourceRun) fallBack(r *run, why error) {
 		return
 	}
 	if cat, err := s.loadAt(r, s.before.Applied, then); err == nil {
-		s.catalog, s.revision, s.in = cat, s.before.Applied, then
+		s.enforce(cat, s.before.Applied, then)
 	}
 }
 
@@ -317,12 +271,12 @@ func (r *run) newStates() (map[string]state.Source, error) {
 		now := s.before
 		now.URL, now.Branch = s.source.URL(), s.source.Status().Branch
 		now.Attempted, now.Problem = "", ""
-		if s.catalog != nil && r.agent.config.Mode != Observe {
+		if s.enforced() && r.agent.config.Mode != Observe {
 			in, err := s.in.encode()
 			if err != nil {
 				return nil, err
 			}
-			now.Applied, now.Input, now.Group = s.revision, in, s.catalog.Group
+			now.Applied, now.Input, now.Group = s.revision, in, s.group
 			if s.before.Applied == s.revision && sameFacts(s.before.Input, s.in) {
 				now.Input = s.before.Input
 			}
@@ -356,7 +310,7 @@ func sameFacts(kept json.RawMessage, now input) bool {
 func (r *run) status() []SourceStatus {
 	list := make([]SourceStatus, 0, len(r.sources))
 	for _, s := range r.sources {
-		st := statusOf(s.source, s.before)
+		st := r.agent.statusOf(s.source, s.before)
 		st.Problem = ""
 		if s.err != nil {
 			st.Problem = s.err.Error()
@@ -373,8 +327,8 @@ func (r *run) states() []report.SourceState {
 		// What is being applied is what the run's events are about.
 		if s := r.sources[i]; s.revision != "" && r.agent.config.Mode != Observe {
 			st.Applied, st.Attempted = s.revision, s.newest.Commit
-			if s.catalog != nil {
-				st.Group = s.catalog.Group
+			if s.enforced() {
+				st.Group = s.group
 			}
 		}
 		list = append(list, reportState(st))

@@ -51,6 +51,9 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.store.Reload(); err != nil {
+		return nil, err
+	}
 	snap := a.store.Snapshot()
 	s := &Status{
 		Verdict:   Differs,
@@ -70,7 +73,7 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 	var names []string
 	for _, src := range a.sources {
 		names = append(names, src.Name())
-		s.Sources = append(s.Sources, statusOf(src, snap.Sources[src.Name()]))
+		s.Sources = append(s.Sources, a.statusOf(src, snap.Sources[src.Name()]))
 	}
 	for addr, e := range snap.Inventory {
 		if e.Failures > 0 {

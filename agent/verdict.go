@@ -43,7 +43,7 @@ func (r *run) judge(c report.Counts) Verdict {
 	loaded := 0
 	for _, s := range r.sources {
 		behind = behind || s.err != nil
-		if s.catalog != nil {
+		if s.enforced() {
 			loaded++
 		}
 	}

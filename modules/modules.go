@@ -6,12 +6,16 @@ package modules
 import (
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/modules/command"
 	"trued.dev/trued/modules/directory"
 	"trued.dev/trued/modules/file"
+	"trued.dev/trued/modules/group"
+	"trued.dev/trued/modules/key"
 	"trued.dev/trued/modules/link"
 	"trued.dev/trued/modules/pkg"
 	"trued.dev/trued/modules/sysctl"
 	"trued.dev/trued/modules/unit"
+	"trued.dev/trued/modules/user"
 )
 
 // All returns one module of each kind for a host.
@@ -23,5 +27,9 @@ func All(h *host.Host) []resource.Module {
 		pkg.New(h),
 		unit.New(h),
 		sysctl.New(h),
+		group.New(h),
+		user.New(h),
+		key.New(h),
+		command.New(h),
 	}
 }

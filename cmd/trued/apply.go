@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,7 @@ Without a network the last fetched commit is enforced, and said so.`,
 
 // apply runs once and prints what came of it.
 func (a *app) apply(ctx context.Context, req agent.Request) error {
+	debug.SetGCPercent(briefGC)
 	ag, err := a.open()
 	if err != nil {
 		return err
@@ -52,7 +54,7 @@ func (a *app) apply(ctx context.Context, req agent.Request) error {
 		return agent.ErrNoSource
 	}
 	if terminal(a.err) {
-		req.Progress = func(addr resource.Address) { fmt.Fprintf(a.err, "\r\033[K%s …", addr) }
+		req.Progress = func(addr resource.Address) { fmt.Fprintf(a.err, "\r\033[K%s …", printable(addr.String())) }
 		defer fmt.Fprint(a.err, "\r\033[K")
 	}
 	// A first signal lets the run finish what is in hand; the run itself is cut
@@ -71,7 +73,7 @@ func (a *app) apply(ctx context.Context, req agent.Request) error {
 	}
 	if result.Restart {
 		if err := ag.RestartDaemon(hard); err != nil {
-			fmt.Fprintf(a.err, "trued: the daemon should be restarted, since the agent itself changed: %v\n", err)
+			a.say("trued: the daemon should be restarted, since the agent itself changed: %v", err)
 		}
 	}
 	if err := a.printResult(result); err != nil {
@@ -81,6 +83,9 @@ func (a *app) apply(ctx context.Context, req agent.Request) error {
 }
 
 const (
+	// briefGC lets a process that ends soon have some more memory, and collect it
+	// less often.
+	briefGC = 400
 	// stopWait is how long a stop waits for what is in hand.
 	stopWait = 30 * time.Second
 	// flushWait bounds how long dead sinks hold up the end of a command.
@@ -93,7 +98,7 @@ func (a *app) flush(ctx context.Context, drain *report.Drain) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), flushWait)
 	defer stop()
 	if err := drain.Flush(ctx); err != nil {
-		fmt.Fprintf(a.err, "trued: a sink did not take its events; they are kept: %v\n", err)
+		a.say("trued: a sink did not take its events; they are kept: %v", err)
 	}
 }
 

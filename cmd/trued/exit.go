@@ -61,9 +61,9 @@ func (a *app) exit(err error) int {
 	if errors.As(err, &code) {
 		return code.code
 	}
-	fmt.Fprintf(a.err, "trued: %v\n", err)
+	a.say("trued: %v", err)
 	if h := hint(err); h != "" {
-		fmt.Fprintf(a.err, "hint: %s\n", h)
+		a.say("hint: %s", h)
 	}
 	var suspended *agent.SuspendedError
 	switch {

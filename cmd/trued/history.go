@@ -94,7 +94,7 @@ func (a *app) printPast(past *state.Past) error {
 				p.line("    %s", c.Field)
 				p.unified(c.Unified)
 			default:
-				p.line("    %s  %s → %s", c.Field, printable(c.Old), printable(c.New))
+				p.line("    %s  %s → %s", c.Field, c.Old, c.New)
 			}
 		}
 	}

@@ -21,6 +21,9 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
 	a := &app{in: stdin, out: stdout, err: stderr}
+	if err := hideMemory(); err != nil {
+		return a.exit(err)
+	}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)

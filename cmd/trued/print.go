@@ -24,7 +24,7 @@ type printer struct {
 
 func (p *printer) line(format string, args ...any) {
 	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+		_, p.err = fmt.Fprintf(p.w, format+"\n", harmless(args)...)
 	}
 }
 
@@ -67,7 +67,7 @@ func (p *printer) step(s *plan.Step) {
 	if s.Verdict == plan.Report {
 		note += ", reported and left alone"
 	}
-	place := ""
+	var place painted
 	if at := s.Origin.String(); at != "" {
 		place = "  " + p.c.dim(at)
 	}
@@ -109,11 +109,11 @@ func (p *printer) changes(d resource.Diff) {
 			p.line("    %s", c.Field)
 			p.unified(c.Unified)
 		case c.Old == "":
-			p.line("    %-*s  %s", width, c.Field, p.c.add(printable(c.New)))
+			p.line("    %-*s  %s", width, c.Field, p.c.add(c.New))
 		case c.New == "":
-			p.line("    %-*s  %s", width, c.Field, p.c.remove(printable(c.Old)))
+			p.line("    %-*s  %s", width, c.Field, p.c.remove(c.Old))
 		default:
-			p.line("    %-*s  %s → %s", width, c.Field, p.c.remove(printable(c.Old)), p.c.add(printable(c.New)))
+			p.line("    %-*s  %s → %s", width, c.Field, p.c.remove(c.Old), p.c.add(c.New))
 		}
 	}
 }
@@ -121,26 +121,17 @@ func (p *printer) changes(d resource.Diff) {
 func (p *printer) unified(text string) {
 	for l := range strings.Lines(text) {
 		l = printable(strings.TrimSuffix(l, "\n"))
+		shown := painted(l)
 		switch {
 		case strings.HasPrefix(l, "+++"), strings.HasPrefix(l, "---"), strings.HasPrefix(l, "@@"):
-			l = p.c.dim(l)
+			shown = p.c.dim(l)
 		case strings.HasPrefix(l, "+"):
-			l = p.c.add(l)
+			shown = p.c.add(l)
 		case strings.HasPrefix(l, "-"):
-			l = p.c.remove(l)
+			shown = p.c.remove(l)
 		}
-		p.line("      %s", l)
+		p.line("      %s", shown)
 	}
-}
-
-// printable keeps what others wrote from steering the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if (r < ' ' && r != '\t') || r == 0x7f || (r >= 0x80 && r < 0xa0) {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
 }
 
 func indent(s, by string) string { return strings.ReplaceAll(s, "\n", "\n"+by) }
@@ -262,12 +253,8 @@ func (p *printer) sources(list []agent.SourceStatus) {
 
 // verdictLine sums a run up in one line.
 func verdictLine(r *agent.Result) string {
-	var c report.Counts
-	for _, o := range r.Outcomes {
-		c.Add(report.Outcome(o.Status))
-	}
 	took := r.Run.Finished.Sub(r.Run.Started).Round(time.Millisecond)
-	counts := strings.Replace(c.String(), "in order", "unchanged", 1) // the verdict has that word
+	counts := strings.Replace(r.Counts.String(), "in order", "unchanged", 1) // the verdict has that word
 	return fmt.Sprintf("%s: %s, in %s", capital(string(r.Verdict)), counts, took)
 }
 
@@ -279,7 +266,7 @@ func capital(s string) string {
 }
 
 func (a *app) writeJSON(v any) error {
-	enc := json.NewEncoder(a.out)
+	enc := json.NewEncoder(escaping{a.out})
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
@@ -310,10 +297,9 @@ type runJSON struct {
 func resultJSON(r *agent.Result) runJSON {
 	out := runJSON{
 		Verdict: r.Verdict, ExitCode: exitCode(r.Verdict), RunID: r.Run.ID,
-		Resources: []outcomeJSON{}, Sources: r.Sources,
+		Counts: r.Counts, Resources: []outcomeJSON{}, Sources: r.Sources,
 	}
 	for _, o := range r.Outcomes {
-		out.Counts.Add(report.Outcome(o.Status))
 		if o.Status == apply.InOrder {
 			continue
 		}

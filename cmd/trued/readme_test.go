@@ -58,7 +58,7 @@ func TestReadmeShowsWhatStatusPrints(t *testing.T) {
 		Host: "web-1", Version: "0.1.0", Mode: agent.Enforce, Resources: 6,
 		Sources: []agent.SourceStatus{{
 			Status: source.Status{
-				Name: "infra", URL: "https://git.example.com/infra/hosts.git", Branch: "main", Checked: now,
+				Name: "infra", URL: "https://git.example.com/infra/hosts.git", Branch: "main", Checked: now, Moved: now, Next: now,
 			},
 			Applied: applied, Subject: `Revert "Four workers"`, Author: "Ada", Date: now,
 		}},

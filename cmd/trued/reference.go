@@ -31,11 +31,25 @@ func (a *app) referenceCommand() *cobra.Command {
 func writeReference(w io.Writer) error {
 	p := printer{w: w}
 	for _, m := range modules.All(host.New("/", host.Options{})) {
-		p.line("### %s\n", m.Kind())
-		p.line("| key | takes | |\n| --- | --- | --- |")
-		p.attributes(reflect.TypeOf(m.New()).Elem())
-		p.line("")
+		p.kind(m)
 	}
+	p.everyKind()
+	return p.err
+}
+
+// kind writes what one kind takes, and an example where it has one.
+func (p *printer) kind(m resource.Module) {
+	p.line("### %s\n", m.Kind())
+	p.line("| key | takes | |\n| --- | --- | --- |")
+	p.attributes(reflect.TypeOf(m.New()).Elem())
+	p.line("")
+	if e, ok := m.(resource.Exemplar); ok {
+		p.line("```yaml\n%s```\n", e.Example())
+	}
+}
+
+// everyKind writes the keys that all kinds take.
+func (p *printer) everyKind() {
 	p.line("### Every kind\n")
 	p.line("| key | takes | |\n| --- | --- | --- |")
 	for _, row := range [][3]string{
@@ -47,7 +61,6 @@ func writeReference(w io.Writer) error {
 		p.line("| `%s` | %s | %s |", row[0], row[1], row[2])
 	}
 	p.attributes(reflect.TypeFor[resource.Meta]())
-	return p.err
 }
 
 // attributes writes a row for each key of a type, those of every kind left out.

@@ -69,7 +69,7 @@ func (a *app) root() *cobra.Command {
 		a.runCommand(), a.applyCommand(), a.syncCommand(), a.suspendCommand(), a.resumeCommand(),
 		a.pruneCommand(), a.forgetCommand(),
 		a.planCommand(), a.statusCommand(), a.historyCommand(), a.explainCommand(), a.factsCommand(), a.reportCommand(),
-		a.validateCommand(), a.demoCommand(),
+		a.validateCommand(), a.docCommand(), a.demoCommand(),
 		a.installCommand(), a.uninstallCommand(), a.versionCommand(),
 		a.generateCommand(), a.fetchChildCommand(),
 	} {
@@ -165,13 +165,13 @@ func terminal(w io.Writer) bool {
 // NO_COLOR is set.
 func palette(w io.Writer) colours {
 	on := terminal(w) && os.Getenv("NO_COLOR") == ""
-	paint := func(attr ...color.Attribute) func(string) string {
+	paint := func(attr ...color.Attribute) func(string) painted {
 		if !on {
-			return func(s string) string { return s }
+			return func(s string) painted { return painted(printable(s)) }
 		}
 		c := color.New(attr...)
 		c.EnableColor()
-		return func(s string) string { return c.Sprint(s) }
+		return func(s string) painted { return painted(c.Sprint(printable(s))) }
 	}
 	return colours{
 		add: paint(color.FgGreen), remove: paint(color.FgRed), change: paint(color.FgYellow),
@@ -179,4 +179,4 @@ func palette(w io.Writer) colours {
 	}
 }
 
-type colours struct{ add, remove, change, dim, bold func(string) string }
+type colours struct{ add, remove, change, dim, bold func(string) painted }

@@ -51,6 +51,7 @@ func TestScripts(t *testing.T) {
 			"replace":    replace,
 			"fill":       fill,
 			"waitlocked": waitLocked,
+			"nosecret":   noSecret,
 		},
 	})
 }
@@ -295,5 +296,44 @@ func waitLocked(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		ts.Check(err)
 		runtime.Gosched()
+	}
+}
+
+// secretMark begins every secret of a script.
+const secretMark = "hunter2"
+
+// noSecret looks for secrets: nosecret PLACE..., where a place is an output, a
+// file, or a directory with all names and contents in it. The content of a backup,
+// and the repository itself, are where they belong, for root alone.
+func noSecret(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: nosecret PLACE...")
+	}
+	search := func(where, text string) {
+		if at := strings.Index(text, secretMark); at >= 0 {
+			ts.Fatalf("a secret is in %s: …%s…", where, text[max(0, at-200):min(len(text), at+100)])
+		}
+	}
+	for _, place := range args {
+		if place == "stdout" || place == "stderr" {
+			search(place, ts.ReadFile(place))
+			continue
+		}
+		ts.Check(filepath.WalkDir(ts.MkAbs(place), func(name string, e fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			search("a name", e.Name())
+			info, err := e.Info()
+			if err != nil || !info.Mode().IsRegular() {
+				return err
+			}
+			if strings.Contains(name, "/var/lib/trued/backups/") || strings.Contains(name, "/var/lib/trued/sources/") {
+				return nil
+			}
+			text, err := os.ReadFile(name)
+			search(name, string(text))
+			return err
+		}))
 	}
 }

@@ -146,10 +146,14 @@ func (p *printer) source(s agent.SourceStatus) {
 	}
 	p.field("source", "%s: %s", s.Name, where)
 	if s.Applied != "" {
-		p.field("applied", "%s%s", agent.Short(s.Applied), commitWords(s))
+		p.field("applied", "%s%s", agent.Short(s.Applied), commitWords(s.Subject, s.Author, s.Date))
 	}
 	if s.Attempted != "" && s.Attempted != s.Applied {
-		p.field("newest", "%s", agent.Short(s.Attempted))
+		words := ""
+		if f := s.Fetched; f.Commit == s.Attempted {
+			words = commitWords(f.Subject, f.Author, f.Date)
+		}
+		p.field("newest", "%s%s", agent.Short(s.Attempted), words)
 	}
 	if s.Problem != "" {
 		first, rest, more := strings.Cut(s.Problem, "\n")
@@ -158,19 +162,40 @@ func (p *printer) source(s agent.SourceStatus) {
 		}
 		p.field("problem", "%s", first)
 	}
-	if !s.Checked.IsZero() {
-		p.field("checked", "%s", ago(s.Checked))
+	if s.Failures > 0 {
+		p.field("failing", "%s in a row since %s, the last %s", count(s.Failures, "time"), s.Since.Local().Format(time.DateTime), ago(s.Failed))
+	}
+	if words := checkedWords(s); words != "" {
+		p.field("checked", "%s", words)
 	}
 }
 
-func commitWords(s agent.SourceStatus) string {
-	switch {
-	case s.Subject == "":
-		return ""
-	case s.Date.Unix() <= 0: // a directory has no author and no date
-		return "  " + s.Subject
+// checkedWords says when a source was looked at, and when it is again.
+func checkedWords(s agent.SourceStatus) string {
+	var parts []string
+	if !s.Checked.IsZero() {
+		parts = append(parts, ago(s.Checked))
 	}
-	return fmt.Sprintf("  %q, %s, %s", s.Subject, s.Author, s.Date.Local().Format(time.DateTime))
+	if !s.Moved.IsZero() {
+		parts = append(parts, "moved "+ago(s.Moved))
+	}
+	if !s.Failed.IsZero() && s.Failures == 0 {
+		parts = append(parts, "failed "+ago(s.Failed))
+	}
+	if !s.Next.IsZero() {
+		parts = append(parts, "next "+in(s.Next))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func commitWords(subject, author string, date time.Time) string {
+	switch {
+	case subject == "":
+		return ""
+	case date.Unix() <= 0: // a directory has no author and no date
+		return "  " + subject
+	}
+	return fmt.Sprintf("  %q, %s, %s", subject, author, date.Local().Format(time.DateTime))
 }
 
 func (p *printer) next(s *agent.Status) {

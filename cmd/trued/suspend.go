@@ -39,7 +39,7 @@ func (a *app) suspendCommand() *cobra.Command {
 			if length > 0 {
 				until = time.Now().Add(length).Format(time.DateTime)
 			}
-			_, err = fmt.Fprintf(a.out, "Suspended until %s: %s\n", until, reason)
+			_, err = fmt.Fprintf(a.out, "Suspended until %s: %s\n", until, printable(reason))
 			return err
 		},
 	}

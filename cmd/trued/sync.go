@@ -33,7 +33,7 @@ func (a *app) syncCommand() *cobra.Command {
 			reply, err := client.Sync(c.Context(), req, progress)
 			var said *control.Error
 			if errors.As(err, &said) {
-				fmt.Fprintf(a.err, "trued: %s\n", said.Message)
+				a.say("trued: %s", said.Message)
 				switch said.Code {
 				case agent.CodeSuspended:
 					return &codeError{exitSuspended}
@@ -48,7 +48,7 @@ func (a *app) syncCommand() *cobra.Command {
 			if a.format == "json" {
 				err = a.writeJSON(reply)
 			} else {
-				_, err = fmt.Fprintln(a.out, capital(reply.Summary))
+				_, err = fmt.Fprintln(a.out, printable(capital(reply.Summary)))
 			}
 			if err == nil && reply.ExitCode != exitOK {
 				err = &codeError{reply.ExitCode}

@@ -77,12 +77,12 @@ func (a *app) validate(dir string) error {
 
 func (a *app) printValidation(dir string, v validationJSON) error {
 	for _, w := range v.Warnings {
-		fmt.Fprintf(a.err, "warning: %s\n", printable(w))
+		a.say("warning: %s", w)
 	}
 	if !v.Valid {
 		p := printer{w: a.err, c: palette(a.err)}
 		for _, e := range v.Errors {
-			p.line("%s", printable(e.Error()))
+			p.line("%s", e)
 		}
 		p.line("%s in %s", count(len(v.Errors), "error"), dir)
 		return p.err

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"trued.dev/trued/internal/plan"
@@ -64,6 +65,9 @@ type Options struct {
 	Run         string
 	AcceptPrune bool
 	Now         func() time.Time
+	// Moment is the clock of the boot; where it is nil, or does not know, whatever
+	// may have been done already is done once more.
+	Moment func() resource.Moment
 	// Progress is called before each step that takes time; it may be nil.
 	Progress func(*plan.Step)
 }
@@ -331,17 +335,24 @@ func (w *walk) look(ctx context.Context, s *plan.Step) {
 // begin writes down what is about to be changed and what will be owed for it.
 func (w *walk) begin(todo []*plan.Step) error {
 	w.batches++
-	now := w.opt.Now()
+	now, at := w.opt.Now(), w.moment()
 	r := state.Record{Begin: &state.Begin{Run: w.opt.Run, Batch: w.batches, Time: now}}
 	for _, s := range todo {
 		r.Begin.Items = append(r.Begin.Items, intent(s))
-		owe := w.causes(s, now)
-		r.Owe = append(r.Owe, owe...)
-		for _, o := range owe {
-			w.owed[o.Target] = append(w.owed[o.Target], o)
-		}
+		r.Owe = append(r.Owe, w.causes(s, now, at)...)
+	}
+	for _, s := range todo {
+		// What it owes may be settled on the way.
+		r.Placed = append(r.Placed, w.place(s.Address, at, func(o state.Owed) bool { return !among(todo, o.Because) })...)
+	}
+	for _, o := range r.Owe {
+		w.owe(o)
 	}
 	return w.rec.Record(r, nil)
+}
+
+func among(steps []*plan.Step, a resource.Address) bool {
+	return slices.ContainsFunc(steps, func(s *plan.Step) bool { return s.Address == a })
 }
 
 func intent(s *plan.Step) state.Intent {
@@ -363,25 +374,4 @@ func brief(d resource.Diff) resource.Diff {
 		short[i] = c
 	}
 	return short
-}
-
-// causes returns what a change of the step will owe to others and to itself.
-func (w *walk) causes(s *plan.Step, now time.Time) []state.Owed {
-	var owed []state.Owed
-	add := func(to resource.Address, r resource.Reaction) {
-		o := state.Owed{Target: to, Reaction: r, Because: s.Address, Cause: s.Cause, Since: now}
-		for _, have := range w.owed[to] {
-			if have.Same(o) {
-				return
-			}
-		}
-		owed = append(owed, o)
-	}
-	for _, f := range s.Feeds {
-		add(w.plan.Steps[f.To].Address, f.Reaction)
-	}
-	for _, r := range s.Finding.Owes {
-		add(s.Address, r)
-	}
-	return owed
 }

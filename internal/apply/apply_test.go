@@ -318,7 +318,7 @@ func TestACrashAtAnyMomentLosesNothing(t *testing.T) {
 				w.values["a"], w.values["p"] = "before", "before"
 				l := openLab(t, w, dir)
 				l.run(st.first(l)...)
-				w.log, w.acts, w.crashAt = nil, 0, n
+				w.log, w.points, w.crashAt = nil, 0, n
 				crashed := crashes(func() { l.run(st.then(l)...) })
 				w.crashAt = 0
 				told := l.told
@@ -329,7 +329,7 @@ func TestACrashAtAnyMomentLosesNothing(t *testing.T) {
 				checkTold(t, w, append(told, after.told...), n)
 				after.run()
 				if w.values["a"] != "before" || w.values["p"] != "before" || len(w.values) != 2 {
-					t.Errorf("crash at act %d: after everything left the host has %v", n, w.values)
+					t.Errorf("crash at point %d: after everything left the host has %v", n, w.values)
 				}
 				if !crashed {
 					return
@@ -370,7 +370,7 @@ func checkTold(t *testing.T, w *world, told []string, n int) {
 			}
 		}
 		if times != 1 {
-			t.Errorf("crash at act %d: the change of %s is told %d times: %q", n, name, times, told)
+			t.Errorf("crash at point %d: the change of %s is told %d times: %q", n, name, times, told)
 		}
 	}
 }
@@ -383,7 +383,7 @@ func checkStory(t *testing.T, l *lab, entries []catalog.Entry, n int) {
 			want = th.Value
 		}
 		if got := l.world.values[e.Address.Name]; got != want {
-			t.Errorf("crash at act %d: %s is %q, want %q", n, e.Address, got, want)
+			t.Errorf("crash at point %d: %s is %q, want %q", n, e.Address, got, want)
 		}
 	}
 	changed, restarted := -1, -1
@@ -396,13 +396,13 @@ func checkStory(t *testing.T, l *lab, entries []catalog.Entry, n int) {
 		}
 	}
 	if changed >= 0 && restarted < changed {
-		t.Errorf("crash at act %d: no restart after the last change: %v", n, l.world.log)
+		t.Errorf("crash at point %d: no restart after the last change: %v", n, l.world.log)
 	}
 	snap := l.store.Snapshot()
 	if snap.Open != nil || len(snap.Owed) != 0 {
-		t.Errorf("crash at act %d: open %v, owed %v", n, snap.Open, snap.Owed)
+		t.Errorf("crash at point %d: open %v, owed %v", n, snap.Open, snap.Owed)
 	}
 	if len(snap.Inventory) != len(entries) {
-		t.Errorf("crash at act %d: the inventory has %d resources, want %d", n, len(snap.Inventory), len(entries))
+		t.Errorf("crash at point %d: the inventory has %d resources, want %d", n, len(snap.Inventory), len(entries))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"trued.dev/trued/internal/plan"
@@ -58,6 +59,8 @@ func (w *walk) prove(ctx context.Context, s *plan.Step, o *Outcome, got resource
 		return
 	}
 	w.touch(s)
+	w.placeAll(s, w.moment(), done)
+	o.Changes = append(slices.Clip(o.Changes), got.Result.Changes...)
 	if got.Result.Settled {
 		done.Settle = append(done.Settle, w.take(s.Address)...)
 	}

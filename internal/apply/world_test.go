@@ -22,34 +22,82 @@ type world struct {
 	log    []string
 	// broken names things that cannot be set.
 	broken map[string]bool
-	// crashAt ends the process, as it were, before the n-th act.
+	// crashAt ends the process, as it were, at the n-th point: there is one
+	// before each act and one after it.
 	crashAt int
-	acts    int
+	points  int
+	// boot is the number of the boot, and clock the time since it. started and
+	// read say of services when they were started in this boot, and when their
+	// own change was read.
+	boot          int
+	clock         uint64
+	started, read map[string]uint64
 }
 
 type crash struct{}
 
-func newWorld() *world { return &world{values: map[string]string{}, broken: map[string]bool{}} }
+func newWorld() *world {
+	return &world{
+		values: map[string]string{}, broken: map[string]bool{},
+		started: map[string]uint64{}, read: map[string]uint64{},
+	}
+}
 
-// act does one thing that the outside can see.
-func (w *world) act(format string, args ...any) {
-	// Nothing is done any more once the process is dead, whoever recovers.
-	if w.acts++; w.crashAt > 0 && w.acts >= w.crashAt {
+// point is where the process may die. Nothing is done any more once it is dead,
+// whoever recovers.
+func (w *world) point() {
+	if w.points++; w.crashAt > 0 && w.points >= w.crashAt {
 		panic(crash{})
 	}
+}
+
+// act does one thing that the outside can see.
+func (w *world) act(do func(), format string, args ...any) {
+	w.point()
 	w.log = append(w.log, fmt.Sprintf(format, args...))
+	do()
+	w.point()
+}
+
+func nothing() {}
+
+// moment is the present one; no two are the same.
+func (w *world) moment() resource.Moment {
+	w.clock++
+	if w.broken["clock"] {
+		return resource.Moment{}
+	}
+	return resource.Moment{Boot: fmt.Sprint("boot ", w.boot), Micros: w.clock}
+}
+
+// start starts a service.
+func (w *world) start(name string) func() {
+	return func() {
+		w.clock++
+		w.started[name] = w.clock
+	}
+}
+
+// reboot has each service that was started once start again.
+func (w *world) reboot() {
+	w.boot, w.clock = w.boot+1, 0
+	clear(w.read)
+	for name := range w.started {
+		w.act(w.start(name), "boot starts %s", name)
+	}
 }
 
 func (w *world) set(name, value string) error {
 	if w.broken[name] {
 		return errors.New("it is broken")
 	}
-	w.act("set %s=%s", name, value)
-	if value == "" {
-		delete(w.values, name)
-	} else {
-		w.values[name] = value
-	}
+	w.act(func() {
+		if value == "" {
+			delete(w.values, name)
+		} else {
+			w.values[name] = value
+		}
+	}, "set %s=%s", name, value)
 	return nil
 }
 
@@ -85,7 +133,7 @@ func (b *bulk) Transact(ctx context.Context, items []resource.Item) []resource.I
 		names = append(names, it.Resource.Name())
 		_, results[i].Err = it.Resource.Apply(ctx, it.View, it.Found)
 	}
-	b.world.act("transaction of %s", strings.Join(names, " "))
+	b.world.act(nothing, "transaction of %s", strings.Join(names, " "))
 	return results
 }
 
@@ -134,6 +182,9 @@ func (t *thing) Apply(context.Context, resource.View, resource.Finding) (resourc
 type svc struct {
 	*thing
 	On []string
+	// starts makes it one that starts when it is made, and that restarts when its
+	// own value changes.
+	starts bool
 	// dies makes it fail the look at the end.
 	dies bool
 }
@@ -150,17 +201,54 @@ func (s *svc) React(_ context.Context, _ resource.View, owed []resource.Reaction
 	if s.world.broken["restart "+s.ID] {
 		return resource.Result{}, errors.New("it does not restart")
 	}
-	s.world.act("%s %s", owed[0], s.ID)
+	s.world.act(s.world.start(s.ID), "%s %s", owed[0], s.ID)
 	return resource.Result{}, nil
 }
 
+func (s *svc) Check(ctx context.Context, v resource.View) (resource.Finding, error) {
+	found, err := s.thing.Check(ctx, v)
+	if s.starts && len(found.Diff) > 0 {
+		found.Owes = []resource.Reaction{resource.Restart}
+	}
+	return found, err
+}
+
+func (s *svc) Apply(ctx context.Context, v resource.View, found resource.Finding) (resource.Result, error) {
+	if _, err := s.thing.Apply(ctx, v, found); err != nil || !s.starts {
+		return resource.Result{}, err
+	}
+	s.world.act(func() { s.world.read[s.ID] = s.world.moment().Micros }, "read %s", s.ID)
+	if !found.Creates {
+		return resource.Result{}, nil
+	}
+	s.world.act(s.world.start(s.ID), "start %s", s.ID)
+	return resource.Result{Settled: true}, nil
+}
+
+func (s *svc) Due(_ context.Context, _ resource.View, debts []resource.Debt) ([]resource.Debt, error) {
+	if s.world.broken["doubt"] {
+		return debts, nil
+	}
+	now := s.world.moment()
+	at := func(micros uint64) resource.Moment { return resource.Moment{Boot: now.Boot, Micros: micros} }
+	start, read := s.world.started[s.ID], s.world.read[s.ID]
+	var due []resource.Debt
+	for _, d := range debts {
+		if d.Own && d.Begun.Before(at(read)) && read < start || !d.Own && start > 0 && d.Placed.Before(at(start)) {
+			continue
+		}
+		due = append(due, d)
+	}
+	return due, nil
+}
+
 func (s *svc) Leave(context.Context, resource.View) error {
-	s.world.act("stop %s", s.ID)
+	s.world.act(nothing, "stop %s", s.ID)
 	return nil
 }
 
 func (s *svc) Stay(context.Context, resource.View) error {
-	s.world.act("start %s again", s.ID)
+	s.world.act(nothing, "start %s again", s.ID)
 	return nil
 }
 
@@ -198,8 +286,8 @@ func openLab(t *testing.T, w *world, dir string) *lab {
 }
 
 func (l *lab) Record(r state.Record, outcomes []*Outcome) error {
-	l.world.act("record")
-	l.world.log = l.world.log[:len(l.world.log)-1]
+	l.world.point()
+	defer l.world.point()
 	for _, o := range outcomes {
 		if o.Status != InOrder && !o.Told {
 			l.told = append(l.told, fmt.Sprintf("%s %s %s", o.Step.Address, o.Status, o.Cause))
@@ -225,6 +313,12 @@ func (l *lab) pack(name, value string, requires ...string) catalog.Entry {
 
 func (l *lab) svc(name string, on ...string) catalog.Entry {
 	return l.entry("svc", &svc{thing: &thing{ID: name, Value: "running", world: l.world}, On: on})
+}
+
+// starting is a service that starts when it is made, and restarts when its value
+// or one of the others changes.
+func (l *lab) starting(name, value string, on ...string) catalog.Entry {
+	return l.entry("svc", &svc{thing: &thing{ID: name, Value: value, world: l.world}, On: on, starts: true})
 }
 
 func (l *lab) entry(k string, r resource.Resource) catalog.Entry {
@@ -258,7 +352,7 @@ func (l *lab) runAs(o options, entries ...catalog.Entry) []*Outcome {
 	}
 	p := l.plan(o, entries...)
 	outcomes, err := Run(l.t.Context(), l.t.Context(), p, l, func([]string) error { return nil },
-		Options{Run: "r", AcceptPrune: o.acceptPrune, Now: func() time.Time { l.now = l.now.Add(time.Second); return l.now }})
+		Options{Run: "r", AcceptPrune: o.acceptPrune, Moment: l.world.moment, Now: func() time.Time { l.now = l.now.Add(time.Second); return l.now }})
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -297,6 +297,9 @@ func (l *loader) fieldFaults(b *built, err error) {
 		key, _, _ = strings.Cut(key, ".")
 		at = l.attributeOrigin(b, key, -1)
 	}
+	if mayBeSensitive(b.attributes) {
+		message = blank(message, b.attributes)
+	}
 	l.faults.at(at, "%s: %s", b.Address, message)
 }
 

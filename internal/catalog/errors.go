@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"trued.dev/trued/internal/document"
 	"trued.dev/trued/internal/resource"
@@ -76,11 +78,30 @@ func (f *faults) add(e Error) {
 	if f.seen == nil {
 		f.seen = map[Error]bool{}
 	}
+	e.Message = oneLine(e.Message)
 	if f.seen[e] || len(f.list) >= kept {
 		return
 	}
 	f.seen[e] = true
 	f.list = append(f.list, e)
+}
+
+// oneLine escapes what would break a line: what a name in a repository holds
+// must not look like another error.
+func oneLine(s string) string {
+	if !strings.ContainsFunc(s, unicode.IsControl) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			quoted := strconv.QuoteRuneToASCII(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 func (f *faults) at(o resource.Origin, format string, args ...any) {

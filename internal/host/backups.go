@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -106,4 +107,26 @@ func syncDir(dir string) error {
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+// Keep puts what is to be replaced, and is no file, into the backup store, and
+// returns the word by which Kept gives it back.
+func (h *Host) Keep(data []byte) (string, error) {
+	if h.backups == nil {
+		return "", nil
+	}
+	return h.backups.Keep(bytes.NewReader(data))
+}
+
+// Kept returns what Keep stored.
+func (h *Host) Kept(word string) ([]byte, error) {
+	if h.backups == nil {
+		return nil, errors.New("there is no backup store")
+	}
+	r, err := h.backups.Open(word)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
 }

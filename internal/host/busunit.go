@@ -134,6 +134,12 @@ type UnitDetail struct {
 	// Activated is when it last began to be activated, in microseconds of the
 	// clock on the wall, 0 for never.
 	Activated uint64
+	// Active and Sub are its state, as in UnitStatus.
+	Active, Sub string
+	// Began is when it left the inactive state last, and Reloaded when the last
+	// reload that went well began, both in microseconds of the monotonic clock, 0
+	// for never or where systemd does not know.
+	Began, Reloaded uint64
 }
 
 // Unit returns the detail of a unit.
@@ -155,6 +161,10 @@ func (s *Systemd) Unit(ctx context.Context, name string) (UnitDetail, error) {
 		Started:      value[uint64](props, "ExecMainStartTimestampMonotonic") != 0,
 		Oneshot:      value[string](props, "Type") == "oneshot" && !value[bool](props, "RemainAfterExit"),
 		Activated:    value[uint64](props, "InactiveExitTimestamp"),
+		Active:       value[string](props, "ActiveState"),
+		Sub:          value[string](props, "SubState"),
+		Began:        value[uint64](props, "InactiveExitTimestampMonotonic"),
+		Reloaded:     reloaded(props),
 		Exit:         exitWords(value[int32](props, "ExecMainCode"), value[int32](props, "ExecMainStatus")),
 	}
 	if d.Tried != 0 && !value[bool](props, "ConditionResult") {
@@ -182,6 +192,62 @@ func (s *Systemd) NeedsReload(ctx context.Context, name string) (bool, error) {
 	return needs, nil
 }
 
+// UnitsLoaded returns when systemd last read its unit files, in microseconds of
+// the monotonic clock, 0 where it is too old to tell.
+func (s *Systemd) UnitsLoaded(ctx context.Context) (uint64, error) {
+	var at uint64
+	err := s.ask(ctx, func(_ *systemd.Conn, raw *dbus.Conn) (err error) {
+		at, err = property[uint64](ctx, raw, managerPath, managerInterface, "UnitsLoadTimestampMonotonic")
+		if err == nil && at == 0 { // never again since the boot
+			at, err = property[uint64](ctx, raw, managerPath, managerInterface, "UnitsLoadFinishTimestampMonotonic")
+		}
+		return err
+	})
+	if noSuchProperty(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("cannot read when systemd read its unit files: %w", err)
+	}
+	return at, nil
+}
+
+func noSuchProperty(err error) bool {
+	var failed dbus.Error
+	return errors.As(err, &failed) && failed.Name == "org.freedesktop.DBus.Error.UnknownProperty"
+}
+
+// reloaded returns when the last reload that went well began: of a service that
+// is reloaded by commands, which systemd keeps the times of until it reads its
+// files again.
+func reloaded(props map[string]any) uint64 {
+	commands, _ := props["ExecReload"].([][]any)
+	if value[string](props, "ReloadResult") != "success" {
+		return 0
+	}
+	var began, last uint64
+	for i, c := range commands {
+		if len(c) != 10 {
+			return 0
+		}
+		mayFail, _ := c[2].(bool)
+		start, _ := c[4].(uint64)
+		end, _ := c[6].(uint64)
+		code, _ := c[8].(int32)
+		status, _ := c[9].(int32)
+		if start == 0 || start < last || end < start || !mayFail && (code != cldExited || status != 0) {
+			return 0
+		}
+		if i == 0 {
+			began = start
+		}
+		last = start
+	}
+	return began
+}
+
+const cldExited = 1
+
 func value[T any](props map[string]any, name string) T {
 	v, _ := props[name].(T)
 	return v
@@ -190,7 +256,7 @@ func value[T any](props map[string]any, name string) T {
 // exitWords turns the code of waitid and a status into words.
 func exitWords(code, status int32) string {
 	switch code {
-	case 1: // CLD_EXITED
+	case cldExited:
 		return fmt.Sprintf("exit status %d", status)
 	case 2, 3: // CLD_KILLED, CLD_DUMPED
 		return fmt.Sprintf("signal %d", status)

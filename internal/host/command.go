@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,6 +19,8 @@ type Command struct {
 	Dir   string
 	Env   []string // in place of the agent's own environment, beside PATH and LANG
 	Stdin string
+	// User is the name or number of the user to run as; empty for the agent's own.
+	User string
 	// Sensitive keeps arguments and output out of errors.
 	Sensitive bool
 }
@@ -58,13 +62,20 @@ func (h *Host) Run(ctx context.Context, c Command) (Output, error) {
 	out := &tail{limit: keptOutput}
 	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...) //nolint:gosec // running what it is told is what this is for
 	cmd.Dir = c.Dir
-	cmd.Env = append([]string{"PATH=" + searchPath, "LANG=C.UTF-8", "HOME=/root"}, c.Env...)
+	cmd.Env = []string{"PATH=" + searchPath, "LANG=C.UTF-8", "HOME=/root"}
 	cmd.Stdin = strings.NewReader(c.Stdin)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := h.become(cmd, c.User); err != nil {
+		return Output{}, err
+	}
+	cmd.Env = append(cmd.Env, c.Env...)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = killDelay
 	err := cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it ended well, and left somebody behind who holds its output
+	}
 	if cmd.Process != nil && ctx.Err() != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		err = errors.Join(ctx.Err(), err)
@@ -81,6 +92,47 @@ func (h *Host) Run(ctx context.Context, c Command) (Output, error) {
 		failed.Args, failed.Output = c.Args[:1], ""
 	}
 	return res, failed
+}
+
+// become has a command run as another user, with the groups of that user.
+func (h *Host) become(cmd *exec.Cmd, name string) error {
+	if name == "" {
+		return nil
+	}
+	uid, err := h.UserID(name)
+	if err != nil {
+		return err
+	}
+	who := UserEntry{Name: name, UID: uid, GID: -1, Home: "/"}
+	users, err := h.Users()
+	if err != nil {
+		return err
+	}
+	for _, u := range users {
+		if u.UID == uid {
+			who = u
+			break
+		}
+	}
+	if who.GID < 0 {
+		return fmt.Errorf("cannot run %q as user %q: its groups are not in the machine's own files", cmd.Args[0], name)
+	}
+	cmd.Env = append(cmd.Env, "HOME="+who.Home, "USER="+who.Name, "LOGNAME="+who.Name)
+	if uid == os.Geteuid() {
+		return nil
+	}
+	groups, err := h.Groups()
+	if err != nil {
+		return err
+	}
+	as := &syscall.Credential{Uid: uint32(uid), Gid: uint32(who.GID)}
+	for _, g := range groups {
+		if slices.Contains(g.Members, who.Name) {
+			as.Groups = append(as.Groups, uint32(g.GID))
+		}
+	}
+	cmd.SysProcAttr.Credential = as
+	return nil
 }
 
 // tail keeps the last bytes written to it.

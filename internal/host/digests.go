@@ -172,6 +172,18 @@ func (d *Digests) Save() error {
 	return nil
 }
 
+// Shed forgets what is saved, until it is asked for.
+func (d *Digests) Shed() {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.changed && d.file != "" {
+		d.loaded, d.entries = false, nil
+	}
+}
+
 // Sweep removes what a Save that was cut off left. Nobody may be saving.
 func (d *Digests) Sweep() error {
 	if d == nil || d.file == "" {

@@ -24,6 +24,9 @@ type Host struct {
 	rootDesc int
 	rootErr  error
 
+	bootOnce sync.Once
+	bootID   string
+
 	users, groups accounts
 	packages      packaged
 	departing     sync.Map // paths that are to be given back

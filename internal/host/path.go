@@ -207,12 +207,23 @@ func (w *walker) failed(part string, err error) error {
 	return explain("open", w.name, err)
 }
 
-// trusted reports whether a link can be followed by a privileged process: only
-// root or the agent's own user can change the directory that it is in, or one
-// of them made the link. A link that has a second name may have been linked
-// there by somebody else.
+// trusted reports whether a link can be followed by a privileged process: it is
+// root's or the agent's own user's, and nobody else can change the directory
+// that it is in. That somebody trusted made it does not suffice: others could
+// move it to another name. In a sticky directory they cannot, unless they
+// linked it there under a second name.
 func trusted(dir, link *unix.Stat_t) bool {
-	return closed(dir) || ours(link.Uid) && link.Nlink == 1
+	if os.Geteuid() != 0 {
+		return closed(dir) || ours(link.Uid) && link.Nlink == 1
+	}
+	sticky := ours(dir.Uid) && dir.Mode&unix.S_ISVTX != 0
+	return ours(link.Uid) && (closed(dir) || ofRoot(dir) || sticky && link.Nlink == 1)
+}
+
+// ofRoot is closed for directories that the group root may write to: whole trees
+// of images are like that.
+func ofRoot(dir *unix.Stat_t) bool {
+	return dir.Uid == 0 && dir.Gid == 0 && dir.Mode&0o002 == 0
 }
 
 // closed reports whether only root or the agent's own user can change a

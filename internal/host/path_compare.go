@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"io/fs"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -96,6 +97,7 @@ func (h *Host) find(name string, parents bool) (PathFinding, Info, error) {
 		return found, Info{}, err
 	}
 	defer p.close()
+	began := time.Now()
 	i, err := p.stat()
 	switch {
 	case errors.Is(err, unix.ENOENT):
@@ -104,6 +106,7 @@ func (h *Host) find(name string, parents bool) (PathFinding, Info, error) {
 	case err != nil:
 		return found, i, explain("look at", name, err)
 	}
+	found.seen = see(i, began)
 	found.Prior = priorOf(i)
 	if i.Type() == TypeFile { // to be replaced, if anything
 		found.Prior, err = h.NotePath(name)

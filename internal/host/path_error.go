@@ -49,7 +49,7 @@ type HostileLinkError struct {
 }
 
 func (e *HostileLinkError) Error() string {
-	return fmt.Sprintf("cannot open %q: %q is a symbolic link in a directory that others than root may write to", e.Path, e.Link)
+	return fmt.Sprintf("cannot open %q: %q is a symbolic link that others than root may have put there", e.Path, e.Link)
 }
 
 // A TypeError is something at a path that is not what should be there.

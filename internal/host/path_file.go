@@ -97,6 +97,8 @@ type PathFinding struct {
 	// NoParent is the directory above the path that is missing and that nothing
 	// in the spec makes: as it is, Stage will fail.
 	NoParent string
+
+	seen sight
 }
 
 // CompareFile compares a file with a spec. It writes nothing. When the file is
@@ -106,7 +108,9 @@ func (h *Host) CompareFile(ctx context.Context, name string, spec FileSpec) (Pat
 		return PathFinding{}, err
 	}
 	var found PathFinding
+	began := time.Now()
 	if i, ok := h.cached(name, spec); ok {
+		found.seen = seeAll(i, began)
 		found.Prior = priorOf(i)
 		found.Prior.SHA256 = spec.Content.SHA256
 		var err error
@@ -177,8 +181,13 @@ func (h *Host) compareFileAt(name string, p place, spec FileSpec) (PathFinding, 
 		found.Diff[0].Old = i.Type()
 		return found, err
 	}
-	if err := h.compareContent(name, p, spec, &found); err != nil {
+	if spec.Content == nil || spec.CreateOnly {
+		found.seen = seeAttributes(i) // the content is never replaced, so never asked for
+	} else if err := h.compareContent(name, p, spec, i, &found); err != nil {
 		return found, err
+	}
+	if spec.Follow {
+		found.seen = sight{} // the link, and the way to what it points to, were not noted
 	}
 	rest, err := h.compareOwnership(i, spec.Mode, spec.Owner, spec.Group)
 	found.Diff = append(found.Diff, rest...)
@@ -249,21 +258,21 @@ func wanted(spec FileSpec) (Text, error) {
 }
 
 // compareContent reads the file, which is also what notes its digest.
-func (h *Host) compareContent(name string, p place, spec FileSpec, found *PathFinding) error {
-	if spec.Content == nil || spec.CreateOnly {
-		return nil // never replaced, so never asked for
-	}
+func (h *Host) compareContent(name string, p place, spec FileSpec, looked Info, found *PathFinding) error {
 	if !spec.Backup && found.Prior.size != spec.Content.Size && spec.Content.Size > DiffLimit {
 		// What is not kept and cannot be shown need not be read.
 		found.Diff = append(found.Diff, spec.contentChange(name,
 			Text{Size: found.Prior.size}, Text{Size: spec.Content.Size, SHA256: spec.Content.SHA256}))
 		return nil
 	}
-	before, err := h.read(name, p, spec)
+	before, i, began, err := h.read(name, p, spec)
 	if err != nil {
 		return err
 	}
-	found.Prior.SHA256 = before.SHA256
+	if stampOf(&looked.st) == stampOf(&i.st) {
+		found.seen = seeAll(i, began)
+	}
+	found.Prior.SHA256 = i.returnable(before.SHA256)
 	if before.SHA256 == spec.Content.SHA256 {
 		return nil
 	}
@@ -271,7 +280,7 @@ func (h *Host) compareContent(name string, p place, spec FileSpec, found *PathFi
 	if err != nil {
 		return fmt.Errorf("cannot read content for %q: %w", name, err)
 	}
-	if found.Prior.links > 1 && !p.trusted() {
+	if i.Links() > 1 && !p.trusted() {
 		// Somebody may have given another file this name, to have it shown.
 		before.Data = nil
 	}
@@ -279,16 +288,16 @@ func (h *Host) compareContent(name string, p place, spec FileSpec, found *PathFi
 	return nil
 }
 
-// read returns the digest of a file and, when it is short, its content.
-func (h *Host) read(name string, p place, spec FileSpec) (Text, error) {
-	began := time.Now()
+// read returns the digest of a file and, when it is short, its content, with
+// what the inode told before it was read, and when that was.
+func (h *Host) read(name string, p place, spec FileSpec) (t Text, i Info, began time.Time, err error) {
+	began = time.Now()
 	f, i, err := p.open(name)
 	if err != nil {
-		return Text{}, err
+		return Text{}, i, began, err
 	}
 	defer f.Close()
 	hash := sha256.New()
-	var t Text
 	if i.Size() <= DiffLimit && !spec.Sensitive {
 		t.Data, err = io.ReadAll(io.LimitReader(f, DiffLimit+1))
 		hash.Write(t.Data)
@@ -298,14 +307,25 @@ func (h *Host) read(name string, p place, spec FileSpec) (Text, error) {
 		more, err = io.Copy(hash, f)
 	}
 	if err != nil {
-		return Text{}, explain("read", name, err)
+		return Text{}, i, began, explain("read", name, err)
 	}
 	t.Size = int64(len(t.Data)) + more
 	t.SHA256 = hex.EncodeToString(hash.Sum(nil))
 	if spec.Content != nil && !spec.Follow && !spec.Sensitive {
 		h.digests.record(name, &i.st, began, [sha256.Size]byte(hash.Sum(nil)))
 	}
-	return t, nil
+	return t, i, began, nil
+}
+
+// returnable returns the digest of what can be given back later. A private file
+// with other names may be root's, linked there by somebody else; given back, it
+// would be a copy without other names, which nothing protects any more.
+func (i Info) returnable(sum string) string {
+	const othersRead = 0o004
+	if i.Links() > 1 && i.Mode().Bits()&othersRead == 0 {
+		return ""
+	}
+	return sum
 }
 
 // compareOwnership compares what a path of any type has; what is not given is

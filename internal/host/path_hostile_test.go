@@ -94,14 +94,106 @@ func TestALinkOfAnOrdinaryUserIsNotFollowed(t *testing.T) {
 	}
 }
 
-func TestALinkThatRootMadeInAUsersDirectoryIsFollowed(t *testing.T) {
+func TestALinkIsFollowedWhereNobodyElseCanMoveIt(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		dir      int // its owner
+		mode     fs.FileMode
+		link     int
+		followed bool
+	}{
+		{"root's, in a directory of root's", 0, 0o755, 0, true},
+		{"root's, in a directory of root's group", 0, 0o775, 0, true},
+		{"root's, in a sticky directory", 0, 0o777 | fs.ModeSticky, 0, true},
+		{"root's, in a directory of a user, who can move it", nobody, 0o755, 0, false},
+		{"root's, in a directory that is open to all", 0, 0o777, 0, false},
+		{"a user's, in a directory that was his", 0, 0o755, nobody, false},
+		{"a user's, in a sticky directory", 0, 0o777 | fs.ModeSticky, nobody, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := home(t)
+			mkdirAll(t, h.Path("/srv"))
+			link(t, h, "/srv", "/home/bob/l")
+			for _, err := range []error{
+				os.Lchown(h.Path("/home/bob/l"), c.link, c.link),
+				os.Chown(h.Path("/home/bob"), c.dir, c.dir), os.Chmod(h.Path("/home/bob"), c.mode),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := h.WriteFile(t.Context(), "/home/bob/l/x", FileSpec{Content: text("x")})
+			var hostile *HostileLinkError
+			switch {
+			case !c.followed && !errors.As(err, &hostile):
+				t.Errorf("error %v", err)
+			case c.followed && err != nil:
+				t.Error(err)
+			case c.followed:
+				holds(t, h, "/srv/x", "x")
+			}
+		})
+	}
+}
+
+// Given back, it would have one name, and pass for a file of the directory's owner.
+func TestAPrivateFileWithOtherNamesIsNotGivenBack(t *testing.T) {
 	h := home(t)
-	link(t, h, "/srv", "/home/bob/l")
-	mkdirAll(t, h.Path("/srv"))
-	if err := h.WriteFile(t.Context(), "/home/bob/l/x", FileSpec{Content: text("x")}); err != nil {
+	const name = "/home/bob/www/x"
+	if err := os.Link(h.Path("/etc/secret"), h.Path(name)); err != nil {
 		t.Fatal(err)
 	}
-	holds(t, h, "/srv/x", "x")
+	found, err := h.CompareFile(t.Context(), name, FileSpec{Content: text("new"), Backup: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	noted, err := h.NotePath(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.WriteFile(t.Context(), name, FileSpec{Content: text("new"), Backup: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, prior := range []PathPrior{found.Prior, noted} {
+		if err := h.RestorePath(t.Context(), name, prior); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := os.ReadFile(h.Path(name)); err != nil || string(data) == "the secret" {
+			t.Errorf("it is %q, error %v", data, err)
+		}
+	}
+	holds(t, h, "/etc/secret", "the secret")
+}
+
+// What has other names may have been linked where it is when others could do that.
+func TestAFileWithOtherNamesIsNotCopiedForMoreReaders(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		mode   fs.FileMode
+		spec   FileSpec
+		copied bool
+	}{
+		{"private, to be read by all", 0o600, FileSpec{Mode: resource.NewMode(0o644)}, false},
+		{"private, to be a user's", 0o600, FileSpec{Owner: "65534"}, false},
+		{"private, to be more so", 0o640, FileSpec{Mode: resource.NewMode(0o600)}, true},
+		{"public, to be a user's", 0o644, FileSpec{Owner: "65534"}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := home(t)
+			if err := os.Chmod(h.Path("/etc/secret"), c.mode); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Link(h.Path("/etc/secret"), h.Path("/etc/other")); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.WriteFile(t.Context(), "/etc/other", c.spec); (err == nil) != c.copied {
+				t.Errorf("error %v", err)
+			}
+			if i, err := h.Lstat("/etc/secret"); err != nil || i.UID() != 0 || i.Mode().FileMode() != c.mode {
+				t.Errorf("by its other name it is %d's, with mode %s, error %v", i.UID(), i.Mode(), err)
+			}
+		})
+	}
 }
 
 func TestAHardLinkIsNotGivenAway(t *testing.T) {

@@ -65,6 +65,9 @@ func (i Info) Links() int { return int(i.st.Nlink) }
 // SameFile reports whether two infos are of the same inode.
 func (i Info) SameFile(j Info) bool { return i.st.Dev == j.st.Dev && i.st.Ino == j.st.Ino }
 
+// SameFileSystem reports whether two infos are of the same file system.
+func (i Info) SameFileSystem(j Info) bool { return i.st.Dev == j.st.Dev }
+
 func (p place) stat() (Info, error) {
 	var i Info
 	if err := unix.Fstatat(p.dir, p.base, &i.st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); err != nil {

@@ -31,8 +31,7 @@ type PathPrior struct {
 
 	Leaving Leaving `json:"leaving,omitzero"`
 
-	size  int64
-	links int
+	size int64
 }
 
 // Leaving is what a resource wanted for the time when it is gone.
@@ -52,7 +51,7 @@ type Leaving struct {
 func priorOf(i Info) PathPrior {
 	return PathPrior{
 		Existed: true, Type: i.Type(), Target: i.Target,
-		Mode: i.Mode(), UID: i.UID(), GID: i.GID(), size: i.Size(), links: i.Links(),
+		Mode: i.Mode(), UID: i.UID(), GID: i.GID(), size: i.Size(),
 	}
 }
 
@@ -145,11 +144,11 @@ func (h *Host) note(name string, follow bool) (PathPrior, error) {
 	}
 	prior := priorOf(i)
 	if i.Type() == TypeFile {
-		text, err := h.read(name, p, FileSpec{Sensitive: true})
+		text, i, _, err := h.read(name, p, FileSpec{Sensitive: true})
 		if err != nil {
 			return PathPrior{}, err
 		}
-		prior.SHA256 = text.SHA256
+		prior.SHA256 = i.returnable(text.SHA256)
 	}
 	return prior, nil
 }

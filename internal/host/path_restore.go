@@ -307,6 +307,7 @@ func (h *Host) CompareAbsent(ctx context.Context, name, want string, force bool)
 	found := PathFinding{Prior: now}
 	if err != nil || !now.Existed {
 		found.Prior.Made = nil // nothing is made
+		found.seen = sight{form: sawNothing, ok: err == nil}
 		return found, err
 	}
 	// A file and a link are both one name: either may be removed for the other.

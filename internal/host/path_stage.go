@@ -190,7 +190,7 @@ func (s *StagedFile) fill(ctx context.Context, old *os.File) error {
 	n, err := io.Copy(io.MultiWriter(s.tmp, hash), &cancelled{ctx: ctx, from: from})
 	sum := hex.EncodeToString(hash.Sum(nil))
 	if err == nil && s.spec.Content == nil && old != nil && !s.mayCopy(sum) {
-		err = errors.New("it has other names, and others than root may write to its directory")
+		err = errors.New("it has other names, and may be somebody else's by one of them")
 	}
 	if err == nil && s.spec.Content != nil && (n != s.spec.Content.Size || sum != s.spec.Content.SHA256) {
 		err = errors.New("its content in the source is not what it was when it was loaded")
@@ -199,9 +199,14 @@ func (s *StagedFile) fill(ctx context.Context, old *os.File) error {
 }
 
 // mayCopy reports whether content that was copied may get another owner and
-// mode: an ordinary user who can link a file of root's here must not get it.
+// mode: an ordinary user who can link a file of root's here, or could when the
+// directory was still open to all, must not get to read it.
 func (s *StagedFile) mayCopy(sum string) bool {
-	return s.at.trusted() || s.spec.same != nil && s.spec.same.SHA256 == sum
+	const othersRead = 0o004
+	was := s.old.Mode().Bits()
+	tightens := s.mode.Or(was).Bits()&^was == 0 &&
+		(s.uid < 0 || s.uid == s.old.UID()) && (s.gid < 0 || s.gid == s.old.GID())
+	return s.spec.same != nil && s.spec.same.SHA256 == sum || s.at.trusted() && (was&othersRead != 0 || tightens)
 }
 
 // dress gives the temporary file all but its name: first the owner, since a

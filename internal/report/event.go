@@ -6,6 +6,8 @@
 // the engine and the ledger only through data and the interface Log.
 package report
 
+import "time"
+
 // SchemaVersion is the version of the events' form. It changes when a key
 // changes its meaning or goes, not when one is added.
 const SchemaVersion = "1"
@@ -30,6 +32,7 @@ const (
 	SourceRepaired    Type = "source.repaired"
 	SourceStale       Type = "source.stale"
 	SourceUnreachable Type = "source.unreachable"
+	SourceRecovered   Type = "source.recovered"
 
 	AgentStarted   Type = "agent.started"
 	AgentStopped   Type = "agent.stopped"
@@ -48,7 +51,7 @@ func Types() []Type {
 	return []Type{
 		RunStarted, RunFinished, RunInterrupted,
 		ResourceChanged, ResourceDrifted, ResourcePending, ResourceFailed, ResourceSkipped,
-		SourceUpdated, SourceRefused, SourceRepaired, SourceStale, SourceUnreachable,
+		SourceUpdated, SourceRefused, SourceRepaired, SourceStale, SourceUnreachable, SourceRecovered,
 		AgentStarted, AgentStopped, AgentSuspended, AgentResumed,
 		ConfigLoaded, ConfigRefused,
 		ReportTested, ReportDropped,
@@ -110,7 +113,7 @@ type Event struct {
 	Branch    string        `json:"vcs.ref.head.name,omitempty" jsonschema_description:"the branch"`
 	Revision  string        `json:"vcs.ref.head.revision,omitempty" jsonschema_description:"the commit applied"`
 	Attempted string        `json:"trued.revision.attempted,omitempty" jsonschema_description:"the newest commit seen, when it is another"`
-	Sources   []SourceState `json:"trued.sources,omitempty" jsonschema_description:"on events of runs: every source"`
+	Sources   []SourceState `json:"trued.sources,omitempty" jsonschema_description:"on events of runs: every source; on those of a source: how that one stands"`
 
 	Reason string `json:"trued.reason,omitempty" jsonschema_description:"why a run started, or convergence was suspended"`
 	Until  string `json:"trued.until,omitempty" jsonschema:"format=date-time" jsonschema_description:"when a suspension ends"`
@@ -191,4 +194,19 @@ type SourceState struct {
 	Branch    string `json:"branch,omitempty"`
 	Applied   string `json:"applied,omitempty" jsonschema_description:"the commit applied"`
 	Attempted string `json:"attempted,omitempty" jsonschema_description:"the newest commit seen, when it is another"`
+	Author    string `json:"author,omitempty" jsonschema_description:"who wrote the newest commit"`
+	Date      string `json:"date,omitempty" jsonschema:"format=date-time" jsonschema_description:"when that was"`
+	Checked   string `json:"checked,omitempty" jsonschema:"format=date-time" jsonschema_description:"when it was last fetched, or tried"`
+	Moved     string `json:"moved,omitempty" jsonschema:"format=date-time" jsonschema_description:"when it last had a new commit"`
+	Failed    string `json:"failed,omitempty" jsonschema:"format=date-time" jsonschema_description:"when fetching last failed"`
+	Failures  int    `json:"failures,omitempty" jsonschema:"minimum=1" jsonschema_description:"how often in a row it failed, up to now"`
+	Next      string `json:"next,omitempty" jsonschema:"format=date-time" jsonschema_description:"when it is tried next"`
+}
+
+// Timestamp is a time as events have it, empty for none.
+func Timestamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return timestamp(t)
 }

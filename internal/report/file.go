@@ -174,11 +174,11 @@ func mend(file *os.File) (int64, error) {
 func compact(event json.RawMessage) []byte {
 	var b bytes.Buffer
 	if err := json.Compact(&b, event); err == nil {
-		return b.Bytes()
+		return EscapeJSON(b.Bytes())
 	}
 	quoted, err := json.Marshal(string(event))
 	if err != nil {
 		return []byte(`""`)
 	}
-	return quoted
+	return EscapeJSON(quoted)
 }

@@ -208,6 +208,8 @@ func MessageID(t Type) string {
 		return "4b1e3e8a88e24326a1ab022c3a5f37d7"
 	case SourceUnreachable:
 		return "c74de89e479a4da2b2aa8f67913aa8e2"
+	case SourceRecovered:
+		return "b59f0543c5654540b9001d0d43c882bb"
 	case AgentStarted:
 		return "873820eafba54f3a9fab5e013ca9a76b"
 	case AgentStopped:

@@ -84,6 +84,9 @@ func (s *Stream) stamp(e Event, source string) Event {
 		if src.Name == source || only {
 			e.Source, e.Group, e.URL, e.Branch = src.Name, src.Group, src.URL, src.Branch
 			e.Revision, e.Attempted = src.Applied, src.Attempted
+			if strings.HasPrefix(string(e.Type), "source.") {
+				e.Sources = []SourceState{src}
+			}
 		}
 	}
 	if e.Source == "" {
@@ -137,8 +140,8 @@ func (s *Stream) Incident(i Incident) Event {
 			e.Message = fmt.Sprintf("source %q %s", i.Source, strings.TrimPrefix(string(i.Type), "source."))
 		}
 	}
-	if first := firstLine(e.ErrorMessage); first != "" && !strings.Contains(e.Message, first) {
-		e.Message += ": " + first
+	if first, _, _ := strings.Cut(e.ErrorMessage, "\n"); first != "" && !strings.Contains(e.Message, first) {
+		e.Message += ": " + firstLine(e.ErrorMessage)
 	}
 	return s.stamp(e, i.Source)
 }
@@ -158,7 +161,7 @@ func incidentSeverity(t Type) Severity {
 		return Error
 	case SourceUnreachable, SourceStale, RunInterrupted, ReportDropped:
 		return Warning
-	case SourceRepaired, AgentSuspended, AgentResumed:
+	case SourceRepaired, SourceRecovered, AgentSuspended, AgentResumed:
 		return Notice
 	default:
 		return Info

@@ -1,6 +1,8 @@
 package report
 
 import (
+	"bytes"
+	"fmt"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -59,6 +61,27 @@ func oneLine(s string) string {
 		b.WriteString(quoted[1 : len(quoted)-1])
 	}
 	return cutTo(b.String(), maxMessage)
+}
+
+// Steers reports whether a terminal may obey a character in place of showing
+// it, or show what follows it in another order.
+func Steers(r rune) bool {
+	return unicode.IsControl(r) && r != '\t' || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
+}
+
+// EscapeJSON returns JSON in which everything that steers a terminal is
+// escaped: JSON itself lets half of it through. It is the same to a reader.
+func EscapeJSON(text []byte) []byte {
+	var b bytes.Buffer
+	b.Grow(len(text))
+	for _, r := range string(text) {
+		if Steers(r) && r != '\n' {
+			fmt.Fprintf(&b, `\u%04x`, r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.Bytes()
 }
 
 // public takes credentials out of URLs in running text, of which no more than

@@ -39,6 +39,45 @@ type Reactor interface {
 	React(ctx context.Context, view View, owed []Reaction) (Result, error)
 }
 
+// A Settler is a Reactor that can tell from the host what it has done already,
+// by a run that was cut off before it could strike that off, or by others.
+type Settler interface {
+	Reactor
+	// Due returns those of the debts that are not settled. What is in doubt is
+	// due.
+	Due(ctx context.Context, view View, debts []Debt) ([]Debt, error)
+}
+
+// A Debt is a reaction that is owed, with what is known of its cause.
+type Debt struct {
+	Reaction Reaction
+	// Own is true when a change of the resource itself is the cause.
+	Own bool
+	// Begun is a moment before the cause came about.
+	Begun Moment
+	// Placed is a moment after it; it is unknown when a run was cut off between
+	// the two.
+	Placed Moment
+}
+
+// A Moment is a point in time of the clock that runs from boot and that nobody
+// sets. The zero value is an unknown one.
+type Moment struct {
+	// Boot is the id of the boot.
+	Boot string `json:"boot"`
+	// Micros are the microseconds of the monotonic clock.
+	Micros uint64 `json:"us"`
+}
+
+// Known reports whether the moment is one.
+func (m Moment) Known() bool { return m.Boot != "" }
+
+// Before reports whether the moment is before the given one of a boot that is
+// the present one.
+func (m Moment) Before(now Moment) bool {
+	return m.Known() && now.Known() && (m.Boot != now.Boot || m.Micros < now.Micros)
+}
+
 // Stager is a Resource whose change can be prepared apart from being made
 // visible, so that many share one sync of the file system. Stage is then
 // called in place of Apply.
@@ -139,4 +178,18 @@ type Freshener interface {
 // without it keeps nothing.
 type Renewer interface {
 	Renew()
+}
+
+// An Examiner is a Module that can tell from a Witness of its own, without the
+// resource, whether what was seen then is still so. It never guesses: false is
+// right whenever it cannot tell. A module without it must be asked by Check.
+type Examiner interface {
+	Module
+	Holds(ctx context.Context, name string, w Witness) bool
+}
+
+// An Exemplar is a Module that shows how its resources are written: some lines
+// of a manifest, for the reference.
+type Exemplar interface {
+	Example() string
 }

@@ -4,6 +4,7 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestAGlobStopsAtASlashUnlessItIsDouble(t *testing.T) {
@@ -55,6 +56,9 @@ func FuzzMatch(f *testing.F) {
 		got, err := matchGlob(pattern, name)
 		if strings.Contains(pattern, "**") || err != nil {
 			return
+		}
+		if !utf8.ValidString(pattern + name) {
+			return // path.Match finds half a character in a whole one
 		}
 		want, err := path.Match(pattern, name)
 		if err == nil && got != want {

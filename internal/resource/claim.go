@@ -14,6 +14,8 @@ const (
 	SpacePackage = "package"
 	SpaceUser    = "user"
 	SpaceGroup   = "group"
+	// SpaceMember is who is in a group: all of it, or with Part one user.
+	SpaceMember = "member"
 )
 
 // A Claim is something on the host that has one owner: a whole thing, or with

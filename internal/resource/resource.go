@@ -101,12 +101,21 @@ type Finding struct {
 	Pending string
 	// Note is a remark about a resource that is in order.
 	Note string
+	// Witness stands for all that the finding rests on; nil where the module
+	// cannot say.
+	Witness Witness
 }
 
 // InOrder reports whether there is nothing to do and nothing open.
 func (f Finding) InOrder() bool {
 	return len(f.Diff) == 0 && f.Unknown == "" && f.Pending == ""
 }
+
+// A Witness is what a Check saw of the host, in its module's own words: what an
+// inode told, or the value of a kernel's parameter. As long as all of it is as it
+// was, and the desired state, the inventory and the module's code are, another
+// Check finds the same. It holds nothing of a sensitive value.
+type Witness []byte
 
 // A Result is what an Apply left behind.
 type Result struct {
@@ -118,6 +127,9 @@ type Result struct {
 	// Pending says what is still open although Apply did all it could, such as a
 	// unit that was enabled in a tree that is not booted.
 	Pending string
+	// Changes are what only applying could tell, such as what a command printed.
+	// They are told along with the stated difference.
+	Changes Diff
 }
 
 // A Prior is what a module noted about the host before it changed anything,

@@ -12,7 +12,6 @@ import (
 
 func (h *host) wantRefused(applied, offered string) {
 	h.t.Helper()
-	h.events = nil
 	_, err := h.Fetch(context.Background())
 	var refused *source.RefusedError
 	if !errors.As(err, &refused) || !errors.Is(err, source.ErrRefused) {
@@ -24,9 +23,9 @@ func (h *host) wantRefused(applied, offered string) {
 	if !strings.Contains(err.Error(), "--accept-history") {
 		h.t.Errorf("error does not say what to do: %v", err)
 	}
-	e, ok := h.event(source.EventRefused)
-	if !ok || e.Applied != applied || e.Revision != offered {
-		h.t.Errorf("events are\n%s\nwant %s with both commits", names(h.events), source.EventRefused)
+	e, _ := h.event(source.EventRefused)
+	if e.Applied != applied || e.Revision != offered || strings.Count(names(h.events), source.EventRefused) != 1 {
+		h.t.Errorf("events are\n%s\nwant %s with both commits, once", names(h.events), source.EventRefused)
 	}
 	h.wantAt(applied)
 }

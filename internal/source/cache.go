@@ -33,6 +33,8 @@ type cache struct {
 	broken  error
 	applied object.ID
 	memory  memory
+	// remembered is the file that the memory is the same as.
+	remembered os.FileInfo
 }
 
 const (
@@ -45,7 +47,7 @@ func openCache(cfg Config, dir string, o Options) (*cache, error) {
 		return nil, fmt.Errorf("cannot open the store of source %q: %w", cfg.Name, err)
 	}
 	c := &cache{cfg: cfg, dir: dir, o: o}
-	c.memory.load(dir)
+	c.recall()
 	c.reopen()
 	return c, nil
 }
@@ -280,6 +282,7 @@ func (c *cache) begin(ctx context.Context) (end func(), err error) {
 		return nil, err
 	}
 	c.tidy()
+	c.recall()
 	c.refresh()
 	return func() {
 		unlock()

@@ -115,6 +115,14 @@ func TestStoreStaysSmall(t *testing.T) {
 	if old > 3*anew {
 		t.Errorf("after %d updates the store has %d bytes, more than 3 times the %d of a fresh one", updates, old, anew)
 	}
+	// Git's own is packed by the server, as far as it can be.
+	clone := filepath.Join(t.TempDir(), "clone.git")
+	u.run("/", "-c", "init.templateDir=", "clone", "-q", "--bare", "--depth", "1", "file://"+u.bare, clone)
+	gits := sizeOf(t, clone)
+	t.Logf("git's clone of depth 1 has %d bytes", gits)
+	if old > 3*gits {
+		t.Errorf("after %d updates the store has %d bytes, more than 3 times the %d of git's own clone", updates, old, gits)
+	}
 	h.fsck()
 }
 

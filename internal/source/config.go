@@ -127,6 +127,11 @@ func (c Config) Validate() error {
 			errs = append(errs, err)
 		}
 	}
+	if c.Proxy != "" && c.Proxy != "none" {
+		if _, err := remote.ParseProxy(c.Proxy); err != nil {
+			wrong("proxy: %w", err)
+		}
+	}
 	chosen := 0
 	for _, s := range []string{c.Branch, c.Tag, c.Commit} {
 		if s != "" {

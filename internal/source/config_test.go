@@ -26,6 +26,8 @@ func TestConfigurationSaysWhatIsWrong(t *testing.T) {
 		"half a client certificate":  {source.Config{Name: "a", URL: "/a", ClientKeyFile: "k"}, "give both"},
 		"a negative limit":           {source.Config{Name: "a", URL: "/a", Limits: source.Limits{Bytes: -1}}, "limits.bytes"},
 		"a user without a password":  {source.Config{Name: "a", URL: "https://git.example.com/a.git", Username: "u"}, "token_file"},
+		"a proxy without a scheme":   {source.Config{Name: "a", URL: "/a", Proxy: "user:hunter2@proxy:3128"}, "proxy:"},
+		"a proxy of another kind":    {source.Config{Name: "a", URL: "/a", Proxy: "socks4://user:hunter2@proxy"}, "use http, https, socks5"},
 		"a passphrase without a key": {source.Config{Name: "a", URL: "ssh://git.example.com/a.git", SSHPassphraseFile: "p"}, "ssh_key_file"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -42,6 +44,8 @@ func TestConfigurationSaysWhatIsWrong(t *testing.T) {
 		{Name: "a", URL: "/srv/git/a.git"},
 		{Name: "a", URL: "file:///srv/git/a.git"},
 		{Name: "a", Dir: "/srv/desired"},
+		{Name: "a", URL: "https://git.example.com/a.git", Proxy: "none"},
+		{Name: "a", URL: "https://git.example.com/a.git", Proxy: "socks5h://user:secret@proxy"},
 	} {
 		if err := good.Validate(); err != nil {
 			t.Errorf("%+v: %v", good, err)

@@ -60,7 +60,10 @@ func (c Config) credentials(req *remote.Request) error {
 		req.ClientCert = public("client_cert_file", c.ClientCertFile)
 		req.ClientKey = secret("client_key_file", c.ClientKeyFile)
 	}
-	req.Proxy, err = c.proxyFor(u)
+	if req.Proxy, err = c.proxyFor(u); strings.HasPrefix(req.Proxy, "https:") && req.CA == nil {
+		// The proxy has a certificate, too.
+		req.CA = public("ca_file", c.CAFile)
+	}
 	return errors.Join(append(errs, err)...)
 }
 

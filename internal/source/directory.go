@@ -39,6 +39,7 @@ type stamped struct {
 
 // Fetch takes the directory into the store, if it changed.
 func (d *directory) Fetch(ctx context.Context) (Revision, error) {
+	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Limits.Time)
 	defer cancel()
 	fail := func(err error) (Revision, error) {
@@ -52,16 +53,14 @@ func (d *directory) Fetch(ctx context.Context) (Revision, error) {
 	before := d.tip()
 	if err := d.take(ctx); err != nil {
 		r, err := fail(err)
-		d.note(before, r, err)
-		d.tell(before, r, err)
+		d.conclude(asked, before, r, err)
 		return r, err
 	}
 	rev, ok := d.Last()
 	if !ok {
 		return fail(fmt.Errorf("%w: the snapshot is gone", object.ErrDamaged))
 	}
-	d.note(before, rev, nil)
-	d.tell(before, rev, nil)
+	d.conclude(asked, before, rev, nil)
 	return rev, nil
 }
 

@@ -3,6 +3,8 @@ package source
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"trued.dev/trued/internal/source/object"
 )
@@ -18,22 +20,65 @@ func (c *cache) tellRepaired(url string, broken error) {
 	})
 }
 
-// tell turns the outcome into events.
-func (c *cache) tell(before object.ID, rev Revision, err error) {
-	e := Event{Source: c.cfg.Name, URL: c.URL(), Branch: c.cfg.ref(), Revision: rev.Commit, Err: err}
+// tell turns the outcome into events. A source that cannot be fetched is told
+// of once, and once more when the reason is another; when it can be again, so is
+// that.
+func (c *cache) tell(was memory, before object.ID, rev Revision, err error) {
+	if err != nil {
+		if reason(err) != was.Told {
+			c.o.Notify(c.failure(before, err))
+		}
+		return
+	}
+	e := Event{Source: c.cfg.Name, URL: c.URL(), Branch: c.cfg.ref(), Revision: rev.Commit}
+	if was.Told != "" {
+		e.Type = EventRecovered
+		e.Message = fmt.Sprintf("source %q can be followed again after %s in %s",
+			c.cfg.Name, failedFetches(was.Failures), c.o.Now().Sub(was.Since).Round(time.Second))
+		c.o.Notify(e)
+	}
+	if before.String() != rev.Commit {
+		e.Type, e.Message = EventUpdated, fmt.Sprintf("source %q is at commit %s: %s", c.cfg.Name, rev.Short(), rev.Subject)
+		c.o.Notify(e)
+	}
+}
+
+func failedFetches(n int) string {
+	if n == 1 {
+		return "1 fetch that failed"
+	}
+	return fmt.Sprintf("%d fetches that failed", n)
+}
+
+// failure is the event for a fetch that failed.
+func (c *cache) failure(before object.ID, err error) Event {
+	e := Event{Source: c.cfg.Name, URL: c.URL(), Branch: c.cfg.ref(), Err: err}
+	// One of several URLs is a line of the error.
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
 	var refused *RefusedError
 	switch {
 	case errors.As(err, &refused):
-		e.Type, e.Revision, e.Applied, e.Message = EventRefused, refused.Offered, refused.Applied, err.Error()
-	case err != nil && !before.IsZero():
+		e.Type, e.Revision, e.Applied, e.Message = EventRefused, refused.Offered, refused.Applied, text
+	case !before.IsZero():
 		e.Type, e.Revision = EventStale, before.String()
-		e.Message = fmt.Sprintf("%v; the host keeps to commit %s", err, before.Short())
-	case err != nil:
-		e.Type, e.Message = EventFailed, err.Error()
-	case before.String() != rev.Commit:
-		e.Type, e.Message = EventUpdated, fmt.Sprintf("source %q is at commit %s: %s", c.cfg.Name, rev.Short(), rev.Subject)
+		e.Message = fmt.Sprintf("%s; the host keeps to commit %s", text, before.Short())
 	default:
-		return
+		e.Type, e.Message = EventUnreachable, text
 	}
-	c.o.Notify(e)
+	return e
+}
+
+// reason is why a fetch failed, as far as a new event is due when it changes:
+// the class of the error, or the commit that was refused.
+func reason(err error) string {
+	var refused *RefusedError
+	var known *Error
+	switch {
+	case errors.As(err, &refused):
+		return "refused " + refused.Offered
+	case errors.As(err, &known):
+		return known.Type()
+	default:
+		return "other"
+	}
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"syscall"
 	"testing"
+	"time"
 
 	"trued.dev/trued/internal/source"
 )
@@ -30,7 +32,21 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fetchOnce is an agent: its arguments are the configuration and the store.
+// A usage is what a process took.
+type usage struct {
+	CPU time.Duration
+	// Memory is the most that was resident, in bytes.
+	Memory int64
+}
+
+func usageOf(who int) (usage, error) {
+	var r syscall.Rusage
+	err := syscall.Getrusage(who, &r)
+	return usage{time.Duration(r.Utime.Nano() + r.Stime.Nano()), r.Maxrss << 10}, err
+}
+
+// fetchOnce is an agent: its arguments are the configuration and the store. It
+// prints what it took itself, and what its child did.
 func fetchOnce() error {
 	var cfg source.Config
 	if err := json.Unmarshal([]byte(os.Args[2]), &cfg); err != nil {
@@ -40,6 +56,16 @@ func fetchOnce() error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Fetch(context.Background())
-	return err
+	if _, err = s.Fetch(context.Background()); err != nil {
+		return err
+	}
+	parent, err := usageOf(syscall.RUSAGE_SELF)
+	if err != nil {
+		return err
+	}
+	child, err := usageOf(syscall.RUSAGE_CHILDREN)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode([]usage{parent, child})
 }

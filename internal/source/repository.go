@@ -22,6 +22,7 @@ func (r *repository) Fetch(ctx context.Context) (Revision, error) { return r.fet
 func (r *repository) Accept(ctx context.Context) (Revision, error) { return r.fetch(ctx, true) }
 
 func (r *repository) fetch(ctx context.Context, anyHistory bool) (Revision, error) {
+	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Limits.Time)
 	defer cancel()
 	end, err := r.begin(ctx)
@@ -32,8 +33,7 @@ func (r *repository) fetch(ctx context.Context, anyHistory bool) (Revision, erro
 	r.verifySometimes(ctx)
 	before := r.tip()
 	rev, err := r.fetchAny(ctx, anyHistory)
-	r.note(before, rev, err)
-	r.tell(before, rev, err)
+	r.conclude(asked, before, rev, err)
 	return rev, err
 }
 

@@ -71,8 +71,12 @@ const (
 	EventUpdated  = "source.updated"
 	EventRepaired = "source.repaired"
 	EventRefused  = "source.refused"
-	EventFailed   = "source.failed"
-	EventStale    = "source.stale"
+	// EventUnreachable is that of a source which was never fetched, EventStale
+	// that of one whose last commit is kept to.
+	EventUnreachable = "source.unreachable"
+	EventStale       = "source.stale"
+	// EventRecovered ends what the last three began.
+	EventRecovered = "source.recovered"
 )
 
 // An Event is something about a source that leaves the host.

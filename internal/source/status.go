@@ -1,7 +1,9 @@
 package source
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,9 +22,10 @@ type Status struct {
 	Checked time.Time `json:"checked,omitzero"`
 	Moved   time.Time `json:"moved,omitzero"`
 	Failed  time.Time `json:"failed,omitzero"`
-	// Failures counts those in a row.
-	Failures int    `json:"failures,omitempty"`
-	Error    string `json:"error,omitempty"`
+	// Failures counts those in a row, the first of which was at Since.
+	Failures int       `json:"failures,omitempty"`
+	Since    time.Time `json:"failing_since,omitzero"`
+	Error    string    `json:"error,omitempty"`
 	// Refused is a commit that was not accepted.
 	Refused string `json:"refused,omitempty"`
 	// Next is when Schedule will poll again; the caller that polls sets it.
@@ -35,7 +38,10 @@ type memory struct {
 	Moved    time.Time `json:"moved,omitzero"`
 	Failed   time.Time `json:"failed,omitzero"`
 	Failures int       `json:"failures,omitempty"`
+	Since    time.Time `json:"failing_since,omitzero"`
 	Error    string    `json:"error,omitempty"`
+	// Told is why fetching fails, as far as an event has said so.
+	Told string `json:"told,omitempty"`
 	// Ref is the reference that the newest commit came from.
 	Ref string `json:"ref,omitempty"`
 	// Extent is that of ExtentOf.
@@ -58,16 +64,16 @@ type memory struct {
 
 const maxSeen = 1000
 
-func (m *memory) load(dir string) {
-	data, err := os.ReadFile(filepath.Join(dir, "status.json"))
-	if err != nil {
-		return
-	}
-	if err := json.Unmarshal(data, m); err != nil {
-		// It is disposable.
-		*m = memory{}
+// load reads the memory that a process left. It is disposable: what cannot be
+// read is nothing.
+func (m *memory) load(name string) {
+	var on memory
+	if data, err := os.ReadFile(name); err == nil && json.Unmarshal(data, &on) == nil {
+		*m = on
 	}
 }
+
+func (c *cache) memoryFile() string { return filepath.Join(c.dir, "status.json") }
 
 // remember changes the memory and keeps it on disk. It can be lost, so it is not
 // waited for until it is durable, and failing to write it fails no fetch.
@@ -76,12 +82,37 @@ func (c *cache) remember(change func(*memory)) {
 	change(&c.memory)
 	data, err := json.Marshal(c.memory)
 	c.mu.Unlock()
-	if err == nil {
-		name := filepath.Join(c.dir, "status.json")
-		if err := os.WriteFile(name+".new", data, 0o600); err == nil {
-			_ = os.Rename(name+".new", name)
-		}
+	if err != nil {
+		return
 	}
+	name := c.memoryFile()
+	if err := os.WriteFile(name+".new", data, 0o600); err == nil {
+		_ = os.Rename(name+".new", name)
+	}
+	c.look()
+}
+
+// look notes which file the memory is the same as.
+func (c *cache) look() {
+	info, err := os.Stat(c.memoryFile())
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.remembered = info
+}
+
+// recall takes over what another process remembered of its fetches.
+func (c *cache) recall() {
+	info, err := os.Stat(c.memoryFile())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil || c.remembered != nil && os.SameFile(info, c.remembered) && info.ModTime().Equal(c.remembered.ModTime()) {
+		return
+	}
+	c.memory.load(c.memoryFile())
+	c.remembered = info
 }
 
 // Status tells how fetching goes.
@@ -92,7 +123,7 @@ func (c *cache) Status() Status {
 	m := c.memory
 	s := Status{
 		Name: c.cfg.Name, URL: c.URL(), Branch: c.shownRef(), Fetched: last,
-		Checked: m.Checked, Moved: m.Moved, Failed: m.Failed, Failures: m.Failures, Error: m.Error,
+		Checked: m.Checked, Moved: m.Moved, Failed: m.Failed, Failures: m.Failures, Since: m.Since, Error: m.Error,
 	}
 	if !m.Refused.IsZero() {
 		s.Refused = m.Refused.String()
@@ -111,13 +142,29 @@ func (c *cache) shownRef() string {
 	return short
 }
 
+// conclude keeps how a fetch went and tells of it. An end that the caller made
+// says nothing about the source.
+func (c *cache) conclude(ctx context.Context, before object.ID, r Revision, err error) {
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return
+	}
+	c.mu.Lock()
+	was := c.memory
+	c.mu.Unlock()
+	c.note(before, r, err)
+	c.tell(was, before, r, err)
+}
+
 // note keeps how a fetch went. Only what an operator would miss is written to
 // disk: a check that found nothing new is not.
 func (c *cache) note(before object.ID, r Revision, err error) {
 	now := c.o.Now()
 	if err != nil {
 		c.remember(func(m *memory) {
-			m.Checked, m.Failed, m.Error = now, now, err.Error()
+			if m.Failures == 0 {
+				m.Since = now
+			}
+			m.Checked, m.Failed, m.Error, m.Told = now, now, err.Error(), reason(err)
 			m.Failures++
 		})
 		return
@@ -139,7 +186,7 @@ func (c *cache) note(before object.ID, r Revision, err error) {
 			m.Seen = append(m.Seen, before)
 			m.Seen = m.Seen[max(0, len(m.Seen)-maxSeen):]
 		}
-		m.Checked, m.Failures, m.Error = now, 0, ""
+		m.Checked, m.Failures, m.Since, m.Error, m.Told = now, 0, time.Time{}, "", ""
 		m.Refused, m.RefusedBy, m.RefusedDetail = object.ID{}, object.ID{}, ""
 	})
 }

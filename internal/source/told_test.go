@@ -3,6 +3,8 @@ package source_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,15 +46,95 @@ func TestStatusTellsHowFetchingGoes(t *testing.T) {
 	}
 	h.reopen()
 	s = h.Status()
-	if s.Failures != 3 || !s.Failed.Equal(clock) || s.Error == "" || s.Fetched.Commit != first || !s.Moved.Equal(moved) {
+	if s.Failures != 3 || !s.Failed.Equal(clock) || !s.Since.Equal(clock.Add(-2*time.Minute)) || s.Error == "" || s.Fetched.Commit != first || !s.Moved.Equal(moved) {
 		t.Errorf("status after failures and a restart is %+v", s)
 	}
 	if err := os.Rename(u.bare+".away", u.bare); err != nil {
 		t.Fatal(err)
 	}
 	h.fetch()
-	if s = h.Status(); s.Failures != 0 || s.Error != "" {
+	if s = h.Status(); s.Failures != 0 || s.Error != "" || !s.Since.IsZero() {
 		t.Errorf("status after it went well is %+v", s)
+	}
+}
+
+func TestOutageIsToldOnceAndSoIsItsEnd(t *testing.T) {
+	u := newUpstream(t)
+	first := u.put("motd", "one\n")
+	backend, answer := u.httpBackend(), http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if answer != http.StatusOK {
+			w.WriteHeader(answer)
+			return
+		}
+		backend.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	clock := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	h := open(t, source.Config{URL: server.URL + "/hosts.git"})
+	h.now = func() time.Time { return clock }
+	h.reopen()
+	again := open(t, h.cfg)
+	again.dir, again.now = h.dir, h.now
+	again.reopen()
+	for _, step := range []struct {
+		name   string
+		answer int
+		do     func() string
+		who    *host
+		want   string
+	}{
+		{"before the first fetch there is no commit to keep to", http.StatusBadGateway, nil, h, "source.unreachable"},
+		{"the same", http.StatusBadGateway, nil, h, ""},
+		{"at last", http.StatusOK, nil, h, "source.recovered source.updated"},
+		{"nothing new", http.StatusOK, nil, h, ""},
+		{"an outage begins", http.StatusBadGateway, nil, h, "source.stale"},
+		{"it goes on", http.StatusServiceUnavailable, nil, h, ""},
+		{"it goes on for another process", http.StatusBadGateway, nil, again, ""},
+		{"the reason is another", http.StatusUnauthorized, nil, h, "source.stale"},
+		{"it goes on after a restart", http.StatusUnauthorized, func() string { h.reopen(); return first }, h, ""},
+		{"it ends", http.StatusOK, nil, h, "source.recovered"},
+		{"nothing new after a restart", http.StatusOK, func() string { h.reopen(); return first }, h, ""},
+		{"another outage", http.StatusUnauthorized, nil, again, "source.stale"},
+		{"it ends with a new commit", http.StatusOK, func() string { return u.put("motd", "two\n") }, h, "source.recovered source.updated"},
+	} {
+		clock = clock.Add(time.Minute)
+		answer = step.answer
+		if step.do != nil {
+			first = step.do()
+		}
+		step.who.events = nil
+		_, err := step.who.Fetch(context.Background())
+		if (err == nil) != (answer == http.StatusOK) {
+			t.Fatalf("%s: error is %v", step.name, err)
+		}
+		var types []string
+		for _, e := range step.who.events {
+			types = append(types, e.Type)
+			if e.Type == source.EventRecovered && step.name == "it ends" && !strings.Contains(e.Message, "after 5 fetches that failed in 5m0s") {
+				t.Errorf("the end is told as %q", e.Message)
+			}
+		}
+		if got := strings.Join(types, " "); got != step.want {
+			t.Errorf("%s: events are\n%s\nwant %q", step.name, names(step.who.events), step.want)
+		}
+	}
+	h.wantAt(first)
+}
+
+func TestFetchThatIsCalledOffSaysNothingAboutTheSource(t *testing.T) {
+	u := newUpstream(t)
+	u.put("motd", "one\n")
+	h := open(t, source.Config{URL: u.bare})
+	h.fetch()
+	h.events = nil
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := h.Fetch(ctx); err == nil {
+		t.Fatal("Fetch succeeded")
+	}
+	if s := h.Status(); s.Failures != 0 || s.Error != "" || len(h.events) > 0 {
+		t.Errorf("status is %+v, events are %s", s, names(h.events))
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Lock takes the host's lock, and reads the state again once it has it. It
+// Lock takes the host's lock, and reads the head again once it has it. It
 // waits for at most wait; ErrLocked says that somebody else has it.
 func (s *Store) Lock(ctx context.Context, wait time.Duration) (unlock func(), err error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
@@ -35,7 +35,7 @@ func (s *Store) Lock(ctx context.Context, wait time.Duration) (unlock func(), er
 	if err != nil {
 		return nil, fmt.Errorf("cannot take lock: %w", err)
 	}
-	if err := s.Reload(); err != nil {
+	if err := s.ReloadHead(); err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
 	s.hold(true)

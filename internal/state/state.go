@@ -26,6 +26,9 @@ type Snapshot struct {
 	Seq uint64 `json:"seq"`
 	// Events is the number of the last event written.
 	Events uint64 `json:"events"`
+	// Changed is the last record that changed the inventory or what is owed, or
+	// the first of all.
+	Changed uint64 `json:"changed,omitempty"`
 	// Inventory is what trued holds on this host.
 	Inventory map[resource.Address]Entry `json:"inventory"`
 	Sources   map[string]Source          `json:"sources"`
@@ -108,7 +111,14 @@ type Owed struct {
 	Cause   resource.Cause   `json:"cause"`
 	// Since is when the change was about to be made.
 	Since time.Time `json:"since"`
+	// Begun is the same by the clock of the boot, for the last of several such
+	// changes; Placed is when that was in place, unknown until it was seen there.
+	Begun  resource.Moment `json:"begun,omitzero"`
+	Placed resource.Moment `json:"placed,omitzero"`
 }
+
+// Own reports whether the debtor's own change is the cause.
+func (o Owed) Own() bool { return o.Because == o.Target }
 
 // Same reports whether two entries stand for the same debt.
 func (o Owed) Same(p Owed) bool {
@@ -159,14 +169,16 @@ type Intent struct {
 // A Record is one line of the ledger: what changes in the snapshot, and the
 // events that tell of it.
 type Record struct {
-	Seq     uint64                     `json:"seq"`
-	Begin   *Begin                     `json:"begin,omitempty"`
-	Done    bool                       `json:"done,omitempty"`
-	Put     map[resource.Address]Entry `json:"put,omitempty"`
-	Drop    []resource.Address         `json:"drop,omitempty"`
-	Owe     []Owed                     `json:"owe,omitempty"`
-	Settle  []Owed                     `json:"settle,omitempty"`
-	Sources map[string]Source          `json:"sources,omitempty"`
+	Seq   uint64                     `json:"seq"`
+	Begin *Begin                     `json:"begin,omitempty"`
+	Done  bool                       `json:"done,omitempty"`
+	Put   map[resource.Address]Entry `json:"put,omitempty"`
+	Drop  []resource.Address         `json:"drop,omitempty"`
+	Owe   []Owed                     `json:"owe,omitempty"`
+	// Placed are debts whose cause is in place, with the moment of it.
+	Placed  []Owed            `json:"placed,omitempty"`
+	Settle  []Owed            `json:"settle,omitempty"`
+	Sources map[string]Source `json:"sources,omitempty"`
 	// Forget names sources whose memory is given up.
 	Forget   []string `json:"forget,omitempty"`
 	Started  *Run     `json:"started,omitempty"`
@@ -184,9 +196,17 @@ func newSnapshot() Snapshot {
 	}
 }
 
+// aboutInventory reports whether the record changes the inventory.
+func (r *Record) aboutInventory() bool {
+	return r.Begin != nil || len(r.Put) > 0 || len(r.Drop) > 0 || len(r.Forget) > 0
+}
+
 // fold makes the snapshot what it is after the record.
 func (s *Snapshot) fold(r Record) {
 	s.Seq = r.Seq
+	if s.Changed == 0 || r.aboutInventory() || r.Done || len(r.Owe) > 0 || len(r.Settle) > 0 {
+		s.Changed = r.Seq
+	}
 	if r.Begin != nil {
 		s.Open = r.Begin
 		for _, item := range r.Begin.Items {
@@ -194,8 +214,17 @@ func (s *Snapshot) fold(r Record) {
 		}
 	}
 	for _, o := range r.Owe {
-		if !slices.ContainsFunc(s.Owed, o.Same) {
+		i := slices.IndexFunc(s.Owed, o.Same)
+		if i < 0 {
 			s.Owed = append(s.Owed, o)
+			continue
+		}
+		// What was done for an earlier change does not settle this one.
+		s.Owed[i].Begun, s.Owed[i].Placed = o.Begun, o.Placed
+	}
+	for _, o := range r.Placed {
+		if i := slices.IndexFunc(s.Owed, o.Same); i >= 0 {
+			s.Owed[i].Placed = o.Placed
 		}
 	}
 	if r.Done {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -24,9 +25,13 @@ type Store struct {
 
 	mu sync.Mutex
 	// held is true while this process has the host's lock.
-	held     bool
-	read     stamp
-	snap     Snapshot
+	held bool
+	read stamp
+	snap Snapshot
+	// whole is false while the inventory was not read; shared is true while
+	// somebody may hold the map that it is in.
+	whole, shared bool
+
 	ledger   *os.File
 	size     int64
 	repaired string
@@ -71,16 +76,20 @@ func (s *Store) Reload() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.stamp()
-	if now == s.read {
+	if now == s.read && s.whole {
 		return nil
 	}
+	return s.reload(now)
+}
+
+func (s *Store) reload(now stamp) error {
 	s.closeLedger()
 	s.read = stamp{}
 	snap, err := readSnapshot(filepath.Join(s.dir, snapshotFile))
 	if err != nil {
 		return err
 	}
-	s.snap, s.repaired = snap, ""
+	s.snap, s.whole, s.shared, s.repaired = snap, true, false, ""
 	if err := s.replay(); err != nil {
 		return err
 	}
@@ -96,9 +105,10 @@ type stamp struct {
 }
 
 type fileStamp struct {
-	inode uint64
-	size  int64
-	mtime syscall.Timespec
+	Inode uint64
+	Size  int64
+	MTime int64 // nanoseconds
+	CTime int64
 }
 
 func (s *Store) stamp() stamp {
@@ -110,7 +120,7 @@ func stampOf(name string) fileStamp {
 	if err := syscall.Lstat(name, &st); err != nil {
 		return fileStamp{}
 	}
-	return fileStamp{st.Ino, st.Size, st.Mtim}
+	return fileStamp{st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
 }
 
 func readSnapshot(name string) (Snapshot, error) {
@@ -138,6 +148,9 @@ func parseSnapshot(data []byte) (Snapshot, error) {
 	}
 	if err := json.Unmarshal(data, &snap); err != nil {
 		return snap, fmt.Errorf("cannot parse state: %w", err)
+	}
+	if snap.Changed == 0 {
+		snap.Changed = snap.Seq // an earlier release did not say
 	}
 	if snap.Inventory == nil {
 		snap.Inventory = map[resource.Address]Entry{}
@@ -205,6 +218,23 @@ func readRecords(r io.Reader, each func(r Record, at int64) bool) (int64, error)
 	}
 }
 
+// mayFold makes sure that a record about the inventory has one to change, which
+// nobody else looks at.
+func (s *Store) mayFold(r Record) error {
+	if !r.aboutInventory() {
+		return nil
+	}
+	if !s.whole {
+		if err := s.reload(s.stamp()); err != nil {
+			return err
+		}
+	}
+	if s.shared {
+		s.snap.Inventory, s.shared = maps.Clone(s.snap.Inventory), false
+	}
+	return nil
+}
+
 // Repaired says what could not be read of the ledger; empty when it was whole.
 // The damaged file is put aside at the next Append.
 func (s *Store) Repaired() string {
@@ -213,21 +243,13 @@ func (s *Store) Repaired() string {
 	return s.repaired
 }
 
-// Snapshot returns what is remembered now. The caller must not change what its
-// maps hold.
+// Snapshot returns what is remembered now. Without the inventory, after OpenHead
+// or Shed, it is the head alone. The caller must not change what its maps hold.
 func (s *Store) Snapshot() Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	snap := s.snap
-	snap.Inventory = make(map[resource.Address]Entry, len(s.snap.Inventory))
-	for a, e := range s.snap.Inventory {
-		snap.Inventory[a] = e
-	}
-	snap.Sources = make(map[string]Source, len(s.snap.Sources))
-	for n, src := range s.snap.Sources {
-		snap.Sources[n] = src
-	}
-	snap.Owed = append([]Owed(nil), s.snap.Owed...)
+	snap := s.head()
+	snap.Inventory, s.shared = s.snap.Inventory, true
 	return snap
 }
 
@@ -240,6 +262,9 @@ func (s *Store) Append(r Record) error {
 }
 
 func (s *Store) append(r Record) error {
+	if err := s.mayFold(r); err != nil {
+		return err
+	}
 	if err := s.openLedger(); err != nil {
 		return err
 	}
@@ -280,6 +305,10 @@ func (s *Store) openLedger() error {
 	if err != nil {
 		return fmt.Errorf("cannot open ledger: %w", err)
 	}
+	if info, err := f.Stat(); err == nil && s.size > 0 && info.Size() == s.size {
+		s.ledger = f // whoever wrote to it made its name durable first
+		return nil
+	}
 	// What a crash cut off goes, so that the next record starts a line.
 	if err := errors.Join(f.Truncate(s.size), syncDir(s.dir)); err != nil {
 		f.Close()
@@ -307,6 +336,11 @@ func (s *Store) Compact() error {
 	defer s.mu.Unlock()
 	if s.size < compactAbove || s.snap.Open != nil {
 		return nil
+	}
+	if !s.whole {
+		if err := s.reload(s.stamp()); err != nil {
+			return err
+		}
 	}
 	rest, err := s.untaken()
 	if err != nil {

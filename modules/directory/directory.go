@@ -169,6 +169,9 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		s.found.Prior = s.noted
 	}
 	s.found.Note = strings.Join(s.notes, "; ")
+	if !s.unseen {
+		s.found.Witness = s.witness
+	}
 	return s.found, nil
 }
 

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"maps"
@@ -26,6 +27,8 @@ type survey struct {
 	// replaced are directories of the tree where something else is now.
 	replaced map[string]bool
 	gone     map[string]bool // what left the tree and is purged
+	witness  resource.Witness
+	unseen   bool // something was looked at that the witness does not tell of
 }
 
 func (s *survey) run(ctx context.Context) error {
@@ -49,7 +52,36 @@ func (s *survey) run(ctx context.Context) error {
 	if s.found.Creates || s.replaced[s.name] || !s.r.Recurse && !s.r.Purge {
 		return nil
 	}
+	s.unseen = true
 	return s.below(ctx)
+}
+
+// see adds what was seen at a path to the witness.
+func (s *survey) see(at string, found host.PathFinding) {
+	if s.unseen {
+		return
+	}
+	below := strings.TrimPrefix(at[len(s.name):], "/")
+	w := binary.AppendUvarint(s.witness, uint64(len(below)))
+	w = found.AppendWitness(append(w, below...), s.r.Owner, s.r.Group)
+	s.witness, s.unseen = w, w == nil
+}
+
+// Holds implements resource.Examiner.
+func (m module) Holds(ctx context.Context, name string, w resource.Witness) bool {
+	for len(w) > 0 {
+		n, used := binary.Uvarint(w)
+		if used <= 0 || n > uint64(len(w)-used) || ctx.Err() != nil {
+			return false
+		}
+		end := used + int(n)
+		rest, holds := m.host.HoldsAt(path.Join(name, string(w[used:end])), w[end:])
+		if !holds {
+			return false
+		}
+		w = rest
+	}
+	return true
 }
 
 // add puts the differences of a path among the rest.
@@ -92,6 +124,7 @@ func (s *survey) absent(ctx context.Context) error {
 	if err := s.note(s.name, found.Prior); err != nil {
 		return err
 	}
+	s.see(s.name, found)
 	if len(found.Diff) > 0 && found.Prior.Type == host.TypeDirectory && !s.r.Force {
 		if err := s.refuseForeign(); err != nil {
 			return err
@@ -131,6 +164,7 @@ func (s *survey) top() error {
 	if found.NoParent != "" {
 		s.notes = append(s.notes, "directory "+found.NoParent+" is not there yet")
 	}
+	s.see(s.name, found)
 	s.add(s.name, found.Diff, "")
 	return s.note(s.name, found.Prior)
 }
@@ -157,6 +191,7 @@ func (s *survey) entry(ctx context.Context, e resource.TreeEntry) error {
 	if isDir(e) && found.Prior.Existed && found.Diff.Has(host.FieldState) {
 		s.replaced[at] = true
 	}
+	s.see(at, found)
 	s.add(at, found.Diff, "")
 	return s.note(at, found.Prior)
 }
@@ -164,6 +199,7 @@ func (s *survey) entry(ctx context.Context, e resource.TreeEntry) error {
 // fresh is entry below what will be replaced by a directory: a link there now
 // could lead anywhere.
 func (s *survey) fresh(at string, e resource.TreeEntry) error {
+	s.unseen = true
 	var found host.PathFinding
 	var err error
 	switch {
@@ -257,6 +293,7 @@ func (s *survey) left(ctx context.Context) error {
 			gone = append(gone, c.Name)
 		}
 	}
+	s.unseen = s.unseen || len(gone) > 0
 	slices.SortFunc(gone, host.DeepestFirst)
 	if s.r.Purge { // nothing comes back: purge removes it
 		for _, at := range gone {

@@ -27,6 +27,11 @@ func (m module) Absent(held resource.Held) (resource.Resource, error) {
 // Batch shares batches with the other kinds that write paths.
 func (module) Batch() string { return "files" }
 
+// Holds implements resource.Examiner.
+func (m module) Holds(_ context.Context, name string, w resource.Witness) bool {
+	return m.host.Holds(name, w)
+}
+
 // A Resource is a link as a manifest declares it.
 type Resource struct {
 	resource.Meta `yaml:",inline"`
@@ -98,7 +103,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if err != nil {
 		return resource.Finding{}, err
 	}
-	finding := resource.Finding{Diff: found.Diff, Creates: found.Creates}
+	finding := resource.Finding{Diff: found.Diff, Creates: found.Creates, Witness: found.Witness(r.Owner, r.Group)}
 	if found.NoParent != "" {
 		finding.Note = fmt.Sprintf("directory %s is not there yet", found.NoParent)
 	}

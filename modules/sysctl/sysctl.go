@@ -153,6 +153,9 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		return resource.Finding{}, err
 	}
 	finding := resource.Finding{Diff: persisted(found.Diff), Creates: found.Creates}
+	if !r.Sensitive { // the value would be in it
+		finding.Witness = found.Witness("", "")
+	}
 	noted, added, err := host.Remember(view.Prior, r.file(), found.Prior, host.Leaving{Sensitive: r.Sensitive})
 	if err != nil {
 		return resource.Finding{}, err
@@ -161,6 +164,9 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		now, err := r.kernel.read(r.Name())
 		if err != nil {
 			return resource.Finding{}, err
+		}
+		if finding.Witness != nil {
+			finding.Witness = append(finding.Witness, now...)
 		}
 		if want := normal(string(r.Value)); now != want {
 			finding.Diff = append(finding.Diff, change(now, want, r.Sensitive))
@@ -175,6 +181,17 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		finding.Prior = noted
 	}
 	return finding, nil
+}
+
+// Holds implements resource.Examiner.
+func (m module) Holds(_ context.Context, name string, w resource.Witness) bool {
+	r := &Resource{Key: name}
+	value, holds := m.host.HoldsAt(r.file(), w)
+	if !holds || m.host.Offline() {
+		return holds && len(value) == 0
+	}
+	now, err := m.kernel.read(name)
+	return err == nil && now == string(value)
 }
 
 // persisted states the differences of the file under names that do not mix

@@ -44,6 +44,12 @@ var cases = map[string]func(*testing.T, *lab){
 	"unread-files":           unreadFiles,
 	"runtime-enablement":     runtimeEnablement,
 	"replaces-packaged-file": replacesPackagedFile,
+	"due-after-start":        dueAfterStart,
+	"due-after-own-change":   dueAfterOwnChange,
+	"due-after-reload":       dueAfterReload,
+	"due-of-kinds":           dueOfKinds,
+	"due-after-failure":      dueAfterFailure,
+	"due-while-queued":       dueWhileQueued,
 }
 
 func promises(t *testing.T, l *lab) {

@@ -291,9 +291,9 @@ func (c *check) idle(ctx context.Context) error {
 		return err
 	case c.seen.Active != "inactive" || last == nil:
 		c.differs(fieldState, c.seen.word(), running)
-	case last.recent(u.module.boot()) && last.Unmet != "":
+	case last.recent(u.module.host.BootID()) && last.Unmet != "":
 		c.remark("it is not started because %s is not met", last.Unmet)
-	case last.recent(u.module.boot()):
+	case last.recent(u.module.host.BootID()):
 		c.remark("it has done its work and ended")
 	default:
 		c.found.Diff = append(c.found.Diff, resource.Change{
@@ -306,7 +306,7 @@ func (c *check) idle(ctx context.Context) error {
 // lastAttempt returns a start that left the unit inactive and is in order: from
 // systemd, or from memory where systemd forgot the unit.
 func (c *check) lastAttempt(d host.UnitDetail) (*attempt, error) {
-	boot := c.unit.module.boot()
+	boot := c.unit.module.host.BootID()
 	if last := attemptOf(d, boot); last != nil || d.Tried != 0 {
 		return last, nil
 	}
@@ -326,15 +326,6 @@ func attemptOf(d host.UnitDetail, boot string) *attempt {
 		return &attempt{Boot: boot, At: at}
 	}
 	return nil
-}
-
-// boot returns the id of this boot.
-func (m *module) boot() string {
-	id, err := m.host.ReadFile("/proc/sys/kernel/random/boot_id", 64)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(id))
 }
 
 // loaded looks whether systemd has read the files that we wrote. A run that

@@ -98,7 +98,7 @@ func (u *Unit) job(ctx context.Context, job host.Job, name string, n *notes) err
 		return err
 	}
 	u.started = &start{name: name, at: time.Now(), restarts: d.Restarts}
-	return n.remember(u.Unit, attemptOf(d, u.module.boot()))
+	return n.remember(u.Unit, attemptOf(d, u.module.host.BootID()))
 }
 
 // settle is how long a unit that was started has to show that it lives.

@@ -21,8 +21,9 @@ func TestHostWithoutANetworkIsKeptToTheLastCommit(t *testing.T) {
 	h.Run(t, "systemctl start trued.service")
 	awaitCommit(t, h, first)
 
-	h.Cut(t)
 	told := events(t, h)
+	h.Cut(t)
+	h.Await(t, "grep -q '\"source.stale\"' "+eventFile)
 	for _, words := range []string{"apply --wait 1m", "sync"} {
 		h.Run(t, "echo broken >/etc/motd")
 		if out := trued(t, h, 4, words); !strings.Contains(out, "fetch") && !strings.Contains(out, "reach") {
@@ -39,10 +40,18 @@ func TestHostWithoutANetworkIsKeptToTheLastCommit(t *testing.T) {
 			t.Errorf("the loss of the source is told of as %q: %s", stale.Message, stale.ErrorMessage)
 		}
 	}
+	// It is told once, and again only when it is lost in another way.
+	stale := now.of(report.SourceStale)
+	for i := 1; i < len(stale); i++ {
+		if stale[i].ErrorType == stale[i-1].ErrorType {
+			t.Errorf("the loss of the source is told twice:\n%s", now)
+		}
+	}
 	runs := now.of(report.RunFinished)
-	if len(runs) != 2 || len(now.of(report.SourceStale)) < 2 {
+	if len(runs) != 2 || len(stale) == 0 || len(now.of(report.SourceRecovered)) > 0 {
 		t.Errorf("two runs without a network are told of as\n%s", now)
 	}
+	wantTold(t, h, stale[0])
 	for _, finished := range runs {
 		if *finished.ExitCode != 4 || finished.Revision != first || !strings.Contains(finished.Message, "cannot fetch") {
 			t.Errorf("a run ended with exit code %d at %s: %s", *finished.ExitCode, finished.Revision, finished.Message)
@@ -55,4 +64,24 @@ func TestHostWithoutANetworkIsKeptToTheLastCommit(t *testing.T) {
 	awaitCommit(t, h, second)
 	h.Run(t, "grep -q second /etc/motd")
 	trued(t, h, 0, "status")
+	if back := events(t, h).since(told).of(report.SourceRecovered); len(back) != 1 || back[0].Source != "infra" {
+		t.Errorf("the end of the outage is told of as\n%s", back)
+	}
+}
+
+// wantTold checks what is said of a source that cannot be fetched, in an event
+// and by status.
+func wantTold(t *testing.T, h *hosttest.Host, e report.Event) {
+	t.Helper()
+	if len(e.Sources) != 1 {
+		t.Fatalf("the event has the sources %+v", e.Sources)
+	}
+	s := e.Sources[0]
+	if s.Author != "Ada Admin" || s.Date == "" || s.Checked == "" || s.Moved == "" || s.Failed == "" || s.Failures < 1 || s.Branch == "" || s.Next == "" {
+		t.Errorf("the event says %+v", s)
+	}
+	// While the daemon polls, the next poll is that one.
+	h.Await(t, `(trued status || true) | grep -E '^  failing +[0-9]+ times in a row since .*, the last .* ago$'
+(trued status || true) | grep -E '^  checked +[0-9].* ago, moved .* ago, next in [0-9]'
+(trued status -o json || true) | grep '^      "next": "20'`)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -57,9 +58,26 @@ func TestDiskOutlivesRebootAndPowerCutAndNothingElse(t *testing.T) {
 		t.Errorf("a file in /run is still there")
 	}
 
+	if got, err := os.ReadFile(h.Root() + "/srv/made/kept"); err != nil || string(got) != "yes" {
+		t.Errorf("from outside the file holds %q (%v)", got, err)
+	}
+
 	other := hosttest.Boot(t, hosttest.Options{})
 	if _, code := other.Try(t, "test -e /srv/made"); code != 1 {
 		t.Errorf("another host has the first one's file")
+	}
+}
+
+func TestSignalReachesAUnitFromOutside(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Boot(t, hosttest.Options{})
+	h.Run(t, "systemd-run -q --unit=sleeper --remain-after-exit sleep infinity")
+	if n := h.Signal(t, "sleeper.service", syscall.SIGKILL); n != 1 {
+		t.Errorf("%d processes were sent a signal", n)
+	}
+	h.Await(t, `test "$(systemctl show --value -p Result sleeper.service)" = signal`)
+	if n := h.Signal(t, "sleeper.service", syscall.SIGKILL); n != 0 {
+		t.Errorf("%d processes were left", n)
 	}
 }
 

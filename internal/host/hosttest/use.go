@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -105,6 +107,35 @@ func (h *Host) Copy(t testing.TB, src, dst string) {
 	if err != nil {
 		t.Fatalf("host %s: cannot copy %s: %v\n%s", h.name, src, err, out)
 	}
+}
+
+// Root is the host's tree of files as this machine reaches it, also where the
+// host mounts something of its own. It is gone when the host goes down, and
+// another after each boot.
+func (h *Host) Root() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return fmt.Sprintf("/proc/%d/root", h.boot.leader)
+}
+
+// Signal sends a signal to all that runs in a unit of the system, from outside
+// of the host and so at once, and returns how many processes that were.
+func (h *Host) Signal(t testing.TB, unit string, signal syscall.Signal) int {
+	t.Helper()
+	h.mu.Lock()
+	group := filepath.Join(h.boot.cgroup, "payload", "system.slice", unit, "cgroup.procs")
+	h.mu.Unlock()
+	processes, err := os.ReadFile(group)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("host %s: cannot tell the processes of %s: %v", h.name, unit, err)
+	}
+	sent := 0
+	for _, word := range strings.Fields(string(processes)) {
+		if pid, err := strconv.Atoi(word); err == nil && syscall.Kill(pid, signal) == nil {
+			sent++
+		}
+	}
+	return sent
 }
 
 // Reboot reboots the host in order and waits until it is up again.

@@ -22,6 +22,9 @@ func fixed() report.Context {
 		Sources: []report.SourceState{{
 			Name: "infra", Group: "groups/web", URL: "https://ci:s3cret@git.example.com/infra/hosts.git?token=s3cret",
 			Branch: "main", Applied: newCommit, Attempted: newCommit,
+			Author: "Ada", Date: report.Timestamp(at.Add(-2 * time.Hour)), Checked: report.Timestamp(at.Add(-time.Minute)),
+			Moved: report.Timestamp(at.Add(-time.Hour)), Failed: report.Timestamp(at.Add(-time.Minute)), Failures: 3,
+			Next: report.Timestamp(at.Add(time.Minute)),
 		}},
 		Now: func() time.Time { at = at.Add(250 * time.Millisecond); return at },
 		NewID: func() string {
@@ -47,6 +50,7 @@ func Story() []report.Event {
 		agent.Incident(report.Incident{Type: report.SourceRefused, Source: "infra", ErrType: "load", Err: errors.New("groups/web/10-nginx.yaml:4:3: unknown key \"contnet\": did you mean content?")}),
 		agent.Incident(report.Incident{Type: report.SourceUnreachable, Source: "infra", ErrType: "fetch", Err: errors.New("cannot fetch \"https://ci:s3cret@git.example.com/infra/hosts.git\": no route to host")}),
 		agent.Incident(report.Incident{Type: report.SourceStale, Source: "infra", Message: "source \"infra\" was last fetched 3 h ago"}),
+		agent.Incident(report.Incident{Type: report.SourceRecovered, Source: "infra"}),
 		agent.Incident(report.Incident{Type: report.SourceRepaired, Source: "infra"}),
 		agent.Incident(report.Incident{Type: report.AgentSuspended, Reason: "database migration", Until: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)}),
 		agent.Incident(report.Incident{Type: report.AgentResumed}),

@@ -244,7 +244,7 @@ func (f *FS) content(e Entry) (io.ReadCloser, error) {
 		return &toldReader{r, f}, nil
 	}
 	defer func() { _ = r.Close() }()
-	data, err := io.ReadAll(r)
+	data, err := readSized(r, size)
 	if err != nil {
 		return nil, f.told(err)
 	}

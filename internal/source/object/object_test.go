@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -237,15 +236,11 @@ func FuzzTreeReader(f *testing.F) {
 	f.Add([]byte("40000 d\x00aaaaaaaaaaaaaaaaaaaa120000 l\x00bbbbbbbbbbbbbbbbbbbb"), "d/../l")
 	f.Add([]byte("160000 s\x00aaaaaaaaaaaaaaaaaaaa"), "s/x")
 	f.Add([]byte("100644 ..\x00aaaaaaaaaaaaaaaaaaaa"), "..")
-	dir := f.TempDir()
-	n := 0
+	s, err := Create(filepath.Join(f.TempDir(), "store"))
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, tree []byte, name string) {
-		n++
-		s, err := Create(filepath.Join(dir, fmt.Sprint(os.Getpid(), "-", n)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = s.Close(); _ = Remove(s) }()
 		in, err := s.Begin()
 		if err != nil {
 			t.Fatal(err)
@@ -278,6 +273,9 @@ func FuzzTreeReader(f *testing.F) {
 		_, _ = fs.ReadFile(fsys, name)
 		_, _ = fs.Stat(fsys, name)
 		_, _ = fs.ReadLink(fsys, name)
+		if err := s.drop(s.packs); err != nil {
+			t.Fatal(err)
+		}
 	})
 }
 

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"sort"
 	"strings"
+	"sync"
 )
 
 // A pack is a file of whole objects with its index. It is Git's own format,
@@ -24,6 +26,8 @@ type pack struct {
 	// ids are sorted; offsets go with them.
 	ids     []ID
 	offsets []int64
+	// inflaters are at rest.
+	inflaters sync.Pool
 }
 
 const (
@@ -146,17 +150,37 @@ func (p *pack) reader(id ID, offset int64) (Kind, int64, io.ReadCloser, error) {
 		return 0, 0, nil, err
 	}
 	start := offset + int64(length)
-	z, err := zlib.NewReader(bufio.NewReaderSize(io.NewSectionReader(p.f, start, p.size-packTrailer-start), 4096))
-	if err != nil {
+	in, _ := p.inflaters.Get().(*inflater)
+	if in == nil {
+		in = &inflater{from: bufio.NewReaderSize(nil, 4096)}
+	}
+	if err := in.reset(io.NewSectionReader(p.f, start, p.size-packTrailer-start)); err != nil {
 		return 0, 0, nil, damaged(id.String(), err)
 	}
-	return kind, size, &checkedReader{id: id, left: size, z: z, h: NewHasher(kind, size)}, nil
+	return kind, size, &checkedReader{id: id, left: size, pack: p, in: in, h: NewHasher(kind, size)}, nil
+}
+
+// An inflater has some 40 KiB of tables and buffers, which serve one object
+// after another.
+type inflater struct {
+	from *bufio.Reader
+	z    io.ReadCloser
+}
+
+func (in *inflater) reset(r io.Reader) (err error) {
+	in.from.Reset(r)
+	if z, ok := in.z.(zlib.Resetter); ok {
+		return z.Reset(in.from, nil)
+	}
+	in.z, err = zlib.NewReader(in.from)
+	return err
 }
 
 type checkedReader struct {
 	id   ID
 	left int64
-	z    io.ReadCloser
+	pack *pack
+	in   *inflater // nil: closed
 	h    *Hasher
 	err  error
 }
@@ -172,7 +196,7 @@ func (c *checkedReader) Read(p []byte) (int, error) {
 	if int64(len(p)) > c.left {
 		p = p[:c.left]
 	}
-	n, err := c.z.Read(p)
+	n, err := c.in.z.Read(p)
 	_, _ = c.h.Write(p[:n])
 	c.left -= int64(n)
 	switch {
@@ -196,7 +220,19 @@ func (c *checkedReader) verify() error {
 	return io.EOF
 }
 
-func (c *checkedReader) Close() error { return c.z.Close() }
+// Close hands the inflater on.
+func (c *checkedReader) Close() error {
+	if c.in == nil {
+		return nil
+	}
+	err := c.in.z.Close()
+	c.pack.inflaters.Put(c.in)
+	c.in = nil
+	if c.err == nil {
+		c.err = fs.ErrClosed
+	}
+	return err
+}
 
 // ErrDamaged is the error for a store that no longer holds what was written.
 var ErrDamaged = errors.New("store is damaged")

@@ -197,12 +197,19 @@ func readAll(p *pack, id ID, offset, limit int64) (Kind, []byte, error) {
 		}
 		return 0, nil, fmt.Errorf("%s %s has %d bytes, more than the limit of %d", kind, id, size, limit)
 	}
-	var b bytes.Buffer
-	// The size is only what the header claims, so nothing is allocated for it.
+	data, err := readSized(r, size)
+	return kind, data, err
+}
+
+// readSized reads everything. The size is only what a header claims, so not much
+// is allocated for it beforehand.
+func readSized(r io.Reader, size int64) ([]byte, error) {
+	const much = 64 << 10
+	b := bytes.NewBuffer(make([]byte, 0, min(size, much)+bytes.MinRead))
 	if _, err := b.ReadFrom(r); err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	return kind, b.Bytes(), nil
+	return b.Bytes(), nil
 }
 
 // Reader returns an object's kind, size and bytes. In place of io.EOF the

@@ -68,6 +68,9 @@ func limitResources(l Limits) error {
 }
 
 func dropRoot(uid, gid int) error {
+	if err := emptyBoundingSet(); err != nil {
+		return err
+	}
 	if uid != 0 {
 		if err := unix.Setgroups(nil); err != nil {
 			return fmt.Errorf("cannot drop groups: %w", err)
@@ -89,6 +92,23 @@ func dropRoot(uid, gid int) error {
 		return errors.New("root can be had back")
 	}
 	return nil
+}
+
+// emptyBoundingSet gives up the capabilities that a program could bring along.
+func emptyBoundingSet() error {
+	for c := uintptr(0); ; c++ {
+		switch err := everyThread(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0); {
+		case errors.Is(err, unix.EINVAL):
+			// The kernel has no more.
+			return nil
+		case errors.Is(err, unix.EPERM):
+			// A root that may not do this has no way either to start a program with
+			// new capabilities: new privileges are forbidden right after.
+			return nil
+		case err != nil:
+			return fmt.Errorf("cannot drop capability %d: %w", c, err)
+		}
+	}
 }
 
 func everyThread(call, a, b, c uintptr) error {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -43,16 +44,20 @@ func dialHTTP(req Request, u *url.URL) (*httpTransport, error) {
 		}
 		conf.Certificates = []tls.Certificate{pair}
 	}
+	g, err := gatewayOf(req)
+	if err != nil {
+		return nil, err
+	}
 	transport := &http.Transport{
-		DialContext: n.dial, TLSClientConfig: conf, MaxResponseHeaderBytes: 1 << 16,
+		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			return n.dialThrough(ctx, g, address)
+		},
+		TLSClientConfig: conf, MaxResponseHeaderBytes: 1 << 16,
 		TLSHandshakeTimeout: req.Limits.Idle, ResponseHeaderTimeout: req.Limits.Idle,
 	}
-	if req.Proxy != "" {
-		via, err := url.Parse(req.Proxy)
-		if err != nil {
-			return nil, failf(KindUnreachable, "proxy URL is malformed")
-		}
-		transport.Proxy = http.ProxyURL(via)
+	if g.url != nil && g.url.Scheme == "http" && u.Scheme == "http" {
+		// Many proxies make tunnels for encrypted connections alone.
+		transport.Proxy, transport.DialContext = http.ProxyURL(g.url), n.dial
 	}
 	t := &httpTransport{req: req, n: n, base: strings.TrimSuffix(u.String(), "/"), host: u.Host}
 	t.client = &http.Client{Transport: transport, CheckRedirect: func(next *http.Request, via []*http.Request) error {
@@ -116,6 +121,8 @@ func (t *httpTransport) judge(resp *http.Response, wantType string) error {
 			hint = "check token_file and username"
 		}
 		return failf(KindDenied, "server answered %s: %s", resp.Status, hint)
+	case code == http.StatusProxyAuthRequired:
+		return failf(KindDenied, "proxy answered %s: check its user and password in `proxy`", resp.Status)
 	case code == http.StatusNotFound, code == http.StatusGone:
 		return failf(KindNotFound, "server answered %s: check the URL, and whether the token may see the repository", resp.Status)
 	case code != http.StatusOK:

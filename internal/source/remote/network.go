@@ -1,20 +1,13 @@
 package remote
 
 import (
-	"bufio"
 	"context"
-	"crypto/tls"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/proxy"
 )
 
 // A network makes connections whose silence and whose bytes are limited.
@@ -39,11 +32,6 @@ func (n *network) dial(ctx context.Context, network, address string) (net.Conn, 
 		return nil, err
 	}
 	return &metered{Conn: c, n: n}, nil
-}
-
-// Dial makes a network the dialer beneath a SOCKS proxy.
-func (n *network) Dial(network, address string) (net.Conn, error) {
-	return n.dial(context.Background(), network, address)
 }
 
 type metered struct {
@@ -99,68 +87,3 @@ func plainly(err error) string {
 	}
 	return err.Error()
 }
-
-// dialThrough connects to an address, by way of a proxy when there is one.
-func (n *network) dialThrough(ctx context.Context, via, address string) (net.Conn, error) {
-	if via == "" {
-		return n.dial(ctx, "tcp", address)
-	}
-	u, err := url.Parse(via)
-	if err != nil {
-		return nil, failf(KindUnreachable, "proxy URL is malformed")
-	}
-	switch u.Scheme {
-	case "socks5", "socks5h":
-		d, err := proxy.FromURL(u, n)
-		if err != nil {
-			return nil, err
-		}
-		return d.Dial("tcp", address)
-	case "http", "https":
-		return n.connect(ctx, u, address)
-	default:
-		return nil, failf(KindUnsupported, "proxies that start with %s:// are not known: use http, https or socks5", u.Scheme)
-	}
-}
-
-// connect asks an HTTP proxy for a tunnel.
-func (n *network) connect(ctx context.Context, via *url.URL, address string) (net.Conn, error) {
-	host := via.Host
-	if via.Port() == "" {
-		host = net.JoinHostPort(via.Hostname(), map[string]string{"http": "80", "https": "443"}[via.Scheme])
-	}
-	c, err := n.dial(ctx, "tcp", host)
-	if err != nil {
-		return nil, fmt.Errorf("proxy %s: %w", via.Host, err)
-	}
-	if via.Scheme == "https" {
-		c = tls.Client(c, &tls.Config{ServerName: via.Hostname(), MinVersion: tls.VersionTLS12})
-	}
-	header := http.Header{}
-	if via.User != nil {
-		password, _ := via.User.Password()
-		header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(via.User.Username()+":"+password)))
-	}
-	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: address}, Host: address, Header: header}
-	if err := req.Write(c); err != nil {
-		return nil, errors.Join(fmt.Errorf("proxy %s: %w", via.Host, err), c.Close())
-	}
-	r := bufio.NewReaderSize(c, 4096)
-	resp, err := http.ReadResponse(r, req)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("proxy %s: %w", via.Host, err), c.Close())
-	}
-	if resp.StatusCode != http.StatusOK {
-		_ = c.Close()
-		return nil, failf(KindUnreachable, "proxy %s answered %s", via.Host, resp.Status)
-	}
-	return &buffered{Conn: c, r: r}, nil
-}
-
-// buffered gives back what was read ahead.
-type buffered struct {
-	net.Conn
-	r *bufio.Reader
-}
-
-func (b *buffered) Read(p []byte) (int, error) { return b.r.Read(p) }

@@ -45,7 +45,11 @@ func dialSSH(ctx context.Context, req Request, u *url.URL) (*sshTransport, error
 	if err != nil {
 		return nil, err
 	}
-	conn, err := n.dialThrough(ctx, req.Proxy, address)
+	g, err := gatewayOf(req)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := n.dialThrough(ctx, g, address)
 	if err != nil {
 		return nil, n.broken("server cannot be reached", err)
 	}

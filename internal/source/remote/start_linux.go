@@ -135,6 +135,17 @@ func awaitGroup(pid int) error {
 	}
 }
 
+// outOfMemory reads the last words of a child: memory may have been short for an
+// object as well as for a thread.
+func outOfMemory(said string) bool {
+	for _, words := range []string{"out of memory", "cannot allocate memory", "failed to create new OS thread", "pthread_create failed"} {
+		if strings.Contains(said, words) {
+			return true
+		}
+	}
+	return false
+}
+
 // cause returns why the child ended, nil when it was killed or had finished.
 func (p *process) cause(err error) error {
 	var exit *exec.ExitError
@@ -146,7 +157,7 @@ func (p *process) cause(err error) error {
 		return nil
 	}
 	said := p.said.String()
-	if strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory") {
+	if outOfMemory(said) {
 		return failf(KindLimit, "the process that fetches took more memory than limits.memory allows")
 	}
 	if status.Signaled() && status.Signal() == unix.SIGXFSZ {

@@ -1,0 +1,245 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+
+	"trued.dev/trued/internal/apply"
+	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/resource"
+)
+
+// Most runs find what the run before them found: the same commit, the same
+// facts, the same state, and a host in order. For these the last full run leaves
+// what each of its resources saw of the host, the witnesses. While all of them
+// hold there is nothing to load, to plan or to apply, and a run comes to the
+// same end and tells the same. Where one does not, the run is a full one.
+//
+// The witnesses are in memory and in a file. The file is a cache: it counts for
+// the one key that it was made for, and any of it may be lost. It holds nothing
+// of a value, so a sensitive resource may be in it.
+type witnesses struct {
+	file  string
+	key   witnessKey
+	count int
+	// groups are those of the sources, in the order of the configuration.
+	groups []string
+	// body holds kind, name and witness of each resource.
+	body string
+}
+
+// A witnessKey stands for everything that a run in order depends on beside the
+// host: the program, its configuration, each source's commit with what it is
+// loaded with, and the inventory.
+type witnessKey [sha256.Size]byte
+
+// witnessMagic is changed with the format; another is not read.
+const witnessMagic = "trued witnesses 1\n"
+
+// stands reports whether the host is as the last full run left it, by the
+// witnesses of that run. It tells of no run that would do anything but look.
+func (r *run) stands(ctx context.Context) bool {
+	key, ok := r.witnessKey()
+	w := &r.agent.witnesses
+	if !ok || !w.fit(key) || len(w.groups) != len(r.sources) || !w.hold(ctx, r.kit.byKind) {
+		return false
+	}
+	for i, s := range r.sources {
+		s.stand(r, w.groups[i])
+	}
+	r.stood = true
+	r.stream.SetSources(r.states()...)
+	return true
+}
+
+// stand makes a source what loading it would have, but for its catalog.
+func (s *sourceRun) stand(r *run, group string) {
+	s.newest, _ = s.source.Last()
+	s.revision, s.in, s.group, s.stood = s.newest.Commit, s.inputNow(r), group, true
+}
+
+// witnessKey returns the key of a run that has fetched. There is none when
+// something is wrong, owed, or to be done.
+func (r *run) witnessKey() (key witnessKey, ok bool) {
+	snap := r.agent.store.Head()
+	if r.agent.config.Mode != Enforce || r.req.PruneSource != "" || len(snap.Owed) > 0 ||
+		snap.Open != nil || snap.Running != nil || snap.Changed == 0 {
+		return key, false
+	}
+	config, err := json.Marshal(r.agent.config)
+	if err != nil {
+		return key, false
+	}
+	parts := []string{string(config), r.agent.opt.Version, programStamp(), fmt.Sprint(snap.Changed)}
+	for _, s := range r.sources {
+		rev, ok := s.source.Last()
+		if s.err != nil || !ok || rev.Commit != s.before.Applied {
+			return key, false
+		}
+		loaded, err := s.key(rev.Commit, s.inputNow(r))
+		if err != nil {
+			return key, false
+		}
+		parts = append(parts, s.name(), loaded.commit, loaded.input)
+	}
+	data, err := json.Marshal(parts)
+	return sha256.Sum256(data), err == nil
+}
+
+// programStamp tells this program from another of the same version.
+func programStamp() string {
+	var st syscall.Stat_t
+	if syscall.Stat("/proc/self/exe", &st) != nil {
+		return ""
+	}
+	return fmt.Sprint(st.Dev, st.Ino, st.Size, st.Mtim.Nano())
+}
+
+// attest keeps the witnesses of a run that found everything in order and wrote
+// down nothing new, or lets go of those that there were.
+func (r *run) attest(verdict Verdict, outcomes []*apply.Outcome) error {
+	w := &r.agent.witnesses
+	if r.stood {
+		return nil
+	}
+	fresh := witnesses{file: w.file}
+	if !r.testify(&fresh, verdict, outcomes) {
+		*w = witnesses{file: w.file}
+		return nil
+	}
+	if fresh.key == w.key && fresh.body == w.body {
+		return nil
+	}
+	*w = fresh
+	return w.save()
+}
+
+func (r *run) testify(w *witnesses, verdict Verdict, outcomes []*apply.Outcome) bool {
+	key, ok := r.witnessKey()
+	if !ok || verdict != InOrder || r.rec.noteworthy || r.agent.store.Head().Changed != r.changed {
+		return false
+	}
+	var body []byte
+	for _, o := range outcomes {
+		s := o.Step
+		if o.Status != apply.InOrder || o.Why != "" || s.Prune || s.Finding.Witness == nil {
+			return false
+		}
+		if _, ok := s.Module.(resource.Examiner); !ok {
+			return false
+		}
+		body = appendPart(body, s.Address.Kind)
+		body = appendPart(body, s.Address.Name)
+		body = appendPart(body, string(s.Finding.Witness))
+	}
+	w.key, w.count, w.body = key, len(outcomes), string(body)
+	for _, s := range r.sources {
+		w.groups = append(w.groups, s.group)
+	}
+	return true
+}
+
+// counts are those of a run in which everything stands.
+func (w *witnesses) counts() report.Counts {
+	return report.Counts{Total: w.count, InOrder: w.count}
+}
+
+// hold reports whether every witness holds.
+func (w *witnesses) hold(ctx context.Context, modules map[string]resource.Module) bool {
+	body := w.body
+	for range w.count {
+		var part [3]string
+		for i := range part {
+			var ok bool
+			if part[i], body, ok = cutPart(body); !ok {
+				return false
+			}
+		}
+		m, ok := modules[part[0]].(resource.Examiner)
+		if !ok || ctx.Err() != nil || !m.Holds(ctx, part[1], resource.Witness(part[2])) {
+			return false
+		}
+	}
+	return body == ""
+}
+
+// fit reports whether there are witnesses for the key, in memory or in the file.
+func (w *witnesses) fit(key witnessKey) bool {
+	return w.key == key || w.load(key) && w.key == key
+}
+
+// load reads the file; one that is missing, damaged or of another key is none.
+func (w *witnesses) load(want witnessKey) bool {
+	data, err := os.ReadFile(w.file)
+	if err != nil {
+		return false
+	}
+	rest, ok := bytes.CutPrefix(data, []byte(witnessMagic))
+	if !ok || len(rest) < 2*sha256.Size || [sha256.Size]byte(rest[sha256.Size:]) != want {
+		return false
+	}
+	if sum := sha256.Sum256(rest[sha256.Size:]); !bytes.Equal(sum[:], rest[:sha256.Size]) {
+		return false
+	}
+	return w.decode(string(rest[sha256.Size:]))
+}
+
+func (w *witnesses) decode(text string) bool {
+	read := witnesses{file: w.file, key: witnessKey([]byte(text[:sha256.Size]))}
+	head, body, ok := cutPart(text[sha256.Size:])
+	var h witnessHead
+	if !ok || json.Unmarshal([]byte(head), &h) != nil {
+		return false
+	}
+	read.count, read.groups, read.body = h.Count, h.Groups, body
+	*w = read
+	return true
+}
+
+type witnessHead struct {
+	Count  int      `json:"count"`
+	Groups []string `json:"groups"`
+}
+
+func (w *witnesses) save() error {
+	head, err := json.Marshal(witnessHead{w.count, w.groups})
+	if err != nil {
+		return err
+	}
+	data := slices.Concat(w.key[:], appendPart(nil, string(head)), []byte(w.body))
+	sum := sha256.Sum256(data)
+	if err := writeCache(w.file, slices.Concat([]byte(witnessMagic), sum[:], data)); err != nil {
+		return fmt.Errorf("cannot write cache %q: %w", w.file, err)
+	}
+	return nil
+}
+
+func appendPart(b []byte, part string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(part))), part...)
+}
+
+func cutPart(s string) (part, rest string, ok bool) {
+	var n uint64
+	for shift := 0; ; shift += 7 {
+		if s == "" || shift > 28 {
+			return "", "", false
+		}
+		c := s[0]
+		s = s[1:]
+		n |= uint64(c&0x7f) << shift
+		if c < 0x80 {
+			break
+		}
+	}
+	if n > uint64(len(s)) {
+		return "", "", false
+	}
+	return s[:n], s[n:], true
+}
