@@ -360,12 +360,12 @@ func TestFourDeadSinksForADayCostNoMemory(t *testing.T) {
 		go func() { defer close(done); d.Run(ctx) }()
 		time.Sleep(time.Hour)
 		before := heap()
-		for range 24 * 60 {
-			time.Sleep(time.Minute)
-			grow(log, 20)
+		for range 24 * 6 {
+			time.Sleep(10 * time.Minute)
+			grow(log, 200)
 			d.Notify()
 			synctest.Wait()
-			log.forget(20) // what the ledger would do
+			log.forget(200) // what the ledger would do
 		}
 		after := heap()
 		if d.Status()[3].Spool.Waiting != 24*60*20+1 {

@@ -104,7 +104,7 @@ func New(c Config) *Client {
 				if err != nil {
 					return nil, err
 				}
-				own, err := c.TLS.Config(host)
+				own, err := c.Config(host)
 				if err != nil {
 					return nil, err
 				}
