@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"trued.dev/trued/agent"
 	"trued.dev/trued/modules"
@@ -75,7 +76,7 @@ func open(b *testing.B, source, root string) *agent.Agent {
 	return a
 }
 
-func run(b *testing.B, a *agent.Agent) {
+func run(b *testing.B, a *agent.Agent) *agent.Result {
 	b.Helper()
 	ctx := context.Background()
 	res, err := a.Run(ctx, ctx, agent.Request{Trigger: "resync"})
@@ -85,14 +86,37 @@ func run(b *testing.B, a *agent.Agent) {
 	if res.Verdict != agent.InOrder {
 		b.Fatalf("%s: %s", res.Verdict, res.Run.Summary)
 	}
+	return res
 }
 
-// A run of the daemon over a host that is in order already.
+// A run of the daemon over a host that is in order already, and of which one
+// resource has no witness, so that all are looked at.
 func BenchmarkRunInOrder(b *testing.B) {
 	for _, n := range []int{100, 1000, 5000} {
 		b.Run(fmt.Sprintf("files=%d", n), func(b *testing.B) {
-			a := open(b, benchTree(b, n), b.TempDir())
+			dir := benchTree(b, n)
+			put(b, filepath.Join(dir, "groups/web/z.yaml"), "- file: /srv/followed\n  content: x\n  follow: true\n")
+			a := open(b, dir, b.TempDir())
 			run(b, a)
+			b.ReportAllocs()
+			for b.Loop() {
+				run(b, a)
+			}
+		})
+	}
+}
+
+// The same where every resource has a witness.
+func BenchmarkRunOverWitnesses(b *testing.B) {
+	for _, n := range []int{100, 1000, 5000} {
+		b.Run(fmt.Sprintf("files=%d", n), func(b *testing.B) {
+			a := open(b, benchTree(b, n), b.TempDir())
+			// What was written just now is no witness yet.
+			for deadline := time.Now().Add(2 * time.Minute); !run(b, a).Stood; {
+				if time.Now().After(deadline) {
+					b.Fatal("the witnesses never were enough")
+				}
+			}
 			b.ReportAllocs()
 			for b.Loop() {
 				run(b, a)

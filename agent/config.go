@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"reflect"
@@ -10,7 +11,7 @@ import (
 	"time"
 
 	"trued.dev/trued/internal/document"
-	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/report/sinks"
 	"trued.dev/trued/internal/source"
 )
 
@@ -28,11 +29,11 @@ const (
 
 // A Config is the agent's own file.
 type Config struct {
-	Sources  []SourceConfig      `yaml:"sources" doc:"where desired state comes from, in order"`
-	Interval time.Duration       `yaml:"interval" doc:"between polls, give or take a tenth; 1m"`
-	Resync   time.Duration       `yaml:"resync" doc:"between full runs when nothing is new; 15m"`
-	Mode     Mode                `yaml:"mode" doc:"enforce, or observe: plan and report, change nothing"`
-	Report   []report.SinkConfig `yaml:"report" doc:"where events go: journal, stdout, file: PATH"`
+	Sources  []SourceConfig `yaml:"sources" doc:"where desired state comes from, in order"`
+	Interval time.Duration  `yaml:"interval" doc:"between polls, give or take a tenth; 1m"`
+	Resync   time.Duration  `yaml:"resync" doc:"between full runs when nothing is new; 15m"`
+	Mode     Mode           `yaml:"mode" doc:"enforce, or observe: plan and report, change nothing"`
+	Report   []sinks.Config `yaml:"report" doc:"where events go: journal, stdout, file, syslog"`
 }
 
 // A SourceConfig is one source of the configuration.
@@ -95,6 +96,9 @@ func LoadConfig(path string, optional bool) (Config, error) {
 	if len(docs) > 0 && len(problems) == 0 {
 		problems = document.NewDecoder().Decode(docs[0], &c)
 	}
+	if len(docs) > 0 && len(problems) == 0 {
+		problems = c.reportProblems(docs[0])
+	}
 	if len(problems) > 0 {
 		return c, placed(path, problems)
 	}
@@ -139,12 +143,29 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("sources[%d]: %w", i, err))
 		}
 	}
+	return errors.Join(errs...)
+}
+
+// reportProblems says what is wrong with the sinks, at their places.
+func (c Config) reportProblems(doc *document.Node) []document.Problem {
+	list := doc.Get("report")
+	if list == nil {
+		return nil
+	}
+	var problems []document.Problem
+	seen := map[string]bool{}
 	for i, s := range c.Report {
-		if err := s.Validate(); err != nil {
-			errs = append(errs, fmt.Errorf("report[%d]: %w", i, err))
+		route, err := s.Open(io.Discard, false, "")
+		switch {
+		case err != nil:
+			problems = append(problems, list.Items[i].Problem("report: %v", err))
+		case seen[route.Sink.Name()]:
+			problems = append(problems, list.Items[i].Problem("report: the sink %s is there twice: give one a name", route.Sink.Name()))
+		default:
+			seen[route.Sink.Name()] = true
 		}
 	}
-	return errors.Join(errs...)
+	return problems
 }
 
 // UseSource makes a directory or URL the only source.

@@ -250,6 +250,13 @@ func (d *Daemon) publish(c *clock, busy bool) {
 func (a *Agent) retryAt() time.Time {
 	var first time.Time
 	now := time.Now()
+	last := a.store.Head().LastRun
+	if last != nil && Verdict(last.Verdict) == InOrder {
+		return first // nothing fails, and the inventory need not be read to know
+	}
+	if err := a.store.Reload(); err != nil {
+		a.opt.Log.Warn("cannot tell when what failed is tried again", "error", err)
+	}
 	for _, e := range a.store.Snapshot().Inventory {
 		switch {
 		case e.Failures == 0:

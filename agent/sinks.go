@@ -3,11 +3,18 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/google/uuid"
+
 	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/report/spool"
 	"trued.dev/trued/internal/state"
 )
 
@@ -27,29 +34,120 @@ func (l eventLog) Cursor(sink string) uint64 { return l.store.Cursor(sink) }
 
 func (l eventLog) SetCursor(sink string, seq uint64) error { return l.store.SetCursor(sink, seq) }
 
+// spoolDir is where events wait for receivers, below the state.
+const spoolDir = "spool"
+
 // OpenSinks returns the drain to the configured sinks. Events are kept for
 // those and no others from here on.
 func (a *Agent) OpenSinks(stdout io.Writer, asJSON bool) (*report.Drain, error) {
-	var sinks []report.Sink
+	routes, err := a.routes(stdout, asJSON)
+	if err != nil {
+		return nil, err
+	}
 	var names []string
-	for _, c := range a.config.Report {
-		s, err := c.Open(stdout, asJSON)
-		if err != nil {
-			return nil, err
-		}
-		sinks = append(sinks, s)
-		names = append(names, s.Name())
+	spools := map[string]bool{}
+	for _, r := range routes {
+		names = append(names, r.Sink.Name())
+		spools[filepath.Base(r.Spool)] = true
 	}
 	if err := a.store.Enroll(names); err != nil {
 		return nil, err
 	}
-	log := a.opt.Log
-	return report.NewDrain(eventLog{a.store}, sinks, func(sink string, err error) {
+	return a.drain(routes), a.sweepSpools(spools)
+}
+
+// LookAtSinks returns the drain to the configured sinks, to look at it and to
+// test them. It writes nothing.
+func (a *Agent) LookAtSinks() (*report.Drain, error) {
+	routes, err := a.routes(io.Discard, false)
+	return a.drain(routes), err
+}
+
+func (a *Agent) routes(stdout io.Writer, asJSON bool) ([]report.Route, error) {
+	var routes []report.Route
+	for _, c := range a.config.Report {
+		r, err := c.Open(stdout, asJSON, filepath.Join(a.store.Dir(), spoolDir))
 		if err != nil {
-			log.Warn("a sink does not take its events; they are kept", "sink", sink, "error", err)
-			return
+			return nil, err
 		}
-		log.Info("a sink takes its events again", "sink", sink)
+		routes = append(routes, r)
+	}
+	return routes, nil
+}
+
+// sweepSpools removes the spools of sinks that left the configuration, once what
+// is in them is too old for any.
+func (a *Agent) sweepSpools(kept map[string]bool) error {
+	dir := filepath.Join(a.store.Dir(), spoolDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot look for spools: %w", err)
+	}
+	for _, e := range entries {
+		if kept[e.Name()] {
+			continue
+		}
+		used, err := spool.Used(filepath.Join(dir, e.Name()))
+		if err == nil && time.Since(used) > spool.UsualAge {
+			err = os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+		if err != nil {
+			return fmt.Errorf("cannot remove spool %q: %w", e.Name(), err)
+		}
+	}
+	return nil
+}
+
+func (a *Agent) drain(routes []report.Route) *report.Drain {
+	log := a.opt.Log
+	return report.NewDrain(eventLog{a.store}, routes, report.Hooks{
+		Changed: func(sink string, err error) {
+			if err != nil {
+				log.Warn("a sink does not take its events; they are kept", "sink", sink, "error", err)
+				return
+			}
+			log.Info("a sink takes its events again", "sink", sink)
+		},
+		Lost: a.lost,
+	})
+}
+
+// lost returns the event that tells a sink of events that it will never get. It
+// is the same for the same loss, so that a receiver knows a repeat.
+func (a *Agent) lost(sink string, l spool.Loss) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), lostWait)
+	defer cancel()
+	f, err := a.Facts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.opt.Log.Warn("events for a sink were dropped", "sink", sink, "events", l.Records, "since", l.Since)
+	c := a.reportContext(f, nil)
+	c.Now = func() time.Time { return l.Last }
+	c.NewID = func() string {
+		return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "%s %s %d %d", f.Host.ID, sink, l.Records, l.Last.UnixNano())).String()
+	}
+	return json.Marshal(report.NewStream(c).Incident(report.Incident{
+		Type: report.ReportDropped, Sink: sink, Dropped: l.Records,
+		Message: fmt.Sprintf("%d events for the sink %s were dropped between %s and %s: what waits for a receiver is bounded, or was damaged",
+			l.Records, sink, l.Since.UTC().Format(time.DateTime), l.Last.UTC().Format(time.DateTime)),
+	}))
+}
+
+// lostWait is how long the facts that an event needs may take.
+const lostWait = 10 * time.Second
+
+// TestSinks sends one marked event to each sink of the drain.
+func (a *Agent) TestSinks(ctx context.Context, drain *report.Drain) ([]report.TestResult, error) {
+	f, err := a.Facts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stream := report.NewStream(a.reportContext(f, nil))
+	return drain.Test(ctx, func(sink string) (json.RawMessage, error) {
+		return json.Marshal(stream.Incident(report.Incident{
+			Type: report.ReportTested, Sink: sink, Message: "a test of the sink " + sink + ": nothing has happened",
+		}))
 	}), nil
 }
 

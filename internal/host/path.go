@@ -164,12 +164,19 @@ func (w *walker) link(fd int, part string, st *unix.Stat_t) ([]string, error) {
 	if w.links++; w.links > maxLinks {
 		return nil, explain("open", w.name, unix.ELOOP)
 	}
-	var dir unix.Stat_t
-	if err := unix.Fstat(w.top(), &dir); err != nil {
-		return nil, explain("look at", w.name, err)
-	}
-	if !trusted(&dir, st) {
-		return nil, &HostileLinkError{Path: w.name, Link: w.place(part).path()}
+	// All directories on the way: who can rename one puts another in its place,
+	// with the links that are in it.
+	for _, fd := range w.dirs {
+		var dir unix.Stat_t
+		if err := unix.Fstat(fd, &dir); err != nil {
+			return nil, explain("look at", w.name, err)
+		}
+		if os.Geteuid() != 0 && fd != w.top() {
+			continue // there is no right to be abused
+		}
+		if !trusted(&dir, st) {
+			return nil, &HostileLinkError{Path: w.name, Link: w.place(part).path()}
+		}
 	}
 	target, err := readLink(fd, "")
 	if err != nil {
@@ -207,9 +214,9 @@ func (w *walker) failed(part string, err error) error {
 	return explain("open", w.name, err)
 }
 
-// trusted reports whether a link can be followed by a privileged process: it is
-// root's or the agent's own user's, and nobody else can change the directory
-// that it is in. That somebody trusted made it does not suffice: others could
+// trusted reports whether a link can be followed by a privileged process, as far
+// as a directory above it tells: the link is root's or the agent's own user's, and
+// nobody else can change the directory. That somebody trusted made it does not suffice: others could
 // move it to another name. In a sticky directory they cannot, unless they
 // linked it there under a second name.
 func trusted(dir, link *unix.Stat_t) bool {

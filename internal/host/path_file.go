@@ -280,7 +280,7 @@ func (h *Host) compareContent(name string, p place, spec FileSpec, looked Info, 
 	if err != nil {
 		return fmt.Errorf("cannot read content for %q: %w", name, err)
 	}
-	if i.Links() > 1 && !p.trusted() {
+	if i.Links() > 1 && (!p.trusted() || i.returnable(before.SHA256) == "") {
 		// Somebody may have given another file this name, to have it shown.
 		before.Data = nil
 	}

@@ -136,6 +136,17 @@ func TestALinkIsFollowedWhereNobodyElseCanMoveIt(t *testing.T) {
 	}
 }
 
+func TestALinkIsNotFollowedInADirectoryThatAUserCanReplace(t *testing.T) {
+	h := home(t)
+	mkdirAll(t, h.Path("/srv"))
+	mkdirAll(t, h.Path("/home/bob/roots"))
+	link(t, h, "/srv", "/home/bob/roots/l")
+	var hostile *HostileLinkError
+	if err := h.WriteFile(t.Context(), "/home/bob/roots/l/x", FileSpec{Content: text("x")}); !errors.As(err, &hostile) {
+		t.Errorf("error %v", err)
+	}
+}
+
 // Given back, it would have one name, and pass for a file of the directory's owner.
 func TestAPrivateFileWithOtherNamesIsNotGivenBack(t *testing.T) {
 	h := home(t)

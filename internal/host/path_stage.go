@@ -317,62 +317,6 @@ func (s *StagedFile) unchanged() error {
 	return s.spec.accepts(s.name, now)
 }
 
-// commitValidated puts the file in place, and the old one back when the command
-// does not accept it.
-func (s *StagedFile) commitValidated(ctx context.Context) error {
-	back := func() error { return unix.Unlinkat(s.at.dir, s.at.base, 0) }
-	put := func() error { return unix.Renameat(s.at.dir, s.tmpName, s.at.dir, s.at.base) }
-	if s.had {
-		put = s.exchange
-		back = s.exchange
-	}
-	err := put()
-	if s.had && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS)) {
-		err = s.replaceAside()
-		back = func() error { return unix.Renameat(s.at.dir, s.tmpName, s.at.dir, s.at.base) }
-	}
-	if err != nil {
-		return explainAt("replace", s.name, s.at, err)
-	}
-	if err := s.validate(ctx, s.at.base); err != nil {
-		if !s.had {
-			s.tmpName = ""
-		}
-		if undo := back(); undo != nil {
-			s.tmpName = "" // it may be all that is left of the old one
-			return errors.Join(err, explainAt("put back", s.name, s.at, undo))
-		}
-		return err
-	}
-	if !s.had {
-		s.tmpName = ""
-		return nil
-	}
-	// What has the temporary name now is the old one.
-	err = removeAll(place{dir: s.at.dir, base: s.tmpName, real: s.at.real}, s.name)
-	s.tmpName = ""
-	return err
-}
-
-func (s *StagedFile) exchange() error {
-	return unix.Renameat2(s.at.dir, s.tmpName, s.at.dir, s.at.base, unix.RENAME_EXCHANGE)
-}
-
-// replaceAside is exchange for file systems that cannot: the old file gets a
-// second name before the new one takes its own.
-func (s *StagedFile) replaceAside() error {
-	aside := temporaryName(s.at.base)
-	if err := unix.Linkat(s.at.dir, s.at.base, s.at.dir, aside, 0); err != nil {
-		return err
-	}
-	if err := unix.Renameat(s.at.dir, s.tmpName, s.at.dir, s.at.base); err != nil {
-		_ = unix.Unlinkat(s.at.dir, aside, 0)
-		return err
-	}
-	s.tmpName = aside
-	return nil
-}
-
 // Seal makes the new name durable, or what was mended.
 func (s *StagedFile) Seal() error {
 	if s.tmp == nil {

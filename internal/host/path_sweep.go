@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -71,11 +72,7 @@ func (p place) sweep(stale func(base string) bool) (int, error) {
 		if !stale(base) {
 			continue
 		}
-		at := place{dir: p.dir, base: base, real: p.real}
-		i, err := at.stat()
-		if err == nil {
-			err = at.remove(at.path(), i)
-		}
+		err := place{dir: p.dir, base: base, real: p.real}.clear()
 		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
 			continue // a directory of ours is empty until it has its name
 		}
@@ -87,9 +84,26 @@ func (p place) sweep(stale func(base string) bool) (int, error) {
 	return swept, nil
 }
 
+// clear removes a temporary file, or puts back what is there in place of one that
+// nobody came to judge.
+func (p place) clear() error {
+	i, err := p.stat()
+	if err != nil {
+		return err
+	}
+	// Where others may write, the second name could be anybody's.
+	if _, trial := trialOf(p.base); trial && p.trusted() {
+		return explainAt("put back", p.path(), p, p.putBack())
+	}
+	return p.remove(p.path(), i)
+}
+
 // temporaryOf reports whether base is the temporary name of one of finals, or
 // of anything when there are none.
 func temporaryOf(base string, finals []string) bool {
+	if final, ok := trialOf(base); ok {
+		return len(finals) == 0 || slices.Contains(finals, final)
+	}
 	rest, ok := strings.CutPrefix(base, TemporaryPrefix)
 	if !ok {
 		return false

@@ -153,3 +153,35 @@ func (h *Host) Holds(name string, w resource.Witness) bool {
 	rest, holds := h.HoldsAt(name, w)
 	return holds && len(rest) == 0
 }
+
+// WitnessFiles returns what there is to see now at files that are read as a
+// whole; nil when that is not enough.
+func (h *Host) WitnessFiles(names ...string) resource.Witness {
+	var w resource.Witness
+	for _, name := range names {
+		began := time.Now()
+		i, err := h.Lstat(name)
+		found := PathFinding{seen: seeAll(i, began)}
+		if errors.Is(err, fs.ErrNotExist) {
+			found.seen = sight{form: sawNothing, ok: true}
+		} else if err != nil || i.Type() == TypeLink {
+			return nil
+		}
+		if w = found.AppendWitness(w, "", ""); w == nil {
+			return nil
+		}
+	}
+	return w
+}
+
+// HoldsFiles reports whether a witness of WitnessFiles holds for the same files.
+func (h *Host) HoldsFiles(w resource.Witness, names ...string) bool {
+	for _, name := range names {
+		rest, holds := h.HoldsAt(name, w)
+		if !holds {
+			return false
+		}
+		w = rest
+	}
+	return len(w) == 0
+}

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	sink := report.NewFile(filepath.Join(dir, "events.jsonl"))
-	if err := report.NewDrain(&diskLog{filepath.Join(dir, "cursor")}, []report.Sink{sink}, nil).Flush(context.Background()); err != nil {
+	if err := report.NewDrain(&diskLog{filepath.Join(dir, "cursor")}, report.Direct(sink), report.Hooks{}).Flush(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

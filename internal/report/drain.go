@@ -2,12 +2,16 @@ package report
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"trued.dev/trued/internal/report/spool"
 )
 
 // A Log holds the events that sinks have yet to take. Its methods are called
@@ -32,6 +36,8 @@ const (
 	leaveAfter = time.Second
 	firstPause = time.Second
 	longPause  = 5 * time.Minute
+	// longestAsked is how long a receiver may ask to be left alone.
+	longestAsked = time.Hour
 )
 
 // A Drain delivers the events of a log to sinks: to each in order, at least
@@ -39,32 +45,58 @@ const (
 type Drain struct {
 	log   Log
 	lanes []*lane
-	onErr func(sink string, err error)
+	hooks Hooks
 }
 
-// NewDrain returns a drain. onErr, which may be nil, is told once when a sink
-// begins to fail, and once with a nil error when it works again. Sinks of one
-// name have one place in the log, so they are one.
-func NewDrain(log Log, sinks []Sink, onErr func(sink string, err error)) *Drain {
-	d := &Drain{log: log, onErr: onErr}
+// A Route is a sink, and what goes to it.
+type Route struct {
+	Sink   Sink
+	Filter Filter
+	// Spool is the directory where events wait for a sink that is a network
+	// away, within the limits. Without one they wait in the log.
+	Spool  string
+	Limits spool.Limits
+}
+
+// Hooks tell of what happens to sinks. Any of them may be nil.
+type Hooks struct {
+	// Changed is told once when a sink begins to fail, and once with a nil error
+	// when it works again.
+	Changed func(sink string, err error)
+	// Lost returns the event that tells a sink of events that it will never get.
+	// It returns the same one for the same loss.
+	Lost func(sink string, l spool.Loss) (json.RawMessage, error)
+}
+
+// NewDrain returns a drain. Sinks of one name have one place in the log, so they
+// are one.
+func NewDrain(log Log, routes []Route, hooks Hooks) *Drain {
+	d := &Drain{log: log, hooks: hooks}
 	seen := map[string]bool{}
-	for _, s := range sinks {
-		if seen[s.Name()] {
+	for _, r := range routes {
+		if seen[r.Sink.Name()] {
 			continue
 		}
-		seen[s.Name()] = true
-		d.lanes = append(d.lanes, &lane{sink: s, news: make(chan struct{}, 1), turn: make(chan struct{}, 1)})
+		seen[r.Sink.Name()] = true
+		d.lanes = append(d.lanes, &lane{
+			Route: r, news: make(chan struct{}, 1), turn: make(chan struct{}, 1), most: batchSize,
+		})
 	}
 	return d
 }
 
 // lane is one sink's way out.
 type lane struct {
-	sink Sink
+	Route
 	// news has an element when there may be something new.
 	news chan struct{}
 	// turn has an element while somebody delivers.
 	turn chan struct{}
+	// most is how many events go at once: fewer while the sink is slow. Whoever
+	// has the turn may use it.
+	most int
+	// moved is true when something arrived since the last pause.
+	moved atomic.Bool
 
 	mu     sync.Mutex
 	failed error
@@ -96,8 +128,10 @@ func (d *Drain) serve(ctx context.Context, l *lane) {
 	pause.InitialInterval, pause.MaxInterval = firstPause, longPause
 	for {
 		if err := d.deliver(ctx, l); err != nil {
-			// A failing sink is not tried more often because more happens.
-			if !wait(ctx, pause.NextBackOff()) {
+			if l.moved.Swap(false) {
+				pause.Reset()
+			}
+			if !d.rest(ctx, l, pauseAfter(err, pause.NextBackOff())) {
 				return
 			}
 			continue
@@ -111,15 +145,34 @@ func (d *Drain) serve(ctx context.Context, l *lane) {
 	}
 }
 
-// wait returns false when ctx is done first.
-func wait(ctx context.Context, pause time.Duration) bool {
+// pauseAfter is how long a sink that failed is left alone: as long as it asked
+// for, within reason, and no shorter than planned.
+func pauseAfter(err error, planned time.Duration) time.Duration {
+	var busy *BusyError
+	if errors.As(err, &busy) {
+		return max(planned, min(busy.After, longestAsked))
+	}
+	return planned
+}
+
+// rest leaves a sink alone. What happens meanwhile does not hasten it, and goes
+// into its spool. It returns false when ctx is done first.
+func (d *Drain) rest(ctx context.Context, l *lane, pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
+	news := l.news
+	if l.Spool == "" {
+		news = nil
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case <-news:
+			d.collect(ctx, l)
+		}
 	}
 }
 
@@ -146,7 +199,7 @@ func (d *Drain) deliver(ctx context.Context, l *lane) error {
 	result := make(chan error, 1)
 	go func() {
 		defer func() { <-l.turn }()
-		err := d.deliverAll(ctx, l.sink)
+		err := d.deliverAll(ctx, l)
 		if ctx.Err() == nil || err == nil {
 			d.note(l, err)
 		}
@@ -161,18 +214,26 @@ func (d *Drain) deliver(ctx context.Context, l *lane) error {
 	case err := <-result:
 		return err
 	case <-time.After(leaveAfter):
-		return fmt.Errorf("sink %q did not take its events in time: %w", l.sink.Name(), ctx.Err())
+		return fmt.Errorf("sink %q did not take its events in time: %w", l.Sink.Name(), ctx.Err())
 	}
 }
 
-func (d *Drain) deliverAll(ctx context.Context, sink Sink) error {
-	name := sink.Name()
+// deliverAll sends what there is. A sink without a spool is served from the log.
+func (d *Drain) deliverAll(ctx context.Context, l *lane) error {
+	if l.Spool != "" {
+		return d.deliverSpooled(ctx, l)
+	}
+	return d.deliverDirect(ctx, l)
+}
+
+func (d *Drain) deliverDirect(ctx context.Context, l *lane) error {
+	name := l.Sink.Name()
 	for at := d.log.Cursor(name); ; {
 		events, err := d.log.EventsAfter(at, batchSize)
 		if err != nil || len(events) == 0 {
 			return err
 		}
-		n, err := send(ctx, sink, events)
+		n, err := sendMatching(ctx, l, events)
 		if n > 0 {
 			at = events[n-1].Seq
 			err = errors.Join(err, d.log.SetCursor(name, at))
@@ -181,6 +242,20 @@ func (d *Drain) deliverAll(ctx context.Context, sink Sink) error {
 			return err
 		}
 	}
+}
+
+// sendMatching sends those that the filter lets through, and returns how many of
+// all are done with.
+func sendMatching(ctx context.Context, l *lane, events []Stored) (int, error) {
+	matching, places := l.Filter.pick(events)
+	if len(matching) == 0 {
+		return len(events), nil
+	}
+	n, err := send(ctx, l.Sink, matching)
+	if n == len(matching) {
+		return len(events), err
+	}
+	return places[n], err
 }
 
 func send(ctx context.Context, sink Sink, events []Stored) (int, error) {
@@ -203,9 +278,37 @@ func (d *Drain) note(l *lane, err error) {
 		l.since = time.Now()
 	}
 	l.mu.Unlock()
-	if changed && d.onErr != nil {
-		d.onErr(l.sink.Name(), err)
+	if changed && d.hooks.Changed != nil {
+		d.hooks.Changed(l.Sink.Name(), err)
 	}
+}
+
+// Test sends one event, made for it, past its spool to each sink, and returns what
+// came of it.
+func (d *Drain) Test(ctx context.Context, event func(sink string) (json.RawMessage, error)) []TestResult {
+	results := make([]TestResult, len(d.lanes))
+	var all sync.WaitGroup
+	for i, l := range d.lanes {
+		all.Go(func() {
+			results[i] = TestResult{Name: l.Sink.Name()}
+			e, err := event(l.Sink.Name())
+			if err == nil {
+				_, err = send(ctx, l.Sink, []Stored{{Event: e}})
+			}
+			if err != nil {
+				results[i].Error = err.Error()
+			}
+		})
+	}
+	all.Wait()
+	return results
+}
+
+// A TestResult is what came of a test of a sink; an error that is empty says that
+// the event arrived, as far as the sink can tell.
+type TestResult struct {
+	Name  string `json:"name"`
+	Error string `json:"error,omitempty"`
 }
 
 // SinkStatus is how a sink stands.
@@ -214,18 +317,26 @@ type SinkStatus struct {
 	Cursor uint64    `json:"cursor"`
 	Error  string    `json:"error,omitempty"`
 	Since  time.Time `json:"since,omitzero"`
+	// Spool is how its spool stands, for one that has it.
+	Spool *spool.Status `json:"spool,omitempty"`
 }
 
 // Status tells how each sink stands.
 func (d *Drain) Status() []SinkStatus {
 	all := make([]SinkStatus, 0, len(d.lanes))
 	for _, l := range d.lanes {
-		s := SinkStatus{Name: l.sink.Name(), Cursor: d.log.Cursor(l.sink.Name())}
+		s := SinkStatus{Name: l.Sink.Name(), Cursor: d.log.Cursor(l.Sink.Name())}
 		l.mu.Lock()
 		if l.failed != nil {
 			s.Error, s.Since = l.failed.Error(), l.since
 		}
 		l.mu.Unlock()
+		if l.Spool != "" {
+			st, err := spool.Look(l.Spool)
+			if s.Spool = &st; err != nil && s.Error == "" {
+				s.Error = err.Error()
+			}
+		}
 		all = append(all, s)
 	}
 	return all

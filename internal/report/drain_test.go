@@ -21,6 +21,7 @@ type memory struct {
 	mu      sync.Mutex
 	events  []Stored
 	cursors map[string]uint64
+	last    uint64
 	broken  error
 }
 
@@ -125,7 +126,7 @@ func TestFlushDeliversEverythingInOrder(t *testing.T) {
 	log := newMemory(5 * batchSize / 2)
 	a, b := &taker{name: "a"}, &taker{name: "b"}
 	log.cursors["b"] = 9
-	if err := NewDrain(log, []Sink{a, b}, nil).Flush(t.Context()); err != nil {
+	if err := NewDrain(log, Direct(a, b), Hooks{}).Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(log.numbers(), a.got()); diff != "" {
@@ -134,7 +135,7 @@ func TestFlushDeliversEverythingInOrder(t *testing.T) {
 	if diff := cmp.Diff(log.numbers()[3:], b.got()); diff != "" {
 		t.Errorf("b (-stored +taken):\n%s", diff)
 	}
-	if err := NewDrain(log, []Sink{a}, nil).Flush(t.Context()); err != nil || len(a.got()) != len(log.events) {
+	if err := NewDrain(log, Direct(a), Hooks{}).Flush(t.Context()); err != nil || len(a.got()) != len(log.events) {
 		t.Errorf("a second flush delivered again: %v", err)
 	}
 }
@@ -148,7 +149,7 @@ func TestWhatASinkTookInPartComesOnceMoreFromThereOn(t *testing.T) {
 		}
 		return len(events), nil
 	}}
-	d := NewDrain(log, []Sink{s}, nil)
+	d := NewDrain(log, Direct(s), Hooks{})
 	if err := d.Flush(t.Context()); err == nil || log.Cursor("s") != 12 {
 		t.Errorf("Flush = %v, cursor %d", err, log.Cursor("s"))
 	}
@@ -168,7 +169,7 @@ func TestWhatASinkTookInPartComesOnceMoreFromThereOn(t *testing.T) {
 
 func TestASinkThatIsNamedTwiceIsOne(t *testing.T) {
 	log, a := newMemory(3), &taker{name: "a"}
-	if err := NewDrain(log, []Sink{a, a}, nil).Flush(t.Context()); err != nil {
+	if err := NewDrain(log, Direct(a, a), Hooks{}).Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(log.numbers(), a.got()); diff != "" {
@@ -179,7 +180,7 @@ func TestASinkThatIsNamedTwiceIsOne(t *testing.T) {
 func TestACursorThatCannotBeKeptIsSaid(t *testing.T) {
 	log := newMemory(3)
 	log.broken = errors.New("read-only file system")
-	err := NewDrain(log, []Sink{&taker{name: "s"}}, nil).Flush(t.Context())
+	err := NewDrain(log, Direct(&taker{name: "s"}), Hooks{}).Flush(t.Context())
 	if !errors.Is(err, log.broken) {
 		t.Errorf("Flush = %v", err)
 	}
@@ -189,7 +190,7 @@ func TestDeadAndDeafSinksHoldNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newMemory(100)
 		good, hung := &taker{name: "good"}, &taker{name: "deaf", rule: deaf}
-		d := NewDrain(log, []Sink{&taker{name: "dead", rule: dead}, hung, good}, nil)
+		d := NewDrain(log, Direct(&taker{name: "dead", rule: dead}, hung, good), Hooks{})
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		start := time.Now()
@@ -227,7 +228,7 @@ func TestTheDaemonRetriesWithAGrowingPauseAndSaysSoOnce(t *testing.T) {
 			return dead(ctx, events)
 		}
 		told := make(chan error, 10)
-		d := NewDrain(log, []Sink{flaky}, func(_ string, err error) { told <- err })
+		d := NewDrain(log, Direct(flaky), Hooks{Changed: func(_ string, err error) { told <- err }})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); d.Run(ctx) }()
@@ -259,7 +260,7 @@ func TestADeadSinkDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newMemory(1)
 		good := &taker{name: "good"}
-		d := NewDrain(log, []Sink{&taker{name: "deaf", rule: deaf}, &taker{name: "dead", rule: dead}, good}, nil)
+		d := NewDrain(log, Direct(&taker{name: "deaf", rule: deaf}, &taker{name: "dead", rule: dead}, good), Hooks{})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); d.Run(ctx) }()
@@ -288,7 +289,7 @@ func TestASlowSinkHasABoundPerBatch(t *testing.T) {
 			return 0, ctx.Err()
 		}}
 		start := time.Now()
-		if err := NewDrain(newMemory(1), []Sink{slow}, nil).Flush(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+		if err := NewDrain(newMemory(1), Direct(slow), Hooks{}).Flush(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Flush = %v", err)
 		}
 		if took := time.Since(start); took != sendTimeout {

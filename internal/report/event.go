@@ -41,6 +41,9 @@ const (
 
 	ConfigLoaded  Type = "config.loaded"
 	ConfigRefused Type = "config.refused"
+
+	ReportTested  Type = "report.tested"
+	ReportDropped Type = "report.dropped"
 )
 
 // Types lists every type of event.
@@ -51,6 +54,7 @@ func Types() []Type {
 		SourceUpdated, SourceRefused, SourceRepaired, SourceStale, SourceUnreachable, SourceRecovered,
 		AgentStarted, AgentStopped, AgentSuspended, AgentResumed,
 		ConfigLoaded, ConfigRefused,
+		ReportTested, ReportDropped,
 	}
 }
 
@@ -126,6 +130,9 @@ type Event struct {
 
 	ErrorType    string `json:"error.type,omitempty" jsonschema_description:"class of the error, one word"`
 	ErrorMessage string `json:"error.message,omitempty" jsonschema_description:"the error in full, as far as its bound allows"`
+
+	Sink    string `json:"trued.sink,omitempty" jsonschema_description:"on events of the report: the sink that it is about"`
+	Dropped uint64 `json:"trued.dropped,omitempty" jsonschema:"minimum=1" jsonschema_description:"how many events the sink will never get"`
 
 	ExitCode *int `json:"trued.exit_code,omitempty" jsonschema:"minimum=0" jsonschema_description:"on run.finished: what the command would exit with"`
 	*Counts

@@ -222,6 +222,10 @@ func MessageID(t Type) string {
 		return "c6cfd4b55cdd4930a890d9a9b2f72913"
 	case ConfigRefused:
 		return "0e5a6eee90344be08a7f5929098cb737"
+	case ReportTested:
+		return "21d1077eeba444cebfd6d59c73455df2"
+	case ReportDropped:
+		return "d93b04841eb845a5b87cbdc4fc32a8a0"
 	default:
 		return ""
 	}

@@ -101,7 +101,7 @@ func (s *Stream) stamp(e Event, source string) Event {
 // timestamp is RFC 3339 with all nine digits, so that it sorts as text.
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z07:00") }
 
-// An Incident is something that happened to a source or the agent.
+// An Incident is something that happened to a source, the agent or a sink.
 type Incident struct {
 	Type Type
 	// Source is the name of the source that it is about.
@@ -113,6 +113,10 @@ type Incident struct {
 	// ErrType is the class of Err, one word; empty leaves it to the error.
 	ErrType string
 	Err     error
+	// Sink is the sink that it is about, and Dropped how many events it will
+	// never get.
+	Sink    string
+	Dropped uint64
 }
 
 // Incident returns the event for something that happened to a source or the
@@ -123,6 +127,8 @@ func (s *Stream) Incident(i Incident) Event {
 		Severity: incidentSeverity(i.Type),
 		Message:  i.Message,
 		Reason:   i.Reason,
+		Sink:     cutTo(public(i.Sink, maxValue), maxValue),
+		Dropped:  i.Dropped,
 	}
 	if !i.Until.IsZero() {
 		e.Until = timestamp(i.Until)
@@ -153,7 +159,7 @@ func incidentSeverity(t Type) Severity {
 	switch t {
 	case SourceRefused, ConfigRefused:
 		return Error
-	case SourceUnreachable, SourceStale, RunInterrupted:
+	case SourceUnreachable, SourceStale, RunInterrupted, ReportDropped:
 		return Warning
 	case SourceRepaired, SourceRecovered, AgentSuspended, AgentResumed:
 		return Notice

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Stored is an event as the log holds it. Sinks pass on what is stored and not
@@ -25,62 +26,41 @@ type Sink interface {
 	Send(ctx context.Context, events []Stored) (n int, err error)
 }
 
-// The words for sinks in the configuration.
+// The kinds of sinks that are of this machine.
 const (
 	KindJournal = "journal"
 	KindStdout  = "stdout"
 	KindFile    = "file"
 )
 
-// SinkConfig is one item of `report` in the agent's configuration: a plain word,
-// or a map from the kind to where it goes.
-type SinkConfig struct {
-	// Kind is a word given alone: journal or stdout.
-	Kind string `yaml:"-"`
-	// File is the path of a JSON-lines file.
-	File string `yaml:"file" doc:"path of a file that takes one JSON object a line"`
+// A RefusedError says that the receiver will not take the first event that has
+// not arrived, whatever it is asked again.
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string { return e.Err.Error() }
+
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// A BusyError says that the receiver asked to be left alone for a while.
+type BusyError struct {
+	After time.Duration
+	Err   error
 }
 
-// UnmarshalText takes a plain word.
-func (c *SinkConfig) UnmarshalText(text []byte) error {
-	switch word := string(text); word {
-	case KindJournal, KindStdout:
-		c.Kind = word
-		return nil
-	case KindFile:
-		return fmt.Errorf("the sink %q needs a path: write file: /var/log/trued/events.jsonl", word)
-	default:
-		return fmt.Errorf("unknown sink %q: write %s, %s, or file: with a path", word, KindJournal, KindStdout)
-	}
+func (e *BusyError) Error() string { return e.Err.Error() }
+
+func (e *BusyError) Unwrap() error { return e.Err }
+
+// A PartialError says that the receiver is done with all that arrived, but kept
+// fewer.
+type PartialError struct {
+	Lost uint64
+	Err  error
 }
 
-// Validate reports what is wrong with the item.
-func (c SinkConfig) Validate() error {
-	switch {
-	case c.Kind == "" && c.File == "":
-		return fmt.Errorf("a sink is %s, %s, or file: with a path", KindJournal, KindStdout)
-	case c.File != "" && c.File[0] != '/':
-		return fmt.Errorf("file %q is not an absolute path", c.File)
-	default:
-		return nil
-	}
-}
+func (e *PartialError) Error() string { return e.Err.Error() }
 
-// Open returns the sink. Standard output is handed in, with whether it takes
-// JSON or lines for a person.
-func (c SinkConfig) Open(stdout io.Writer, asJSON bool) (Sink, error) {
-	if err := c.Validate(); err != nil {
-		return nil, err
-	}
-	switch {
-	case c.File != "":
-		return NewFile(c.File), nil
-	case c.Kind == KindJournal:
-		return NewJournal(), nil
-	default:
-		return NewStdout(stdout, asJSON), nil
-	}
-}
+func (e *PartialError) Unwrap() error { return e.Err }
 
 // Stdout writes events to standard output.
 type Stdout struct {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"trued.dev/trued/internal/document"
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/report/reporttest"
 )
@@ -216,56 +214,4 @@ func TestWhatIsNotAnEventStopsNoSink(t *testing.T) {
 		t.Errorf("journal = %q", e)
 	}
 	send(t, report.NewStdout(&bytes.Buffer{}, false), odd)
-}
-
-func TestSinksAreReadAsWordsAndMaps(t *testing.T) {
-	for text, want := range map[string]string{
-		"report: [journal, stdout]":                       "[{journal } {stdout }]",
-		"report:\n- journal\n- file: /var/log/e.jsonl\n":  "[{journal } { /var/log/e.jsonl}]",
-		"report:\n- file\n":                               `the sink "file" needs a path`,
-		"report:\n- syslog: /dev/log\n":                   `unknown key "syslog"`,
-		"report:\n- jurnal\n":                             `unknown sink "jurnal"`,
-		"report:\n- file: [a]\n":                          "file: ",
-		"report:\n- file: /var/log/e.jsonl\n  file: /b\n": "",
-	} {
-		docs, problems := document.Parse([]byte(text))
-		var c struct {
-			Report []report.SinkConfig `yaml:"report"`
-		}
-		if len(problems) == 0 {
-			problems = document.NewDecoder().Decode(docs[0], &c)
-		}
-		got := fmt.Sprint(c.Report)
-		if len(problems) > 0 {
-			got = fmt.Sprint(problems)
-		}
-		if !strings.Contains(got, want) || want == "" && len(problems) == 0 {
-			t.Errorf("%q is read as %s, want %s", text, got, want)
-		}
-	}
-}
-
-func TestSinksAreNamedInTheConfiguration(t *testing.T) {
-	for word, want := range map[string]string{"journal": "", "stdout": "", "file": "needs a path", "syslog": `unknown sink "syslog"`, "": "unknown sink"} {
-		var c report.SinkConfig
-		err := c.UnmarshalText([]byte(word))
-		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, want %q", word, err, want)
-		}
-		if err == nil {
-			s, err := c.Open(&bytes.Buffer{}, false)
-			if err != nil || s.Name() != word {
-				t.Errorf("Open(%q) = %v, %v", word, s, err)
-			}
-		}
-	}
-	s, err := report.SinkConfig{File: "/var/log/trued/events.jsonl"}.Open(nil, false)
-	if err != nil || s.Name() != "file:/var/log/trued/events.jsonl" {
-		t.Errorf("Open = %v, %v", s, err)
-	}
-	for _, bad := range []report.SinkConfig{{}, {File: "events.jsonl"}} {
-		if _, err := bad.Open(nil, false); err == nil {
-			t.Errorf("Open(%+v) is no error", bad)
-		}
-	}
 }

@@ -1,12 +1,14 @@
 package state
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
+	"slices"
 )
 
 const cursorFile = "cursors.json"
@@ -17,20 +19,38 @@ type StoredEvent struct {
 	Event json.RawMessage
 }
 
-// EventsAfter returns up to limit events that follow the one numbered seq.
+// A place is where the ledger's record is that begins with the event numbered
+// first.
+type place struct {
+	first uint64
+	at    int64
+}
+
+// EventsAfter returns up to limit events that follow the one numbered seq. It
+// reads the ledger from the record that they are in, as far as that is known.
 func (s *Store) EventsAfter(seq uint64, limit int) ([]StoredEvent, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if seq >= s.snap.Events {
 		return nil, nil
 	}
+	// The last record that begins with the event that is looked for, or before.
+	n, _ := slices.BinarySearchFunc(s.places, seq+2, func(p place, first uint64) int { return cmp.Compare(p.first, first) })
+	from := int64(0)
+	if n > 0 {
+		from = s.places[n-1].at
+	}
 	var found []StoredEvent
-	err := s.eachRecord(func(r Record) {
+	err := s.eachRecordFrom(from, func(r Record, at int64) bool {
+		if n := len(s.places); len(r.Events) > 0 && (n == 0 || s.places[n-1].first < r.FirstEvent) {
+			s.places = append(s.places, place{r.FirstEvent, at})
+		}
 		for i, e := range r.Events {
 			if n := r.FirstEvent + uint64(i); n > seq && len(found) < limit {
 				found = append(found, StoredEvent{Seq: n, Event: e})
 			}
 		}
+		return len(found) < limit
 	})
 	if errors.Is(err, errDamaged) {
 		err = nil // what could be read is what there is

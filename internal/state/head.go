@@ -69,7 +69,7 @@ func (s *Store) head() Snapshot {
 	snap := s.snap
 	snap.Inventory = nil
 	snap.Sources = maps.Clone(s.snap.Sources)
-	snap.Owed = slices.Clone(s.snap.Owed)
+	snap.Owed = append([]Owed(nil), s.snap.Owed...)
 	return snap
 }
 
@@ -108,11 +108,12 @@ func (s *Store) readHead(now stamp) bool {
 		return false
 	}
 	snap, about := h.Snapshot, false
-	more, err := readRecords(io.NewSectionReader(f, h.Size, now.ledger.Size-h.Size), func(r Record) {
+	more, err := readRecords(io.NewSectionReader(f, h.Size, now.ledger.Size-h.Size), func(r Record, _ int64) bool {
 		about = about || r.aboutInventory()
 		if !about {
 			snap.fold(r)
 		}
+		return true
 	})
 	if err != nil || about {
 		return false

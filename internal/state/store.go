@@ -36,6 +36,9 @@ type Store struct {
 	size     int64
 	repaired string
 	key      []byte
+	// places are the ledger's records with events that were passed since it was
+	// opened.
+	places []place
 }
 
 // A NewerError is a state that a later release wrote.
@@ -171,10 +174,11 @@ func (s *Store) replay() error {
 		return fmt.Errorf("cannot read ledger: %w", err)
 	}
 	defer f.Close()
-	good, err := readRecords(f, func(r Record) {
+	good, err := readRecords(f, func(r Record, _ int64) bool {
 		if r.Seq > s.snap.Seq {
 			s.snap.fold(r)
 		}
+		return true
 	})
 	s.size = good
 	if errors.Is(err, errDamaged) {
@@ -186,9 +190,9 @@ func (s *Store) replay() error {
 
 var errDamaged = errors.New("ledger is damaged")
 
-// readRecords calls each for every whole record and returns the length of what
-// could be read.
-func readRecords(r io.Reader, each func(Record)) (int64, error) {
+// readRecords calls each for every whole record, with its place, until it returns
+// false, and returns the length of what could be read.
+func readRecords(r io.Reader, each func(r Record, at int64) bool) (int64, error) {
 	br := bufio.NewReaderSize(r, 64<<10)
 	var good int64
 	for {
@@ -206,8 +210,11 @@ func readRecords(r io.Reader, each func(Record)) (int64, error) {
 			}
 			return good, fmt.Errorf("%w after %d bytes: %w", errDamaged, good, err)
 		}
-		each(rec)
+		more := each(rec, good)
 		good += int64(len(line))
+		if !more {
+			return good, nil
+		}
 	}
 }
 
@@ -318,7 +325,7 @@ func (s *Store) putAside() error {
 	if err := os.Rename(s.path(ledgerFile), aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot put damaged ledger aside: %w", err)
 	}
-	s.repaired, s.size = "", 0
+	s.repaired, s.size, s.places = "", 0, nil
 	return s.writeSnapshot()
 }
 
@@ -365,6 +372,9 @@ func (s *Store) untaken() ([]byte, error) {
 	for _, n := range cursors {
 		taken = min(taken, n)
 	}
+	if taken == s.snap.Events {
+		return nil, nil
+	}
 	var out bytes.Buffer
 	err = s.eachRecord(func(r Record) {
 		if n := uint64(len(r.Events)); n == 0 || r.FirstEvent+n-1 <= taken {
@@ -385,6 +395,12 @@ func (s *Store) untaken() ([]byte, error) {
 }
 
 func (s *Store) eachRecord(each func(Record)) error {
+	return s.eachRecordFrom(0, func(r Record, _ int64) bool { each(r); return true })
+}
+
+// eachRecordFrom calls each for the records from a place on, until it returns
+// false.
+func (s *Store) eachRecordFrom(from int64, each func(r Record, at int64) bool) error {
 	f, err := os.Open(s.path(ledgerFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -393,7 +409,7 @@ func (s *Store) eachRecord(each func(Record)) error {
 		return fmt.Errorf("cannot read ledger: %w", err)
 	}
 	defer f.Close()
-	_, err = readRecords(io.LimitReader(f, s.size), each)
+	_, err = readRecords(io.NewSectionReader(f, from, s.size-from), func(r Record, at int64) bool { return each(r, from+at) })
 	return err
 }
 
@@ -416,6 +432,7 @@ func (s *Store) Close() {
 }
 
 func (s *Store) closeLedger() {
+	s.places = nil
 	if s.ledger != nil {
 		s.ledger.Close()
 		s.ledger = nil

@@ -62,6 +62,10 @@ func (s *survey) see(at string, found host.PathFinding) {
 		return
 	}
 	below := strings.TrimPrefix(at[len(s.name):], "/")
+	if s.witness == nil {
+		const each = 80 // or so
+		s.witness = make(resource.Witness, 0, each*(len(s.r.Tree)+1))
+	}
 	w := binary.AppendUvarint(s.witness, uint64(len(below)))
 	w = found.AppendWitness(append(w, below...), s.r.Owner, s.r.Group)
 	s.witness, s.unseen = w, w == nil

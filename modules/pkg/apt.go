@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/resource"
 )
 
 const (
@@ -44,16 +45,31 @@ func (a *apt) Installed(context.Context) (*database, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	stamp := readStamp(a.h)
-	if a.db != nil && a.stamp == stamp {
+	same := a.db != nil && a.stamp == stamp
+	if same && a.db.witness != nil {
+		return a.db, nil
+	}
+	// What was read right after a change is read once more, when a second change
+	// would have left a trace.
+	witness := a.h.WitnessFiles(databaseFiles()...)
+	if same && witness == nil {
 		return a.db, nil
 	}
 	db, err := readDpkg(a.h)
 	if err != nil {
 		return nil, err
 	}
+	db.witness = witness
 	a.stamp, a.db = stamp, db
 	return db, nil
 }
+
+// databaseFiles are all files that readDpkg reads. Those that an interrupted dpkg
+// leaves come and go with a change of their directory.
+func databaseFiles() []string { return []string{dpkgStatus, dpkgUpdates, dpkgArch, aptStates} }
+
+// Holds reports whether a database that Installed returned is still right.
+func (a *apt) Holds(w resource.Witness) bool { return a.h.HoldsFiles(w, databaseFiles()...) }
 
 // ConfigFiles lists where apt and dpkg are configured.
 func (a *apt) ConfigFiles() []string {

@@ -37,6 +37,9 @@ func (m *Module) check(
 	if len(found.Diff) > 0 {
 		found.Pending = m.manager.Ready()
 	}
+	if found.InOrder() && found.Note == "" {
+		found.Witness = db.witness
+	}
 	if _, noted, err := readNote(view.Prior, name); err != nil || noted {
 		return found, err
 	}

@@ -3,6 +3,8 @@ package pkg
 import (
 	"sort"
 	"strings"
+
+	"trued.dev/trued/internal/resource"
 )
 
 // A database is what is installed on a host.
@@ -12,6 +14,9 @@ type database struct {
 	// Interrupted is true when a transaction was cut off and must be repaired
 	// before another.
 	Interrupted bool
+	// witness stands for the files that it was read from; nil when they were
+	// changed just now.
+	witness resource.Witness
 
 	byName    map[string][]*record
 	providers map[string][]*record

@@ -21,6 +21,7 @@ const (
 	dpkgStatus  = "/var/lib/dpkg/status"
 	dpkgUpdates = "/var/lib/dpkg/updates"
 	dpkgLock    = "/var/lib/dpkg/lock-frontend"
+	dpkgArch    = "/var/lib/dpkg/arch"
 	aptStates   = "/var/lib/apt/extended_states"
 
 	databaseLimit = 512 << 20
@@ -100,7 +101,7 @@ func readUpdates(h *host.Host, db *database) error {
 
 // nativeArch is what dpkg itself was built for.
 func nativeArch(h *host.Host, db *database) string {
-	if data, err := h.ReadFile("/var/lib/dpkg/arch", 4096); err == nil {
+	if data, err := h.ReadFile(dpkgArch, 4096); err == nil {
 		if first, _, _ := strings.Cut(string(data), "\n"); first != "" {
 			return strings.TrimSpace(first)
 		}

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
@@ -109,15 +110,49 @@ func TestDatabaseThatCannotBeReadIsAnError(t *testing.T) {
 	}
 }
 
+// settled returns the database once the last change of it is old enough for a
+// further one to leave a trace.
+func settled(t *testing.T, a *apt) *database {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		db, err := a.Installed(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if db.witness != nil {
+			return db
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the database never was a witness")
+		}
+	}
+}
+
+func TestLatestHasNoWitness(t *testing.T) {
+	root := t.TempDir()
+	write(t, root+dpkgStatus, "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n", 0o644)
+	a := newApt(host.New(root, host.Options{}))
+	m := newModule(a)
+	settled(t, a)
+	for state, want := range map[string]bool{statePresent: true, stateLatest: false} {
+		r := m.New().(*Resource)
+		r.Package, r.State = "a", state
+		found, err := r.Check(t.Context(), resource.View{Offline: true})
+		if err != nil || len(found.Diff) != 0 {
+			t.Fatalf("%s: %+v, error %v", state, found, err)
+		}
+		if got := found.Witness != nil; got != want {
+			t.Errorf("%s: has a witness: %v", state, got)
+		}
+	}
+}
+
 func TestDatabaseIsReadAgainWhenItMoved(t *testing.T) {
 	root := t.TempDir()
 	status := "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n"
 	write(t, root+dpkgStatus, status, 0o644)
 	a := newApt(host.New(root, host.Options{}))
-	first, err := a.Installed(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	first := settled(t, a)
 	if again, _ := a.Installed(t.Context()); again != first {
 		t.Error("it was read again although nothing moved")
 	}
@@ -125,9 +160,12 @@ func TestDatabaseIsReadAgainWhenItMoved(t *testing.T) {
 	if err := os.Rename(root+dpkgStatus+".new", root+dpkgStatus); err != nil {
 		t.Fatal(err)
 	}
-	second, err := a.Installed(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	if a.Holds(first.witness) {
+		t.Error("the witness of the old database holds")
+	}
+	second := settled(t, a)
+	if !a.Holds(second.witness) {
+		t.Error("the witness of the new database does not hold")
 	}
 	if got := second.find("a").Version; got != "2" {
 		t.Errorf("after an upgrade the version is %s", got)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"trued.dev/trued/internal/resource"
 )
 
 // A fake is a package manager in memory: an index of versions, what depends on
@@ -204,6 +205,8 @@ func (f *fake) Repair(context.Context) error {
 	}
 	return nil
 }
+
+func (f *fake) Holds(resource.Witness) bool { return false }
 
 func (f *fake) Attach(context.Context) error { return nil }
 func (f *fake) Busy() bool                   { return f.busy }

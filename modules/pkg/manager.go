@@ -3,6 +3,8 @@ package pkg
 import (
 	"context"
 	"time"
+
+	"trued.dev/trued/internal/resource"
 )
 
 // A manager is a package manager as this kind needs it. Versions are strings in
@@ -11,6 +13,9 @@ type manager interface {
 	// Installed reads the manager's own database, without a process. The answer
 	// is never older than the call.
 	Installed(ctx context.Context) (*database, error)
+	// Holds reports whether Installed would return what it returned with the
+	// witness.
+	Holds(w resource.Witness) bool
 	// Offers tells what the index has for each of the names. It may start a
 	// process, and changes nothing.
 	Offers(ctx context.Context, names []string) (map[string]offer, error)

@@ -41,6 +41,7 @@ var (
 	_ resource.Attacher   = (*Module)(nil)
 	_ resource.Freshener  = (*Module)(nil)
 	_ resource.Renewer    = (*Module)(nil)
+	_ resource.Examiner   = (*Module)(nil)
 	_ resource.Needy      = (*Resource)(nil)
 	_ resource.Reactor    = (*Resource)(nil)
 	_ resource.Costly     = (*Resource)(nil)
@@ -107,6 +108,11 @@ func (m *Module) Absent(held resource.Held) (resource.Resource, error) {
 
 // Attach waits for a transaction that an earlier agent let go of.
 func (m *Module) Attach(ctx context.Context) error { return m.manager.Attach(ctx) }
+
+// Holds reports whether the database that the witness tells of is still right.
+func (m *Module) Holds(_ context.Context, _ string, w resource.Witness) bool {
+	return m.manager.Holds(w)
+}
 
 // Freshen refreshes the index when a package follows the latest version and the
 // index is older than an hour.

@@ -164,6 +164,7 @@ func (w *hostWorld) killsApply(t *testing.T, r *rand.Rand) (cuts []cut) {
 			w.usual -= w.usual / 8
 			continue
 		}
+		w.usual += w.usual / 40
 		cuts = append(cuts, cut{"apply", after})
 		w.claims(t, fmt.Sprint(cuts))
 	}
@@ -224,9 +225,10 @@ func (w *hostWorld) killsDaemon(t *testing.T, r *rand.Rand) (cuts []cut) {
 		if through {
 			w.usual -= w.usual / 8
 		} else if n > 0 {
+			w.usual += w.usual / 40
 			cuts = append(cuts, cut{either(ask, "sync", "start"), after})
 		}
-		w.Await(t, `test "$(systemctl show --value -p MainPID trued.service)" != `+pid+` && systemctl is-active --quiet trued.service`)
+		w.until(t, `test "$(systemctl show --value -p MainPID trued.service)" != `+pid+` && systemctl is-active --quiet trued.service`)
 	}
 	w.mend(t, len(cuts) == 0)
 	return cuts
@@ -249,9 +251,18 @@ func (w *hostWorld) killsHost(t *testing.T, r *rand.Rand) []cut {
 	w.Kill(t)
 	wait()
 	w.Start(t)
-	w.Await(t, "systemctl is-active --quiet trued.service")
+	w.until(t, "systemctl is-active --quiet trued.service")
 	w.mend(t, false)
 	return []cut{{"host in sync", after}}
+}
+
+// until waits for a line of shell to succeed, for some minutes.
+func (w *hostWorld) until(t *testing.T, line string) {
+	t.Helper()
+	if _, code := w.Try(t, "for i in $(seq 1500); do if { "+line+"; } >/dev/null 2>&1; then exit 0; fi; sleep 0.2; done; exit 1"); code != 0 {
+		out, _ := w.Try(t, line)
+		t.Fatalf("not within minutes: %s\n%s", line, out)
+	}
 }
 
 // start starts a command of the program. What it returns waits for its end and

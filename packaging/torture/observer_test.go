@@ -103,8 +103,11 @@ func (o *observer) glance(root, name string) string {
 	now := sight{inode: st.Ino, size: st.Size, ctime: time.Unix(st.Ctim.Unix())}
 	known := o.known[name]
 	now.is = known.is
-	if now != known || time.Since(now.ctime) < time.Second {
-		now.is = there(root, name)
+	if now == known && time.Since(now.ctime) > time.Second {
+		return known.is
+	}
+	now.is = there(root, name)
+	if delete(o.known, name); now.is != "" && exists(root) {
 		o.known[name] = now
 	}
 	return now.is

@@ -24,7 +24,7 @@ type tale struct {
 // read takes what is new. The sinks may have it a moment after the run.
 func (s *tale) read(t *testing.T, w *hostWorld, when string) (fresh []report.Event) {
 	t.Helper()
-	w.Await(t, `id=$(trued status -o json | sed -n 's/^    "id": "\(.*\)",/\1/p'); [ -n "$id" ]; grep -F "$id" `+eventFile+` | grep -q '"run\.finished"\|"run\.interrupted"'`)
+	w.until(t, `id=$(trued status -o json | sed -n 's/^    "id": "\(.*\)",/\1/p'); [ -n "$id" ] && grep -F "$id" `+eventFile+` | grep -q '"run\.finished"\|"run\.interrupted"'`)
 	text := w.Read(t, eventFile)
 	if s.seen == nil {
 		s.seen, s.last, s.ended = map[string]report.Event{}, map[string]uint64{}, map[string]bool{}

@@ -29,7 +29,7 @@ func (w *hostWorld) inOrder(t *testing.T, when string) {
 		dpkg-query -W -f '${Status} ${Package} ${Version}\n' 'tort-*' 2>/dev/null | grep installed
 		systemctl is-active tort-restart tort-reload tort-tree tort-leaves
 		systemctl show --value -p NeedDaemonReload tort-restart tort-reload tort-tree | grep . | uniq
-		systemctl --failed --plain --no-legend`
+		systemctl list-units --failed --plain --no-legend 'tort-*' 'trued*'`
 	got, _ := w.Try(t, look)
 	want := fmt.Sprintf("\"failing\":[]\n\"owed\":[]\n\"resources\":%d\n%d\n", len(w.state.shapes), somaxconn+w.state.n)
 	if w.state.extra() {
@@ -75,7 +75,7 @@ func (w *hostWorld) witnesses(t *testing.T, when string) {
 			if i >= told && i > 0 {
 				if boot0, saw0 := testimony(lines[i-1]); boot0 == boot && saw0 == saw {
 					w.needless++
-					t.Logf("%s: NEEDLESS: %s saw again what it had seen: %q after %q", when, unit, line, lines[i-1])
+					t.Errorf("%s: NEEDLESS: %s saw again what it had seen: %q after %q", when, unit, line, lines[i-1])
 					continue
 				}
 			}

@@ -1,8 +1,20 @@
 // Package torture_test is the proof that nothing is lost when a run is cut off
-// or the file system refuses: the program itself, stopped at each system call
-// that writes, on a tree that has a bit of everything.
+// or the file system refuses.
 //
-// The tests run a sample; TORTURE=full runs every call, as `make torture` does.
+// Over a tree that has a bit of everything, the program itself is stopped at each
+// system call that writes: looked at there, killed there, told there that the
+// call failed, or there the image of the file system is copied, which loses what
+// was never synced. On booted hosts, with units and packages beside that, runs by
+// hand, the daemon and the host itself are killed at random moments, and the
+// managed paths are looked at all along from outside.
+//
+// After each, the next run must end in the desired state, and nothing may have
+// been half written at any moment, be left over, be claimed that was not done, be
+// told not at all or twice, or have been restarted not at all or needlessly.
+//
+// The tests run a sample; TORTURE=full runs all, as `make torture` does, which
+// ends with the figures. Random moments come from TORTURE_SEED. A failure on a
+// host names the seed and, as TORTURE_FROM, the round that shows it again.
 package torture_test
 
 import (
@@ -129,14 +141,18 @@ func manifest(state string) string {
 - {file: /etc/before-staying, content: "%[1]s\n", mode: "0644"}
 - {file: /etc/mended, content: "the same\n", owner: %[2]s, mode: "%[3]s"}
 - {file: /etc/only/deep/%[1]s, content: "%[1]s\n", parents: true}
+- {file: /etc/judged, content: "%[1]s\n", mode: "0644", validate: "true"}
+- {file: /etc/judged-%[1]s, content: "%[1]s\n", mode: "0644", validate: "true"}
 - {link: /etc/before-link, target: %[1]s}
 - {directory: /srv/own-%[1]s, owner: svc, mode: "0750", parents: true}
-- {directory: /srv/tree, source: files/tree, parents: true, file_mode: "%[3]s"}
+- {directory: /srv/tree, source: files/tree, parents: true, file_mode: "%[3]s", timeout: 1h}
+- {sysctl: net.core.somaxconn, value: %[4]d}
 - unit: worker.service
+  restart_on: [file:/etc/app/0.conf, directory:/srv/tree]
   enabled: true
   content: "[Service]\nExecStart=/bin/%[1]s\n[Install]\nWantedBy=multi-user.target\n"
   drop_ins: {10-%[1]s.conf: "[Service]\nNice=1\n"}
-`, state, owner, other)
+`, state, owner, other, map[string]int{"old": 4001, "new": 4002}[state])
 	if state == "old" {
 		b.WriteString(`
 - {file: /etc/before-leaving, content: "managed for a while\n", mode: "0644", owner: root, group: root}
@@ -144,7 +160,7 @@ func manifest(state string) string {
 `)
 	} else {
 		for i := range 70 { // enough to share one sync
-			fmt.Fprintf(&b, "- {file: /srv/many-%02d, content: \"many %d\\n\", mode: \"0640\"}\n", i, i)
+			fmt.Fprintf(&b, "- {file: /srv/many-%02d, content: \"many %d\\n\", mode: \"0640\", timeout: 1h}\n", i, i)
 		}
 	}
 	return b.String()

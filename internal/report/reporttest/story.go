@@ -43,6 +43,8 @@ func Story() []report.Event {
 	events := []report.Event{
 		agent.Incident(report.Incident{Type: report.AgentStarted, Message: "agent 1.0.0 started"}),
 		agent.Incident(report.Incident{Type: report.ConfigLoaded}),
+		agent.Incident(report.Incident{Type: report.ReportTested, Sink: "syslog:tls://logs.example.com:6514", Message: "a test of the sink syslog:tls://logs.example.com:6514"}),
+		agent.Incident(report.Incident{Type: report.ReportDropped, Sink: "syslog:tls://logs.example.com:6514", Dropped: 1200, Message: "1200 events were dropped: the spool was full"}),
 		agent.Incident(report.Incident{Type: report.ConfigRefused, ErrType: "config", Err: errors.New("/etc/trued/trued.yaml:3:1: unknown key \"intervall\": did you mean interval?")}),
 		agent.Incident(report.Incident{Type: report.SourceUpdated, Source: "infra"}),
 		agent.Incident(report.Incident{Type: report.SourceRefused, Source: "infra", ErrType: "load", Err: errors.New("groups/web/10-nginx.yaml:4:3: unknown key \"contnet\": did you mean content?")}),

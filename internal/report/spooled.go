@@ -1,0 +1,198 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"trued.dev/trued/internal/report/spool"
+)
+
+const (
+	// batchBytes bounds a batch together with batchSize.
+	batchBytes = 1 << 20
+	// spoolWait is how long another process may have the spool.
+	spoolWait = time.Minute
+)
+
+// deliverSpooled brings what is new from the log into the sink's spool, and
+// sends what is there. Where the spool takes nothing, such as on a full disk,
+// events wait in the log; and while nothing is in it, they go from there.
+func (d *Drain) deliverSpooled(ctx context.Context, l *lane) error {
+	q, err := openSpool(ctx, l)
+	if err != nil {
+		if noRoom(err) && !holds(l.Spool) {
+			return d.deliverDirect(ctx, l)
+		}
+		return err
+	}
+	unfilled, err := d.empty(ctx, l, q)
+	if err == nil && unfilled != nil && q.Empty() && noRoom(unfilled) {
+		err, unfilled = d.deliverDirect(ctx, l), nil
+	}
+	err = errors.Join(err, unfilled)
+	if err != nil && ctx.Err() == nil {
+		err = errors.Join(err, q.Fail(err.Error()))
+	}
+	return errors.Join(err, q.Close())
+}
+
+func openSpool(ctx context.Context, l *lane) (*spool.Spool, error) {
+	ctx, cancel := context.WithTimeout(ctx, spoolWait)
+	defer cancel()
+	return spool.Open(ctx, l.Spool, l.Limits)
+}
+
+func noRoom(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS)
+}
+
+// holds reports whether there are segments in a spool that cannot be opened.
+func holds(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	for _, e := range entries {
+		if info, ierr := e.Info(); strings.Contains(e.Name(), ".") && (ierr != nil || info.Size() > 0) {
+			return true
+		}
+	}
+	return err != nil
+}
+
+// collect brings what is new into the spool while the sink is left alone. What
+// it cannot, waits in the log for the next delivery, which tells of it.
+func (d *Drain) collect(ctx context.Context, l *lane) {
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { <-l.turn }()
+	q, err := openSpool(ctx, l)
+	if err != nil {
+		return
+	}
+	_ = d.fill(l, q)
+	_ = q.Close()
+}
+
+// fill brings what is new from the log into the spool. The log moves on once it
+// is there for good; what a crash in between left in both is known again by the
+// record that was written last.
+func (d *Drain) fill(l *lane, q *spool.Spool) error {
+	name := l.Sink.Name()
+	seq, checksum := q.Last()
+	for at := d.log.Cursor(name); ; {
+		events, err := d.log.EventsAfter(at, batchSize)
+		if err != nil || len(events) == 0 {
+			return err
+		}
+		fresh := events
+		for i, e := range events {
+			if e.Seq == seq && spool.Checksum(e.Event) == checksum {
+				fresh = events[i+1:]
+			}
+		}
+		if gap := events[0].Seq - at - 1; at > 0 && gap > 0 {
+			// The log keeps events within a bound of its own.
+			if err := q.Missed(gap); err != nil {
+				return err
+			}
+		}
+		matching, _ := l.Filter.pick(fresh)
+		records := make([]spool.Record, len(matching))
+		for i, e := range matching {
+			records[i] = spool.Record{Seq: e.Seq, Data: e.Event}
+		}
+		if _, err := q.Append(records); err != nil {
+			return err
+		}
+		at = events[len(events)-1].Seq
+		if err := d.log.SetCursor(name, at); err != nil {
+			return err
+		}
+	}
+}
+
+// empty sends what the spool holds, and what comes meanwhile. Unfilled is why
+// the log's events did not get into the spool; that keeps nothing that is there
+// from leaving.
+func (d *Drain) empty(ctx context.Context, l *lane, q *spool.Spool) (unfilled, err error) {
+	for {
+		unfilled = d.fill(l, q)
+		if err := d.confess(ctx, l, q); err != nil {
+			return unfilled, err
+		}
+		records, err := q.Next(l.most, batchBytes)
+		if err != nil {
+			return unfilled, err
+		}
+		if len(records) == 0 {
+			return unfilled, d.confess(ctx, l, q)
+		}
+		events := make([]Stored, len(records))
+		for i, r := range records {
+			events[i] = Stored{Seq: r.Seq, Event: r.Data}
+		}
+		n, err := send(ctx, l.Sink, events)
+		if err := l.acknowledge(q, n, err); err != nil {
+			return unfilled, err
+		}
+	}
+}
+
+// acknowledge notes what became of a batch. What is only a note about it is no
+// error any more.
+func (l *lane) acknowledge(q *spool.Spool, n int, err error) error {
+	var partial *PartialError
+	if errors.As(err, &partial) {
+		err = q.Missed(partial.Lost)
+	}
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		switch {
+		case n > 0: // the next batch begins with it
+			err = nil
+		case q.Proven():
+			// A receiver that has taken others has judged this one. From one that
+			// never took any it is more likely a matter of the configuration.
+			return q.Refuse()
+		}
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		// What is too slow for many may have time for a few.
+		l.most = max(1, l.most/2)
+	case err == nil:
+		l.most = min(batchSize, l.most+1+l.most/8)
+	}
+	if n > 0 {
+		l.moved.Store(true)
+	}
+	return errors.Join(err, q.Ack(n))
+}
+
+// confess tells the sink of events that it will never get.
+func (d *Drain) confess(ctx context.Context, l *lane, q *spool.Spool) error {
+	loss := q.Loss()
+	if loss.Records == 0 || d.hooks.Lost == nil {
+		return nil
+	}
+	event, err := d.hooks.Lost(l.Sink.Name(), loss)
+	if err != nil {
+		return fmt.Errorf("cannot tell sink %q of %d lost events: %w", l.Sink.Name(), loss.Records, err)
+	}
+	var refused *RefusedError
+	if n, err := send(ctx, l.Sink, []Stored{{Event: event}}); n == 0 && !errors.As(err, &refused) {
+		return err
+	}
+	return q.Told(loss)
+}

@@ -1,0 +1,61 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+// Whoever reads events in parts gets what there is, across compactions and
+// wherever the parts begin.
+func TestEventsAreReadInParts(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Enroll([]string{"slow"}); err != nil {
+		t.Fatal(err)
+	}
+	total := uint64(0)
+	grow := func(records int) {
+		for range records {
+			r := Record{}
+			for range 1 + rand.IntN(5) {
+				total++
+				r.Events = append(r.Events, json.RawMessage(fmt.Sprintf(`{"n":%d,"pad":"%0300d"}`, total, 0)))
+			}
+			if err := s.Append(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	check := func(from uint64, limit int) uint64 {
+		t.Helper()
+		found, err := s.EventsAfter(from, limit)
+		if err != nil || len(found) != min(limit, int(total-from)) {
+			t.Fatalf("%d events after %d, %v", len(found), from, err)
+		}
+		for i, e := range found {
+			if want := from + uint64(i) + 1; e.Seq != want || !strings.HasPrefix(string(e.Event), fmt.Sprintf(`{"n":%d,`, want)) {
+				t.Fatalf("after %d: event %d is %.20s", from, e.Seq, e.Event)
+			}
+		}
+		return from + uint64(len(found))
+	}
+	for taken := uint64(0); taken < 1000; {
+		grow(20)
+		taken = check(taken, 1+rand.IntN(100))
+		if rand.IntN(3) == 0 {
+			check(taken+uint64(rand.IntN(int(total-taken)+1)), 7)
+		}
+		if rand.IntN(10) == 0 {
+			if err := errors.Join(s.SetCursor("slow", taken), s.Compact()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
