@@ -11,12 +11,14 @@ import (
 	"trued.dev/trued/modules/directory"
 	"trued.dev/trued/modules/file"
 	"trued.dev/trued/modules/group"
+	"trued.dev/trued/modules/hostname"
 	"trued.dev/trued/modules/ini"
 	"trued.dev/trued/modules/key"
 	"trued.dev/trued/modules/line"
 	"trued.dev/trued/modules/link"
 	"trued.dev/trued/modules/pkg"
 	"trued.dev/trued/modules/sysctl"
+	"trued.dev/trued/modules/timezone"
 	"trued.dev/trued/modules/unit"
 	"trued.dev/trued/modules/user"
 )
@@ -37,5 +39,7 @@ func All(h *host.Host) []resource.Module {
 		line.New(h),
 		block.New(h),
 		ini.New(h),
+		hostname.New(h),
+		timezone.New(h),
 	}
 }

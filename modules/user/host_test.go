@@ -136,15 +136,24 @@ func otherFileSystem(t *testing.T) {
 
 // lockedAccounts: the lock of another is waited for.
 func lockedAccounts(t *testing.T) {
-	// The lock file of a process that lives.
-	must(t, os.WriteFile("/etc/passwd.lock", []byte("1\x00"), 0o600))
+	f, err := os.OpenFile("/etc/.pwd.lock", os.O_RDWR|os.O_CREATE, 0o600)
+	must(t, err)
+	defer f.Close()
+	must(t, syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK}))
 	done := make(chan error, 1)
 	l := newLab(t)
 	go func() { done <- l.converge(t, Resource{User: "patient", CreateHome: ptr(false)}) }()
-	for !strings.Contains(sh(t, "grep -lsz useradd /proc/[0-9]*/comm || true"), "/proc") {
-		time.Sleep(10 * time.Millisecond) // until it has been started
+	for waits := false; !waits; time.Sleep(10 * time.Millisecond) { // until it stands in line
+		select {
+		case err := <-done:
+			t.Fatalf("it did not wait: %v", err)
+		default:
+		}
+		locks, err := os.ReadFile("/proc/locks")
+		must(t, err)
+		waits = strings.Contains(string(locks), "-> POSIX")
 	}
-	must(t, os.Remove("/etc/passwd.lock"))
+	must(t, syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_UNLCK}))
 	must(t, <-done)
 	must(t, l.leave(t, Resource{User: "patient"}))
 }
