@@ -25,6 +25,17 @@ const Batch = "parts"
 
 const sizeLimit = 16 << 20
 
+// A Writer is what modules of such kinds have in common.
+type Writer struct{ Host *host.Host }
+
+// Batch shares transactions with the other kinds that own parts of files.
+func (Writer) Batch() string { return Batch }
+
+// Transact writes each file once.
+func (w Writer) Transact(ctx context.Context, items []resource.Item) []resource.ItemResult {
+	return Transact(ctx, w.Host, items)
+}
+
 // A Part is a resource that owns a part of a file.
 type Part interface {
 	resource.Resource
@@ -39,8 +50,9 @@ type Place struct {
 	Path string
 	// Field is the field of the difference.
 	Field string
-	// Create makes the file where there is none.
-	Create bool
+	// Create makes the file where there is none. Absent tells that the part is
+	// not to be there: then no file is as good as one without it.
+	Create, Absent bool
 	// Validate is a command that must accept the new file.
 	Validate  string
 	Sensitive bool
@@ -69,9 +81,11 @@ func read(h *host.Host, path string) (text string, exists bool, err error) {
 }
 
 // Check compares the file with what a part makes of it. note returns what the
-// part notes of the file before; nil for nothing.
+// part notes of the file before, with what is noted already; nil for nothing
+// new.
 func Check(
-	ctx context.Context, h *host.Host, p Part, view resource.View, note func(text *Text, exists bool) (resource.Prior, error),
+	ctx context.Context, h *host.Host, p Part, view resource.View,
+	note func(prior resource.Prior, text *Text, exists bool) (resource.Prior, error),
 ) (resource.Finding, error) {
 	if err := ctx.Err(); err != nil {
 		return resource.Finding{}, err
@@ -81,16 +95,16 @@ func Check(
 	if err != nil {
 		return resource.Finding{}, err
 	}
-	if !exists && (place.Leaves || !place.Create) {
-		if place.Leaves {
-			return resource.Finding{}, nil
-		}
+	switch {
+	case !exists && (place.Leaves || place.Absent):
+		return resource.Finding{}, nil
+	case !exists && !place.Create:
 		return resource.Finding{Unknown: place.Path + " is missing, and `create: true` does not say to make it", Creates: true}, nil
 	}
 	finding := resource.Finding{Creates: !exists}
 	text := Parse(before)
 	if note != nil {
-		if finding.Prior, err = note(text, exists); err != nil {
+		if finding.Prior, err = note(view.Prior, text, exists); err != nil {
 			return resource.Finding{}, err
 		}
 	}
