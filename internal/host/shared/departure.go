@@ -11,12 +11,13 @@ import (
 // A Record is what a kind noted about one part of a file, which is enough to
 // give it back. It has a Noted in it.
 type Record interface {
-	file() *Noted
+	OfFile() *Noted
 	// Restore makes a text what it was without the part that has the claim.
 	Restore(text *Text, c resource.Claim) error
 }
 
-func (n *Noted) file() *Noted { return n }
+// OfFile returns what is noted about the file itself.
+func (n *Noted) OfFile() *Noted { return n }
 
 // A Departure gives back the parts of a file that a resource had.
 type Departure struct {
@@ -51,7 +52,7 @@ func NewDeparture(h *host.Host, held resource.Held, mark, field string, fresh fu
 		}
 		if ok {
 			d.parts = append(d.parts, record{c, n})
-			d.Sensitive = d.Sensitive || n.file().Sensitive
+			d.Sensitive = d.Sensitive || n.OfFile().Sensitive
 		}
 	}
 	return d, nil
@@ -73,7 +74,7 @@ func (d *Departure) Needs() []resource.Need { return resource.ParentNeeds(d.path
 func (d *Departure) Place() Place {
 	p := Place{Path: d.path, Field: d.field, Leaves: true, Sensitive: d.Sensitive}
 	for _, r := range d.parts {
-		p.Made = p.Made || !r.noted.file().Existed
+		p.Made = p.Made || !r.noted.OfFile().Existed
 	}
 	return p
 }
