@@ -201,7 +201,7 @@ func (r *Resource) Apply(ctx context.Context, view resource.View, found resource
 // Edit brings the block about in a text.
 func (r *Resource) Edit(text *shared.Text, view resource.View) error {
 	var n noted
-	if _, err := shared.Recall(view.Prior, r.claim(), &n); err != nil {
+	if _, err := view.Prior.Recall(r.claim(), &n); err != nil {
 		return err
 	}
 	if n.Marks != nil && *n.Marks != [2]string{r.marks().begin, r.marks().end} {

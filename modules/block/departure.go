@@ -19,7 +19,7 @@ type noted struct {
 // note returns the prior with what is new to it, or nil.
 func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (resource.Prior, error) {
 	var n noted
-	known, err := shared.Recall(prior, r.claim(), &n)
+	known, err := prior.Recall(r.claim(), &n)
 	if err != nil {
 		return nil, err
 	}
@@ -37,11 +37,11 @@ func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (r
 	if n.Marks != nil && *n.Marks != [2]string{m.begin, m.end} {
 		old := marks{n.Marks[0], n.Marks[1]}
 		if from, _, err := old.find(text); err == nil && from >= 0 {
-			return shared.Note(prior, r.claim(), n) // until it has moved
+			return prior.With(r.claim(), n) // until it has moved
 		}
 	}
 	n.Marks, n.Sensitive = &[2]string{m.begin, m.end}, r.Sensitive
-	return shared.Note(prior, r.claim(), n)
+	return prior.With(r.claim(), n)
 }
 
 // Restore takes the block away again, or gives back the one that was there.

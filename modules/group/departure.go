@@ -56,7 +56,7 @@ func (d *departure) Check(ctx context.Context, view resource.View) (resource.Fin
 		found.Pending = d.host.NoAccountTools()
 	}
 	if d.Sensitive {
-		found.Diff = redacted(found.Diff)
+		found.Diff = found.Diff.Redacted()
 	}
 	return found, err
 }

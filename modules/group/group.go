@@ -7,10 +7,8 @@ package group
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -132,14 +130,8 @@ type noted struct {
 }
 
 func takeNoted(prior resource.Prior, name string) (n noted, ok bool, err error) {
-	raw, ok := prior[claim(name)]
-	if !ok {
-		return n, false, nil
-	}
-	if err := json.Unmarshal(raw, &n); err != nil {
-		return n, false, fmt.Errorf("cannot read what was noted about group %q: %w", name, err)
-	}
-	return n, true, nil
+	ok, err = prior.Recall(claim(name), &n)
+	return n, ok, err
 }
 
 // Check compares the group.
@@ -162,16 +154,9 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		finding.Pending = r.host.NoAccountTools()
 	}
 	if r.Sensitive {
-		finding.Diff = redacted(finding.Diff)
+		finding.Diff = finding.Diff.Redacted()
 	}
 	return finding, nil
-}
-
-func redacted(diff resource.Diff) resource.Diff {
-	for i, c := range diff {
-		diff[i] = resource.Change{Field: c.Field, Redacted: true}
-	}
-	return diff
 }
 
 // note returns the prior with what is new to it, or nil.
@@ -180,7 +165,6 @@ func (r *Resource) note(prior resource.Prior, have host.GroupEntry, exists bool)
 	if err != nil {
 		return nil, err
 	}
-	before := n
 	if !known {
 		n.Existed = exists
 	}
@@ -193,19 +177,7 @@ func (r *Resource) note(prior resource.Prior, have host.GroupEntry, exists bool)
 			n.Members = append([]string{}, have.Members...)
 		}
 	}
-	raw, err := json.Marshal(n)
-	if err != nil {
-		return nil, err
-	}
-	if earlier, _ := json.Marshal(before); known && string(earlier) == string(raw) {
-		return nil, nil
-	}
-	added := maps.Clone(prior)
-	if added == nil {
-		added = resource.Prior{}
-	}
-	added[claim(r.Group)] = raw
-	return added, nil
+	return prior.With(claim(r.Group), n)
 }
 
 func (r *Resource) compare(have host.GroupEntry, exists bool) (resource.Diff, error) {

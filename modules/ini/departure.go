@@ -21,7 +21,7 @@ type noted struct {
 // note returns the prior with what is new to it, or nil.
 func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (resource.Prior, error) {
 	var n noted
-	known, err := shared.Recall(prior, r.claim(), &n)
+	known, err := prior.Recall(r.claim(), &n)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (r
 		n.NoSection = !at.section
 	}
 	n.Sensitive, n.Removed = r.Sensitive, r.absent()
-	return shared.Note(prior, r.claim(), n)
+	return prior.With(r.claim(), n)
 }
 
 // Restore takes the key away again, or gives back the line that was there.

@@ -75,7 +75,7 @@ type gone struct {
 // note returns the prior with what is new to it, or nil.
 func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (resource.Prior, error) {
 	var n noted
-	known, err := shared.Recall(prior, r.claim(), &n)
+	known, err := prior.Recall(r.claim(), &n)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (r
 		}
 		n.Wrote = now
 	}
-	return shared.Note(prior, r.claim(), n)
+	return prior.With(r.claim(), n)
 }
 
 // Restore takes the line away again, and gives back those that were there.

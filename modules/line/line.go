@@ -185,7 +185,7 @@ func (r *Resource) findReplaced(view resource.View) error {
 			continue
 		}
 		var n noted
-		ok, err := shared.Recall(view.Prior, c, &n)
+		ok, err := view.Prior.Recall(c, &n)
 		if err != nil {
 			return err
 		}

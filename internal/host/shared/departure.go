@@ -46,7 +46,7 @@ func NewDeparture(h *host.Host, held resource.Held, mark, field string, fresh fu
 		}
 		d.path = c.Name
 		n := fresh()
-		ok, err := Recall(held.Prior, c, n)
+		ok, err := held.Prior.Recall(c, n)
 		if err != nil {
 			return nil, err
 		}

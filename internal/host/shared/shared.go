@@ -9,11 +9,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"strings"
 
 	"trued.dev/trued/internal/host"
@@ -219,35 +217,4 @@ func writeParts(ctx context.Context, h *host.Host, items []resource.Item, of []i
 		Content: resource.Bytes([]byte(after)), Follow: true, Backup: true,
 		Sensitive: place.Sensitive, Validate: place.Validate,
 	})
-}
-
-// Recall reads what was noted under a claim into a value, and reports whether
-// there was anything.
-func Recall(prior resource.Prior, c resource.Claim, into any) (bool, error) {
-	raw, ok := prior[c]
-	if !ok {
-		return false, nil
-	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		return false, fmt.Errorf("cannot read what was noted about %q: %w", c.Name, err)
-	}
-	return true, nil
-}
-
-// Note returns a prior with a value under a claim, or nil when that is what it
-// has already.
-func Note(prior resource.Prior, c resource.Claim, value any) (resource.Prior, error) {
-	raw, err := json.Marshal(value)
-	if err != nil {
-		return nil, err
-	}
-	if string(prior[c]) == string(raw) {
-		return nil, nil
-	}
-	added := maps.Clone(prior)
-	if added == nil {
-		added = resource.Prior{}
-	}
-	added[c] = raw
-	return added, nil
 }
