@@ -3,6 +3,9 @@ package line
 
 import (
 	"context"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -56,6 +59,8 @@ type Resource struct {
 	Accept string `yaml:"validate" json:"-" doc:"a command that must accept the new file; {path} stands for it"`
 
 	match, after, before *regexp.Regexp
+	// sealed stands for the line in its claim, once that was asked for.
+	sealed string
 
 	host *host.Host
 	// replaces is what the last comparison found this line to take the place of,
@@ -146,9 +151,25 @@ func (r *Resource) claim() resource.Claim {
 	case r.Match != "":
 		part = "like " + r.Match
 	case r.Sensitive:
-		part = "called " + r.Title
+		part = "sealed " + r.seal()
 	}
 	return resource.Claim{Space: resource.SpacePath, Name: host.CleanPath(r.Path), Part: partMark + part}
+}
+
+// sealRounds make it slow to guess a line from its claim, which is shown.
+const sealRounds = 100_000
+
+// seal stands for a line that must not be seen: the claim goes with the line,
+// whatever it is called.
+func (r *Resource) seal() string {
+	if r.sealed == "" {
+		sum, err := pbkdf2.Key(sha256.New, r.text(), []byte("line of "+host.CleanPath(r.Path)), sealRounds, sha256.Size)
+		if err != nil {
+			return "called " + r.Title // only a machine that allows no such digest says so
+		}
+		r.sealed = hex.EncodeToString(sum)
+	}
+	return r.sealed
 }
 
 // Needs are the directories above the file.
