@@ -66,5 +66,5 @@ func (d *departure) Apply(ctx context.Context, _ resource.View, found resource.F
 	if d.earlier == nil {
 		return resource.Result{}, ctx.Err()
 	}
-	return resource.Result{}, d.earlier.apply(ctx, found.Diff)
+	return resource.Result{}, d.earlier.apply(ctx, found.Diff, func() (bool, error) { return false, nil })
 }

@@ -103,7 +103,8 @@ func (r *Resource) Claims() []resource.Claim {
 	return claims
 }
 
-// Needs are the members, unless one of them needs the group.
+// Needs are the members, unless one of them needs the group: then it is a member
+// before it is there.
 func (r *Resource) Needs() []resource.Need {
 	var needs []resource.Need
 	for _, m := range r.Members {
@@ -228,11 +229,30 @@ func list(names []string) string {
 }
 
 // Apply makes, changes or removes the group.
-func (r *Resource) Apply(ctx context.Context, _ resource.View, found resource.Finding) (resource.Result, error) {
-	return resource.Result{}, r.apply(ctx, found.Diff)
+func (r *Resource) Apply(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, error) {
+	return resource.Result{}, r.apply(ctx, found.Diff, func() (bool, error) { return r.early(view) })
 }
 
-func (r *Resource) apply(ctx context.Context, diff resource.Diff) error {
+// early reports whether a member is not there yet and will be: a user that is
+// made with this very group comes after it.
+func (r *Resource) early(view resource.View) (bool, error) {
+	early := false
+	for _, m := range r.Members {
+		_, exists, err := r.host.FindUser(m)
+		if err != nil {
+			return false, err
+		}
+		if _, managed := view.Owner(resource.Claim{Space: resource.SpaceUser, Name: m}); !exists && !managed {
+			return false, nil // the system's own program says so
+		}
+		early = early || !exists
+	}
+	return early, nil
+}
+
+// apply brings about what the difference states. early is asked when members
+// are.
+func (r *Resource) apply(ctx context.Context, diff resource.Diff, early func() (bool, error)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -262,6 +282,13 @@ func (r *Resource) apply(ctx context.Context, diff resource.Diff) error {
 		}
 	}
 	if diff.Has(fieldMembers) {
+		some, err := early()
+		if err != nil {
+			return err
+		}
+		if some {
+			return r.host.SetMembers(ctx, r.Group, slices.Sorted(slices.Values(r.Members)))
+		}
 		return run("gpasswd", "--members", list(r.Members), r.Group)
 	}
 	return nil
