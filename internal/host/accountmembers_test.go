@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -29,5 +30,30 @@ func TestMembersNeedNotBeThereYet(t *testing.T) {
 		if err := errors.Join(err, err2); err != nil || string(got) != f.want || info.Mode().Perm() != 0o640 {
 			t.Errorf("%s is %q, error %v", name, got, err)
 		}
+	}
+}
+
+func TestMembersAreNotWrittenWhileAnotherHasTheLock(t *testing.T) {
+	h := New(t.TempDir(), Options{})
+	const had = "g:x:5:old\n"
+	name := h.Path("/etc/group")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(had), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := h.lockAccounts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := h.SetMembers(impatient, "g", []string{"a"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("returned %v", err)
+	}
+	if got, err := os.ReadFile(name); err != nil || string(got) != had {
+		t.Errorf("the file is %q, error %v", got, err)
+	}
+	unlock()
+	if err := h.SetMembers(t.Context(), "g", []string{"a"}); err != nil {
+		t.Error(err)
 	}
 }
