@@ -142,10 +142,13 @@ func (a *app) printSinks(sinks []report.SinkStatus) error {
 	p := printer{w: a.out, c: palette(a.out)}
 	for _, s := range sinks {
 		p.line("%s", p.c.bold(s.Name))
-		if s.Spool == nil {
-			p.field("waiting", "in the ledger, behind event %d", s.Cursor)
-		} else {
+		switch {
+		case s.Spool != nil:
 			p.spool(s)
+		case s.Ahead > 0:
+			p.field("waiting", "%s in the ledger", count(int(s.Ahead), "event"))
+		default:
+			p.field("waiting", "nothing")
 		}
 		if s.Error != "" {
 			p.field("error", "%s", s.Error)
