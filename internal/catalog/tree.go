@@ -22,6 +22,10 @@ const (
 	maxTreeDepth   = 64
 	// maxYAML is the size of all YAML files of one load together.
 	maxYAML = 64 << 20
+	// Files up to keptFile are kept in memory when a load has to read them,
+	// since what is new will be shown and written; keptFiles of them together.
+	keptFile  = 16 << 10
+	keptFiles = 4 << 20
 )
 
 // A tree reads a source's tree. It follows links itself, one by one, so that
@@ -35,6 +39,7 @@ type tree struct {
 	size    int64 // of these together
 	digests map[string]*resource.Content
 	known   Digests           // of earlier loads; may be nil
+	kept    int               // bytes of the files that are kept
 	dirs    map[string]string // where a directory is once its links are followed
 }
 

@@ -272,11 +272,10 @@ func (s *Store) append(r Record) error {
 	if len(r.Events) > 0 {
 		r.FirstEvent = s.snap.Events + 1
 	}
-	line, err := json.Marshal(r)
+	line, err := r.line()
 	if err != nil {
 		return fmt.Errorf("cannot write ledger: %w", err)
 	}
-	line = append(line, '\n')
 	if _, err := s.ledger.WriteAt(line, s.size); err != nil {
 		return fmt.Errorf("cannot write ledger: %w", errors.Join(err, s.ledger.Truncate(s.size)))
 	}
