@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"trued.dev/trued/internal/plan"
@@ -36,11 +37,10 @@ func (w *walk) change(ctx context.Context, todo []*plan.Step) []resource.ItemRes
 		results:  make([]resource.ItemResult, len(todo)),
 	}
 	for i, s := range todo {
-		if err := w.failedBefore(s, todo[:i], b.results); err != nil {
-			b.results[i].Err = err
-			continue
+		if b.results[i].Err = b.failedBefore(s, i); b.results[i].Err == nil {
+			b.stage(ctx, i)
 		}
-		b.stage(ctx, i)
+		b.note(i)
 	}
 	w.commit(ctx, b)
 	return b.results
@@ -57,6 +57,15 @@ type writing struct {
 	// dirs are directories on the file systems to sync.
 	dirs    []string
 	results []resource.ItemResult
+	// failed are the places of the steps that have failed.
+	failed []int
+}
+
+// note remembers a step that has failed.
+func (b *writing) note(i int) {
+	if b.results[i].Err != nil {
+		b.failed = append(b.failed, i)
+	}
 }
 
 // manyTogether reports whether so many of the steps can share a sync that it
@@ -123,16 +132,11 @@ func (b *writing) stage(ctx context.Context, i int) {
 }
 
 // failedBefore returns an error when something earlier in the batch that the
-// step comes after has failed.
-func (w *walk) failedBefore(s *plan.Step, earlier []*plan.Step, results []resource.ItemResult) error {
-	for i, e := range earlier {
-		if results[i].Err == nil {
-			continue
-		}
-		for _, j := range s.After {
-			if j == e.Place {
-				return &skipError{on: e.Address}
-			}
+// step at place n of it comes after has failed.
+func (b *writing) failedBefore(s *plan.Step, n int) error {
+	for _, i := range b.failed {
+		if i < n && slices.Contains(s.After, b.todo[i].Place) {
+			return &skipError{on: b.todo[i].Address}
 		}
 	}
 	return nil
@@ -160,12 +164,13 @@ func (w *walk) commit(ctx context.Context, b *writing) {
 		if st == nil || b.results[i].Err != nil {
 			continue
 		}
-		if err := w.failedBefore(b.todo[i], b.todo[:i], b.results); err != nil {
+		if err := b.failedBefore(b.todo[i], i); err != nil {
 			st.Abort()
 			b.results[i].Err = err
-			continue
+		} else {
+			b.results[i] = commitOne(ctx, st, b.together)
 		}
-		b.results[i] = commitOne(ctx, st, b.together)
+		b.note(i)
 	}
 	if b.together {
 		if err := w.sync(b.dirs); err != nil {

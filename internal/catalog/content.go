@@ -169,13 +169,15 @@ func (t *tree) content(name string) (*resource.Content, error) {
 	if c := t.digests[at]; c != nil {
 		return c, nil
 	}
-	size, sum, data, err := t.digest(at, info)
+	size, sum, err := t.digest(at, info)
 	if err != nil {
 		return nil, err
 	}
-	open := func() (io.ReadCloser, error) { return t.fsys.Open(at) }
-	if data != nil {
-		open = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	open := func() (io.ReadCloser, error) {
+		if data, ok := t.small.get(at); ok {
+			return io.NopCloser(bytes.NewReader(data)), nil
+		}
+		return t.fsys.Open(at)
 	}
 	c := resource.Lazy(size, sum, info.Mode()&0o111 != 0, open)
 	t.digests[at] = c
@@ -183,42 +185,39 @@ func (t *tree) content(name string) (*resource.Content, error) {
 }
 
 // digest returns the size and SHA-256 of a file, which is read unless an earlier
-// load did. A small one that was read is returned as well, if it can be kept: its
-// id says that its content stays.
-func (t *tree) digest(name string, info fs.FileInfo) (size int64, sum string, data []byte, err error) {
+// load did. A small one that is read is kept where its id says that its content
+// stays.
+func (t *tree) digest(name string, info fs.FileInfo) (int64, string, error) {
 	id, hasID := info.Sys().(fmt.Stringer)
 	if hasID && t.known != nil {
 		if sum, ok := t.known.Digest(id.String()); ok {
-			return info.Size(), sum, nil, nil
+			return info.Size(), sum, nil
 		}
 	}
 	f, err := t.fsys.Open(name)
 	if err != nil {
-		return 0, "", nil, err
+		return 0, "", err
 	}
 	defer f.Close()
 	hash := sha256.New()
-	var from io.Reader = f
-	if n := int(min(info.Size(), keptFile+1)); hasID && n <= keptFile && t.kept+n <= keptFiles {
-		data = make([]byte, n)
-		if _, err := io.ReadFull(f, data); err != nil {
-			return 0, "", nil, err
-		}
-		t.kept += n
-		from = io.MultiReader(bytes.NewReader(data), f)
+	var size int64
+	if hasID && t.small.room(info.Size()) {
+		var data []byte
+		data, err = io.ReadAll(f)
+		hash.Write(data)
+		t.small.keep(name, data)
+		size = int64(len(data))
+	} else {
+		size, err = io.Copy(hash, f)
 	}
-	size, err = io.Copy(hash, from)
 	if err != nil {
-		return 0, "", nil, err
+		return 0, "", err
 	}
-	if size != int64(len(data)) {
-		data = nil
-	}
-	sum = hex.EncodeToString(hash.Sum(nil))
+	sum := hex.EncodeToString(hash.Sum(nil))
 	if hasID && t.known != nil {
 		t.known.Remember(id.String(), sum)
 	}
-	return size, sum, data, nil
+	return size, sum, nil
 }
 
 // A treeWalk lists what is below a directory.
