@@ -162,13 +162,13 @@ func (p *printer) spool(s report.SinkStatus) {
 	if q.Waiting == 0 {
 		p.field("waiting", "nothing")
 	} else {
-		p.field("waiting", "%s (%d bytes), the oldest %s", count(int(q.Waiting), "event"), q.Bytes, ago(q.Oldest))
+		p.field("waiting", "%s (%d bytes), the oldest %s", count(q.Waiting, "event"), q.Bytes, ago(q.Oldest))
 	}
 	p.field("arrived", "last %s", ago(q.LastSuccess))
 	if q.LastFailure.After(q.LastSuccess) {
 		p.field("failed", "%s: %s", ago(q.LastFailure), q.Failure)
 	}
 	if q.Lost > 0 {
-		p.field("dropped", "%s", count(int(q.Lost), "event"))
+		p.field("dropped", "%s", count(q.Lost, "event"))
 	}
 }

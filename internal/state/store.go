@@ -310,7 +310,7 @@ func (s *Store) openLedger() error {
 	}
 	// What a crash cut off goes, so that the next record starts a line.
 	if err := errors.Join(f.Truncate(s.size), syncDir(s.dir)); err != nil {
-		f.Close()
+		_ = f.Close()
 		return fmt.Errorf("cannot open ledger: %w", err)
 	}
 	s.ledger = f
@@ -433,7 +433,7 @@ func (s *Store) Close() {
 func (s *Store) closeLedger() {
 	s.places = nil
 	if s.ledger != nil {
-		s.ledger.Close()
+		_ = s.ledger.Close()
 		s.ledger = nil
 	}
 }
