@@ -45,6 +45,14 @@ func (d Diff) Has(field string) bool {
 	return false
 }
 
+// Redacted returns the diff with the fields that differ and no value.
+func (d Diff) Redacted() Diff {
+	for i, c := range d {
+		d[i] = Change{Field: c.Field, Cause: c.Cause, Redacted: true}
+	}
+	return d
+}
+
 // Without returns the diff less the changes of the named fields, those of a
 // tree's files ("mode:/srv/x") included.
 func (d Diff) Without(fields []string) Diff {

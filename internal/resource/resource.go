@@ -8,7 +8,6 @@ package resource
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 )
 
@@ -131,12 +130,6 @@ type Result struct {
 	// They are told along with the stated difference.
 	Changes Diff
 }
-
-// A Prior is what a module noted about the host before it changed anything,
-// and what it must remember to take the change back, by the claim that it is
-// about. Keyed by claim, it follows the claim when another resource takes it
-// over: all kinds that claim paths note a host.PathPrior under them.
-type Prior map[Claim]json.RawMessage
 
 // Held is an entry of the inventory: what a resource held after the last run.
 type Held struct {

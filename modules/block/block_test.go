@@ -2,46 +2,20 @@ package block
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"trued.dev/trued/internal/host"
-	"trued.dev/trued/internal/host/hosttest"
+	"trued.dev/trued/internal/host/shared/sharedtest"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/resource/resourcetest"
 )
-
-const missing = "\x00missing"
-
-// put makes a file, or sees to it that it is missing.
-func put(t *testing.T, name, had string) {
-	t.Helper()
-	err := os.MkdirAll(filepath.Dir(name), 0o755)
-	if had != missing {
-		err = errors.Join(err, os.WriteFile(name, []byte(had), 0o640))
-	} else {
-		_ = os.Remove(name)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func machine(t *testing.T, had string) (*host.Host, string) {
-	t.Helper()
-	root := t.TempDir()
-	put(t, filepath.Join(root, "etc/x"), had)
-	return host.New(root, host.Options{Backups: host.OpenBackups(t.TempDir())}), root
-}
 
 func filled(m resource.Module, fill Resource) *Resource {
 	r := m.New().(*Resource)
 	fill.host = r.host
 	*r = fill
 	if r.Path == "" {
-		r.Path = "/etc/x"
+		r.Path = sharedtest.Path
 	}
 	r.Title = "n"
 	return r
@@ -54,77 +28,34 @@ const (
 	end   = "# END n"
 )
 
-var stories = map[string]struct {
-	had  string
-	fill Resource
-	want string
-}{
-	"at the end":           {"a\n", Resource{Content: text("x\ny\n")}, "a\n" + begin + "\nx\ny\n" + end + "\n"},
-	"at the top":           {"a\n", Resource{Content: text("x"), Top: true}, begin + "\nx\n" + end + "\na\n"},
-	"a missing file":       {missing, Resource{Content: text("x\n"), Create: true}, begin + "\nx\n" + end + "\n"},
-	"no final newline":     {"a", Resource{Content: text("x\n")}, "a\n" + begin + "\nx\n" + end + "\n"},
-	"carriage returns":     {"a\r\n", Resource{Content: text("x\ny\n")}, "a\r\n" + begin + "\r\nx\r\ny\r\n" + end + "\r\n"},
-	"another block stays":  {"# BEGIN m, kept by trued\nz\n# END m\n", Resource{Content: text("x\n")}, "# BEGIN m, kept by trued\nz\n# END m\n" + begin + "\nx\n" + end + "\n"},
-	"in its place":         {"a\n" + begin + "\nold\nlines\n" + end + "\nb", Resource{Content: text("x\n")}, "a\n" + begin + "\nx\n" + end + "\nb"},
-	"no lines":             {"a\n" + begin + "\nold\n" + end + "\n", Resource{Content: text("")}, "a\n" + begin + "\n" + end + "\n"},
-	"another comment":      {"a\n", Resource{Content: text("x\n"), Comment: text(";")}, "a\n; BEGIN n, kept by trued\nx\n; END n\n"},
-	"absent":               {"a\n" + begin + "\nold\n" + end + "\nb\n", Resource{State: "absent"}, "a\nb\n"},
-	"absent, and the last": {"a\n" + begin + "\nold\n" + end, Resource{State: "absent"}, "a\n"},
-	"sensitive":            {"a\n", Resource{Content: text("s3cr3t\n"), Meta: resource.Meta{Sensitive: true}}, "a\n" + begin + "\ns3cr3t\n" + end + "\n"},
+// tell makes a story of a block.
+func tell(had string, fill Resource, want string) sharedtest.Story {
+	return sharedtest.Story{Had: had, Want: want, Sensitive: fill.Sensitive, Part: func(m resource.Module, path string) resource.Resource {
+		fill.Path = path
+		return filled(m, fill)
+	}}
 }
 
-func TestBlocksArePutWhereTheyBelong(t *testing.T) {
-	for name, c := range stories {
-		t.Run(name, func(t *testing.T) {
-			h, root := machine(t, c.had)
-			m := New(h)
-			r := filled(m, c.fill)
-			e := &resourcetest.Engine{Offline: true}
-			if err := errors.Join(e.Load(r), e.Converge(t.Context(), m, r)); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := os.ReadFile(filepath.Join(root, "etc/x")); err != nil || string(got) != c.want {
-				t.Errorf("the file is\n%q, want\n%q, error %v", got, c.want, err)
-			}
-		})
-	}
+var stories = map[string]sharedtest.Story{
+	"at the end":           tell("a\n", Resource{Content: text("x\ny\n")}, "a\n"+begin+"\nx\ny\n"+end+"\n"),
+	"at the top":           tell("a\n", Resource{Content: text("x"), Top: true}, begin+"\nx\n"+end+"\na\n"),
+	"a missing file":       tell(sharedtest.Missing, Resource{Content: text("x\n"), Create: true}, begin+"\nx\n"+end+"\n"),
+	"no final newline":     tell("a", Resource{Content: text("x\n")}, "a\n"+begin+"\nx\n"+end+"\n"),
+	"carriage returns":     tell("a\r\n", Resource{Content: text("x\ny\n")}, "a\r\n"+begin+"\r\nx\r\ny\r\n"+end+"\r\n"),
+	"another block stays":  tell("# BEGIN m, kept by trued\nz\n# END m\n", Resource{Content: text("x\n")}, "# BEGIN m, kept by trued\nz\n# END m\n"+begin+"\nx\n"+end+"\n"),
+	"in its place":         tell("a\n"+begin+"\nold\nlines\n"+end+"\nb", Resource{Content: text("x\n")}, "a\n"+begin+"\nx\n"+end+"\nb"),
+	"no lines":             tell("a\n"+begin+"\nold\n"+end+"\n", Resource{Content: text("")}, "a\n"+begin+"\n"+end+"\n"),
+	"another comment":      tell("a\n", Resource{Content: text("x\n"), Comment: text(";")}, "a\n; BEGIN n, kept by trued\nx\n; END n\n"),
+	"absent":               tell("a\n"+begin+"\nold\n"+end+"\nb\n", Resource{State: "absent"}, "a\nb\n"),
+	"absent, and the last": tell("a\n"+begin+"\nold\n"+end, Resource{State: "absent"}, "a\n"),
+	"sensitive":            tell("a\n", Resource{Content: text("s3cr3t\n"), Meta: resource.Meta{Sensitive: true}}, "a\n"+begin+"\ns3cr3t\n"+end+"\n"),
 }
 
-func conform(t *testing.T, h *host.Host, root string, fill Resource) {
-	t.Helper()
-	secret := ""
-	if fill.Sensitive {
-		secret = "s3cr3t"
-	}
-	resourcetest.Run(t, resourcetest.Case{
-		Module:   func() resource.Module { return New(h) },
-		Resource: func(m resource.Module) resource.Resource { return filled(m, fill) },
-		Dirs:     []string{root}, Offline: h.Offline(), Secret: secret,
-	})
-}
+func TestBlocksArePutWhereTheyBelong(t *testing.T) { sharedtest.Placed(t, New, stories) }
 
-func TestBlockKeepsThePromisesOfAModule(t *testing.T) {
-	for name, c := range stories {
-		t.Run(name, func(t *testing.T) {
-			h, root := machine(t, c.had)
-			conform(t, h, root, c.fill)
-		})
-	}
-}
+func TestBlockKeepsThePromisesOfAModule(t *testing.T) { sharedtest.OnTrees(t, New, stories) }
 
-func TestOnHost(t *testing.T) {
-	if !hosttest.Inside(t, hosttest.Options{Name: "kinda-block"}, "") {
-		return
-	}
-	for name, c := range stories {
-		t.Run(name, func(t *testing.T) {
-			put(t, "/srv/etc/x", c.had)
-			fill := c.fill
-			fill.Path = "/srv/etc/x"
-			conform(t, host.New("/", host.Options{Backups: host.OpenBackups(t.TempDir())}), "/srv/etc", fill)
-		})
-	}
-}
+func TestOnHost(t *testing.T) { sharedtest.OnHost(t, "parts-block", New, stories) }
 
 func TestMarksThatDoNotPairAreRefused(t *testing.T) {
 	for name, had := range map[string]string{
@@ -133,7 +64,7 @@ func TestMarksThatDoNotPairAreRefused(t *testing.T) {
 		"two blocks":  begin + "\n" + end + "\n" + begin + "\n" + end + "\n",
 		"the reverse": end + "\n" + begin + "\n",
 	} {
-		h, _ := machine(t, had)
+		h, _ := sharedtest.Machine(t, had)
 		m := New(h)
 		r := filled(m, Resource{Content: text("x\n")})
 		e := &resourcetest.Engine{Offline: true}

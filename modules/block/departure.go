@@ -1,10 +1,6 @@
 package block
 
 import (
-	"context"
-	"strings"
-
-	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/host/shared"
 	"trued.dev/trued/internal/resource"
 )
@@ -23,7 +19,7 @@ type noted struct {
 // note returns the prior with what is new to it, or nil.
 func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (resource.Prior, error) {
 	var n noted
-	known, err := shared.Recall(prior, r.claim(), &n)
+	known, err := prior.Recall(r.claim(), &n)
 	if err != nil {
 		return nil, err
 	}
@@ -41,85 +37,32 @@ func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (r
 	if n.Marks != nil && *n.Marks != [2]string{m.begin, m.end} {
 		old := marks{n.Marks[0], n.Marks[1]}
 		if from, _, err := old.find(text); err == nil && from >= 0 {
-			return shared.Note(prior, r.claim(), n) // until it has moved
+			return prior.With(r.claim(), n) // until it has moved
 		}
 	}
 	n.Marks, n.Sensitive = &[2]string{m.begin, m.end}, r.Sensitive
-	return shared.Note(prior, r.claim(), n)
+	return prior.With(r.claim(), n)
 }
 
-// A departure takes a block away again, or gives back the one that was there.
-type departure struct {
-	resource.Meta
-
-	host  *host.Host
-	held  resource.Held
-	claim resource.Claim
-	noted noted
-	ok    bool
-}
-
-func newDeparture(h *host.Host, held resource.Held) (*departure, error) {
-	d := &departure{host: h, held: held}
-	for _, c := range held.Claims {
-		if c.Space == resource.SpacePath && strings.HasPrefix(c.Part, partMark) {
-			var err error
-			if d.ok, err = shared.Recall(held.Prior, c, &d.noted); err != nil {
-				return nil, err
-			}
-			d.claim, d.Sensitive = c, d.noted.Sensitive
-		}
-	}
-	return d, nil
-}
-
-func (d *departure) Name() string { return d.held.Address.Name }
-
-func (d *departure) Validate() error { return nil }
-
-func (d *departure) Claims() []resource.Claim { return d.held.Claims }
-
-func (d *departure) Needs() []resource.Need { return resource.ParentNeeds(d.claim.Name) }
-
-// Place is the file.
-func (d *departure) Place() shared.Place {
-	return shared.Place{
-		Path: d.claim.Name, Field: "content", Leaves: true, Made: !d.noted.Existed, Sensitive: d.Sensitive,
-	}
-}
-
-// Check compares the file with what it is without the block.
-func (d *departure) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
-	if !d.ok || d.noted.Marks == nil {
-		return resource.Finding{}, ctx.Err()
-	}
-	return shared.Check(ctx, d.host, d, view, nil)
-}
-
-// Apply gives back what was there.
-func (d *departure) Apply(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, error) {
-	return shared.Apply(ctx, d.host, d, view, found)
-}
-
-// Edit gives back what was there.
-func (d *departure) Edit(text *shared.Text, view resource.View) error {
-	if _, held := view.Owner(d.claim); held {
+// Restore takes the block away again, or gives back the one that was there.
+func (n *noted) Restore(text *shared.Text, _ resource.Claim) error {
+	if n.Marks == nil {
 		return nil
 	}
-	m := marks{d.noted.Marks[0], d.noted.Marks[1]}
+	m := marks{n.Marks[0], n.Marks[1]}
 	from, to, err := m.find(text)
 	if err != nil {
 		return err
 	}
-	if d.noted.Had {
-		earlier := &Resource{lines: d.noted.Lines}
+	if n.Had {
+		earlier := &Resource{lines: n.Lines}
 		if from >= 0 {
 			return earlier.replace(text, from, to)
 		}
-		at := min(d.noted.At, text.Len())
+		at := min(n.At, text.Len())
 		last := at == text.Len()
-		text.Insert(at, append(append([]string{m.begin}, d.noted.Lines...), m.end)...)
-		if last && d.noted.Open {
+		text.Insert(at, append(append([]string{m.begin}, n.Lines...), m.end)...)
+		if last && n.Open {
 			text.Unclose()
 		}
 		return nil
@@ -129,7 +72,7 @@ func (d *departure) Edit(text *shared.Text, view resource.View) error {
 	}
 	last := to == text.Len()-1
 	text.Delete(from, to+1)
-	if last && d.noted.Open {
+	if last && n.Open {
 		text.Unclose()
 	}
 	return nil

@@ -56,7 +56,7 @@ func (d *departure) Check(ctx context.Context, view resource.View) (resource.Fin
 		found.Pending = d.host.NoAccountTools()
 	}
 	if d.Sensitive {
-		found.Diff = redacted(found.Diff)
+		found.Diff = found.Diff.Redacted()
 	}
 	return found, err
 }
@@ -66,5 +66,5 @@ func (d *departure) Apply(ctx context.Context, _ resource.View, found resource.F
 	if d.earlier == nil {
 		return resource.Result{}, ctx.Err()
 	}
-	return resource.Result{}, d.earlier.apply(ctx, found.Diff)
+	return resource.Result{}, d.earlier.apply(ctx, found.Diff, func() (bool, error) { return false, nil })
 }

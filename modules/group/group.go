@@ -7,10 +7,8 @@ package group
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,7 +103,8 @@ func (r *Resource) Claims() []resource.Claim {
 	return claims
 }
 
-// Needs are the members, unless one of them needs the group.
+// Needs are the members, unless one of them needs the group: then it is a member
+// before it is there.
 func (r *Resource) Needs() []resource.Need {
 	var needs []resource.Need
 	for _, m := range r.Members {
@@ -132,14 +131,8 @@ type noted struct {
 }
 
 func takeNoted(prior resource.Prior, name string) (n noted, ok bool, err error) {
-	raw, ok := prior[claim(name)]
-	if !ok {
-		return n, false, nil
-	}
-	if err := json.Unmarshal(raw, &n); err != nil {
-		return n, false, fmt.Errorf("cannot read what was noted about group %q: %w", name, err)
-	}
-	return n, true, nil
+	ok, err = prior.Recall(claim(name), &n)
+	return n, ok, err
 }
 
 // Check compares the group.
@@ -162,16 +155,9 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		finding.Pending = r.host.NoAccountTools()
 	}
 	if r.Sensitive {
-		finding.Diff = redacted(finding.Diff)
+		finding.Diff = finding.Diff.Redacted()
 	}
 	return finding, nil
-}
-
-func redacted(diff resource.Diff) resource.Diff {
-	for i, c := range diff {
-		diff[i] = resource.Change{Field: c.Field, Redacted: true}
-	}
-	return diff
 }
 
 // note returns the prior with what is new to it, or nil.
@@ -180,7 +166,6 @@ func (r *Resource) note(prior resource.Prior, have host.GroupEntry, exists bool)
 	if err != nil {
 		return nil, err
 	}
-	before := n
 	if !known {
 		n.Existed = exists
 	}
@@ -193,19 +178,7 @@ func (r *Resource) note(prior resource.Prior, have host.GroupEntry, exists bool)
 			n.Members = append([]string{}, have.Members...)
 		}
 	}
-	raw, err := json.Marshal(n)
-	if err != nil {
-		return nil, err
-	}
-	if earlier, _ := json.Marshal(before); known && string(earlier) == string(raw) {
-		return nil, nil
-	}
-	added := maps.Clone(prior)
-	if added == nil {
-		added = resource.Prior{}
-	}
-	added[claim(r.Group)] = raw
-	return added, nil
+	return prior.With(claim(r.Group), n)
 }
 
 func (r *Resource) compare(have host.GroupEntry, exists bool) (resource.Diff, error) {
@@ -256,11 +229,30 @@ func list(names []string) string {
 }
 
 // Apply makes, changes or removes the group.
-func (r *Resource) Apply(ctx context.Context, _ resource.View, found resource.Finding) (resource.Result, error) {
-	return resource.Result{}, r.apply(ctx, found.Diff)
+func (r *Resource) Apply(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, error) {
+	return resource.Result{}, r.apply(ctx, found.Diff, func() (bool, error) { return r.early(view) })
 }
 
-func (r *Resource) apply(ctx context.Context, diff resource.Diff) error {
+// early reports whether a member is not there yet and will be: a user that is
+// made with this very group comes after it.
+func (r *Resource) early(view resource.View) (bool, error) {
+	early := false
+	for _, m := range r.Members {
+		_, exists, err := r.host.FindUser(m)
+		if err != nil {
+			return false, err
+		}
+		if _, managed := view.Owner(resource.Claim{Space: resource.SpaceUser, Name: m}); !exists && !managed {
+			return false, nil // the system's own program says so
+		}
+		early = early || !exists
+	}
+	return early, nil
+}
+
+// apply brings about what the difference states. early is asked when members
+// are.
+func (r *Resource) apply(ctx context.Context, diff resource.Diff, early func() (bool, error)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -290,6 +282,13 @@ func (r *Resource) apply(ctx context.Context, diff resource.Diff) error {
 		}
 	}
 	if diff.Has(fieldMembers) {
+		some, err := early()
+		if err != nil {
+			return err
+		}
+		if some {
+			return r.host.SetMembers(ctx, r.Group, slices.Sorted(slices.Values(r.Members)))
+		}
 		return run("gpasswd", "--members", list(r.Members), r.Group)
 	}
 	return nil

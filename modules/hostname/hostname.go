@@ -4,10 +4,7 @@ package hostname
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -33,11 +30,9 @@ func (m module) Absent(held resource.Held) (resource.Resource, error) {
 	if err != nil {
 		return nil, err
 	}
-	before, _, err := notedName(held.Prior)
-	if err != nil {
-		return nil, err
-	}
-	return &departure{Departure: file, before: before}, nil
+	d := &departure{Departure: file}
+	_, err = held.Prior.Recall(claim(), &d.before)
+	return d, err
 }
 
 // A Resource is the name as a manifest declares it.
@@ -116,10 +111,11 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		if now != r.Host {
 			finding.Diff = append(finding.Diff, r.change(fieldLive, now))
 		}
-		if _, ok, err := notedName(noted); err != nil {
-			return resource.Finding{}, err
-		} else if !ok {
-			noted, added = noteName(noted, now), true
+		if _, known := noted[claim()]; !known {
+			if noted, err = noted.With(claim(), now); err != nil {
+				return resource.Finding{}, err
+			}
+			added = true
 		}
 	}
 	if added {
@@ -200,26 +196,4 @@ func (d *departure) Apply(ctx context.Context, view resource.View, found resourc
 		return result, err
 	}
 	return result, set(d.before)
-}
-
-func notedName(noted resource.Prior) (string, bool, error) {
-	raw, ok := noted[claim()]
-	if !ok {
-		return "", false, nil
-	}
-	var name string
-	if err := json.Unmarshal(raw, &name); err != nil {
-		return "", false, errors.Join(errors.New("cannot read what was noted about the hostname"), err)
-	}
-	return name, true, nil
-}
-
-func noteName(noted resource.Prior, now string) resource.Prior {
-	added := maps.Clone(noted)
-	if added == nil {
-		added = resource.Prior{}
-	}
-	raw, _ := json.Marshal(now) // a string always marshals
-	added[claim()] = raw
-	return added
 }

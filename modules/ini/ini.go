@@ -13,13 +13,13 @@ import (
 )
 
 // New returns the module for a host.
-func New(h *host.Host) resource.Module { return module{host: h} }
+func New(h *host.Host) resource.Module { return module{shared.Writer{Host: h}} }
 
-type module struct{ host *host.Host }
+type module struct{ shared.Writer }
 
 func (module) Kind() string { return "ini" }
 
-func (m module) New() resource.Resource { return &Resource{host: m.host} }
+func (m module) New() resource.Resource { return &Resource{host: m.Host} }
 
 // Example is what the reference shows.
 func (module) Example() string {
@@ -31,16 +31,8 @@ func (module) Example() string {
 `
 }
 
-// Batch shares transactions with the other kinds that own parts of files.
-func (module) Batch() string { return shared.Batch }
-
-// Transact writes each file once.
-func (m module) Transact(ctx context.Context, items []resource.Item) []resource.ItemResult {
-	return shared.Transact(ctx, m.host, items)
-}
-
 func (m module) Absent(held resource.Held) (resource.Resource, error) {
-	return newDeparture(m.host, held)
+	return shared.NewDeparture(m.Host, held, partMark, "value", func() shared.Record { return &noted{} })
 }
 
 // A Resource is a key as a manifest declares it.
@@ -126,20 +118,14 @@ func (r *Resource) Needs() []resource.Need { return resource.ParentNeeds(host.Cl
 // Place is the file.
 func (r *Resource) Place() shared.Place {
 	return shared.Place{
-		Path: host.CleanPath(r.Path), Field: "value", Create: r.Create && !r.absent(),
+		Path: host.CleanPath(r.Path), Field: "value", Create: r.Create, Absent: r.absent(),
 		Validate: r.Accept, Sensitive: r.Sensitive,
 	}
 }
 
 // Check compares the file.
 func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
-	finding, err := shared.Check(ctx, r.host, r, view, func(text *shared.Text, exists bool) (resource.Prior, error) {
-		return r.note(view.Prior, text, exists)
-	})
-	if r.absent() && finding.Unknown != "" {
-		return resource.Finding{}, err // no file, no key
-	}
-	return finding, err
+	return shared.Check(ctx, r.host, r, view, r.note)
 }
 
 // Apply brings the key about.

@@ -2,39 +2,13 @@ package ini
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"trued.dev/trued/internal/host"
-	"trued.dev/trued/internal/host/hosttest"
+	"trued.dev/trued/internal/host/shared/sharedtest"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/resource/resourcetest"
 )
-
-const missing = "\x00missing"
-
-// put makes a file, or sees to it that it is missing.
-func put(t *testing.T, name, had string) {
-	t.Helper()
-	err := os.MkdirAll(filepath.Dir(name), 0o755)
-	if had != missing {
-		err = errors.Join(err, os.WriteFile(name, []byte(had), 0o640))
-	} else {
-		_ = os.Remove(name)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func machine(t *testing.T, had string) (*host.Host, string) {
-	t.Helper()
-	root := t.TempDir()
-	put(t, filepath.Join(root, "etc/x"), had)
-	return host.New(root, host.Options{Backups: host.OpenBackups(t.TempDir())}), root
-}
 
 // filled is [s] k = v, unless it says otherwise.
 func filled(m resource.Module, fill Resource) *Resource {
@@ -45,7 +19,7 @@ func filled(m resource.Module, fill Resource) *Resource {
 	for _, f := range []struct {
 		field *string
 		value string
-	}{{&r.Path, "/etc/x"}, {&r.Key, "k"}} {
+	}{{&r.Path, sharedtest.Path}, {&r.Key, "k"}} {
 		if *f.field == "" {
 			*f.field = f.value
 		}
@@ -64,83 +38,42 @@ func filled(m resource.Module, fill Resource) *Resource {
 
 func text(s string) *string { return &s }
 
-var stories = map[string]struct {
-	had  string
-	fill Resource
-	want string
-}{
-	"a new key":             {"[s]\na = b\n\n# about t\n[t]\nc = d\n", Resource{}, "[s]\na = b\nk = v\n\n# about t\n[t]\nc = d\n"},
-	"a new section":         {"[a]\nk = w\n", Resource{}, "[a]\nk = w\n\n[s]\nk = v\n"},
-	"a missing file":        {missing, Resource{Create: true}, "[s]\nk = v\n"},
-	"an empty file":         {"", Resource{}, "[s]\nk = v\n"},
-	"another value":         {"; x\n[s]\nk = w\n# k = u\n", Resource{}, "; x\n[s]\nk = v\n# k = u\n"},
-	"its own spaces":        {"[s]\n\tk=w\nl  =  w\n", Resource{Key: "l"}, "[s]\n\tk=w\nl  =  v\n"},
-	"no spaces":             {"[s]\na=b\n", Resource{Tight: true}, "[s]\na=b\nk=v\n"},
-	"no section":            {"a = b\n[s]\nk = w\n", Resource{Section: "none"}, "a = b\nk = v\n[s]\nk = w\n"},
-	"no section, and first": {"[s]\nk = w\n", Resource{Section: "none"}, "k = v\n[s]\nk = w\n"},
-	"a section of two":      {"[s]\na = b\n[t]\n[s]\nk = w\n", Resource{}, "[s]\na = b\n[t]\n[s]\nk = v\n"},
-	"a key alone":           {"[s]\nk\n", Resource{}, "[s]\nk = v\n"},
-	"an empty value":        {"[s]\nk = w\n", Resource{Value: text("")}, "[s]\nk = \n"},
-	"no final newline":      {"[s]\na = b", Resource{}, "[s]\na = b\nk = v\n"},
-	"carriage returns":      {"[s]\r\nk = w\r\n[t]\r\n", Resource{}, "[s]\r\nk = v\r\n[t]\r\n"},
-	"absent":                {"[s]\na = b\nk = w\nc = d\n", Resource{State: "absent"}, "[s]\na = b\nc = d\n"},
-	"absent, and the last":  {"[s]\nk = w", Resource{State: "absent"}, "[s]\n"},
-	"sensitive":             {"[s]\nk = w\n", Resource{Value: text("s3cr3t"), Meta: resource.Meta{Sensitive: true}}, "[s]\nk = s3cr3t\n"},
+// tell makes a story of a key.
+func tell(had string, fill Resource, want string) sharedtest.Story {
+	return sharedtest.Story{Had: had, Want: want, Sensitive: fill.Sensitive, Part: func(m resource.Module, path string) resource.Resource {
+		fill.Path = path
+		return filled(m, fill)
+	}}
 }
 
-func TestKeysArePutWhereTheyBelong(t *testing.T) {
-	for name, c := range stories {
-		t.Run(name, func(t *testing.T) {
-			h, root := machine(t, c.had)
-			m := New(h)
-			if err := (&resourcetest.Engine{Offline: true}).Converge(t.Context(), m, filled(m, c.fill)); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := os.ReadFile(filepath.Join(root, "etc/x")); err != nil || string(got) != c.want {
-				t.Errorf("the file is\n%q, want\n%q, error %v", got, c.want, err)
-			}
-		})
-	}
+var stories = map[string]sharedtest.Story{
+	"a new key":             tell("[s]\na = b\n\n# about t\n[t]\nc = d\n", Resource{}, "[s]\na = b\nk = v\n\n# about t\n[t]\nc = d\n"),
+	"a new section":         tell("[a]\nk = w\n", Resource{}, "[a]\nk = w\n\n[s]\nk = v\n"),
+	"a missing file":        tell(sharedtest.Missing, Resource{Create: true}, "[s]\nk = v\n"),
+	"an empty file":         tell("", Resource{}, "[s]\nk = v\n"),
+	"another value":         tell("; x\n[s]\nk = w\n# k = u\n", Resource{}, "; x\n[s]\nk = v\n# k = u\n"),
+	"its own spaces":        tell("[s]\n\tk=w\nl  =  w\n", Resource{Key: "l"}, "[s]\n\tk=w\nl  =  v\n"),
+	"no spaces":             tell("[s]\na=b\n", Resource{Tight: true}, "[s]\na=b\nk=v\n"),
+	"no section":            tell("a = b\n[s]\nk = w\n", Resource{Section: "none"}, "a = b\nk = v\n[s]\nk = w\n"),
+	"no section, and first": tell("[s]\nk = w\n", Resource{Section: "none"}, "k = v\n[s]\nk = w\n"),
+	"a section of two":      tell("[s]\na = b\n[t]\n[s]\nk = w\n", Resource{}, "[s]\na = b\n[t]\n[s]\nk = v\n"),
+	"a key alone":           tell("[s]\nk\n", Resource{}, "[s]\nk = v\n"),
+	"an empty value":        tell("[s]\nk = w\n", Resource{Value: text("")}, "[s]\nk = \n"),
+	"no final newline":      tell("[s]\na = b", Resource{}, "[s]\na = b\nk = v\n"),
+	"carriage returns":      tell("[s]\r\nk = w\r\n[t]\r\n", Resource{}, "[s]\r\nk = v\r\n[t]\r\n"),
+	"absent":                tell("[s]\na = b\nk = w\nc = d\n", Resource{State: "absent"}, "[s]\na = b\nc = d\n"),
+	"absent, and the last":  tell("[s]\nk = w", Resource{State: "absent"}, "[s]\n"),
+	"sensitive":             tell("[s]\nk = w\n", Resource{Value: text("s3cr3t"), Meta: resource.Meta{Sensitive: true}}, "[s]\nk = s3cr3t\n"),
 }
 
-func conform(t *testing.T, h *host.Host, root string, fill Resource) {
-	t.Helper()
-	secret := ""
-	if fill.Sensitive {
-		secret = "s3cr3t"
-	}
-	resourcetest.Run(t, resourcetest.Case{
-		Module:   func() resource.Module { return New(h) },
-		Resource: func(m resource.Module) resource.Resource { return filled(m, fill) },
-		Dirs:     []string{root}, Offline: h.Offline(), Secret: secret,
-	})
-}
+func TestKeysArePutWhereTheyBelong(t *testing.T) { sharedtest.Placed(t, New, stories) }
 
-func TestIniKeepsThePromisesOfAModule(t *testing.T) {
-	for name, c := range stories {
-		t.Run(name, func(t *testing.T) {
-			h, root := machine(t, c.had)
-			conform(t, h, root, c.fill)
-		})
-	}
-}
+func TestIniKeepsThePromisesOfAModule(t *testing.T) { sharedtest.OnTrees(t, New, stories) }
 
-func TestOnHost(t *testing.T) {
-	if !hosttest.Inside(t, hosttest.Options{Name: "kinda-ini"}, "") {
-		return
-	}
-	for name, c := range stories {
-		t.Run(name, func(t *testing.T) {
-			put(t, "/srv/etc/x", c.had)
-			fill := c.fill
-			fill.Path = "/srv/etc/x"
-			conform(t, host.New("/", host.Options{Backups: host.OpenBackups(t.TempDir())}), "/srv/etc", fill)
-		})
-	}
-}
+func TestOnHost(t *testing.T) { sharedtest.OnHost(t, "parts-ini", New, stories) }
 
 func TestAKeyThatIsThereTwiceIsRefused(t *testing.T) {
-	h, _ := machine(t, "[s]\nk = 1\n[t]\nk = 2\n[s]\nk = 3\n")
+	h, _ := sharedtest.Machine(t, "[s]\nk = 1\n[t]\nk = 2\n[s]\nk = 3\n")
 	m := New(h)
 	_, err := (&resourcetest.Engine{Offline: true}).Check(t.Context(), m, filled(m, Resource{}))
 	var twice *TwiceError

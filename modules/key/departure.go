@@ -2,7 +2,6 @@ package key
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"path"
@@ -43,14 +42,8 @@ func likeOf(exists bool, i host.Info) *like {
 }
 
 func takeNoted(prior resource.Prior, c resource.Claim) (n noted, ok bool, err error) {
-	raw, ok := prior[c]
-	if !ok {
-		return n, false, nil
-	}
-	if err := json.Unmarshal(raw, &n); err != nil {
-		return n, false, fmt.Errorf("cannot read what was noted about the keys of %q: %w", c.Name, err)
-	}
-	return n, true, nil
+	ok, err = prior.Recall(c, &n)
+	return n, ok, err
 }
 
 // wasThere reports whether a key was there before it was managed.
@@ -80,16 +73,13 @@ func (r *Resource) note(prior resource.Prior, f *file) (resource.Prior, error) {
 			}
 		}
 		n.Sensitive, n.Absent = r.Sensitive, r.absent()
-		raw, err := json.Marshal(n)
+		with, err := prior.With(c, n)
 		if err != nil {
 			return nil, err
 		}
-		if added == nil {
-			if added = maps.Clone(prior); added == nil {
-				added = resource.Prior{}
-			}
+		if with != nil {
+			prior, added = with, with
 		}
-		added[c] = raw
 	}
 	return added, nil
 }
@@ -189,7 +179,7 @@ func (d *departure) Check(ctx context.Context, view resource.View) (resource.Fin
 	}
 	found.Diff = append(found.Diff, d.compareLike(f, n)...)
 	if d.Sensitive {
-		found.Diff = redacted(found.Diff)
+		found.Diff = found.Diff.Redacted()
 	}
 	return found, nil
 }

@@ -291,7 +291,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	}
 	finding := resource.Finding{Diff: diff, Creates: !f.exists, Prior: prior}
 	if r.Sensitive {
-		finding.Diff = redacted(finding.Diff)
+		finding.Diff = finding.Diff.Redacted()
 	}
 	return finding, nil
 }
@@ -309,13 +309,6 @@ func (r *Resource) withoutUser(view resource.View, err error) (resource.Finding,
 
 func userClaim(name string) resource.Claim {
 	return resource.Claim{Space: resource.SpaceUser, Name: name}
-}
-
-func redacted(diff resource.Diff) resource.Diff {
-	for i, c := range diff {
-		diff[i] = resource.Change{Field: c.Field, Redacted: true}
-	}
-	return diff
 }
 
 // compare returns how the file differs.

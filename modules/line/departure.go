@@ -1,13 +1,11 @@
 package line
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
 
-	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/host/shared"
 	"trued.dev/trued/internal/resource"
 )
@@ -77,7 +75,7 @@ type gone struct {
 // note returns the prior with what is new to it, or nil.
 func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (resource.Prior, error) {
 	var n noted
-	known, err := shared.Recall(prior, r.claim(), &n)
+	known, err := prior.Recall(r.claim(), &n)
 	if err != nil {
 		return nil, err
 	}
@@ -112,83 +110,11 @@ func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (r
 		}
 		n.Wrote = now
 	}
-	return shared.Note(prior, r.claim(), n)
+	return prior.With(r.claim(), n)
 }
 
-// A departure takes lines away again, and gives back those that were there.
-type departure struct {
-	resource.Meta
-
-	host *host.Host
-	held resource.Held
-	path string
-	all  []noted
-	// claims of all, in order.
-	claims []resource.Claim
-}
-
-func newDeparture(h *host.Host, held resource.Held) (*departure, error) {
-	d := &departure{host: h, held: held}
-	for _, c := range held.Claims {
-		if c.Space != resource.SpacePath || !strings.HasPrefix(c.Part, "line ") {
-			continue
-		}
-		var n noted
-		ok, err := shared.Recall(held.Prior, c, &n)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			d.path = c.Name
-			d.all, d.claims = append(d.all, n), append(d.claims, c)
-			d.Sensitive = d.Sensitive || n.Sensitive
-		}
-	}
-	return d, nil
-}
-
-func (d *departure) Name() string { return d.held.Address.Name }
-
-func (d *departure) Validate() error { return nil }
-
-func (d *departure) Claims() []resource.Claim { return d.held.Claims }
-
-func (d *departure) Needs() []resource.Need { return resource.ParentNeeds(d.path) }
-
-// Place is the file.
-func (d *departure) Place() shared.Place {
-	p := shared.Place{Path: d.path, Field: "text", Leaves: true, Sensitive: d.Sensitive}
-	for _, n := range d.all {
-		p.Made = p.Made || !n.Existed
-	}
-	return p
-}
-
-// Check compares the file with what it is without the line.
-func (d *departure) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
-	if len(d.all) == 0 {
-		return resource.Finding{}, ctx.Err()
-	}
-	return shared.Check(ctx, d.host, d, view, nil)
-}
-
-// Apply gives the line back.
-func (d *departure) Apply(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, error) {
-	return shared.Apply(ctx, d.host, d, view, found)
-}
-
-// Edit gives back what was there.
-func (d *departure) Edit(text *shared.Text, view resource.View) error {
-	for i, n := range d.all {
-		if _, held := view.Owner(d.claims[i]); held {
-			continue
-		}
-		n.restore(text)
-	}
-	return nil
-}
-
-func (n noted) restore(text *shared.Text) {
+// Restore takes the line away again, and gives back those that were there.
+func (n *noted) Restore(text *shared.Text, _ resource.Claim) error {
 	last := false
 	there := map[string]bool{} // again, by somebody else
 	for _, g := range n.Gone {
@@ -204,7 +130,7 @@ func (n noted) restore(text *shared.Text) {
 		text.Unclose()
 	}
 	if n.Had {
-		return
+		return nil
 	}
 	last = false
 	for _, w := range n.Wrote {
@@ -221,4 +147,5 @@ func (n noted) restore(text *shared.Text) {
 	if last && n.Open {
 		text.Unclose()
 	}
+	return nil
 }

@@ -3,6 +3,9 @@ package line
 
 import (
 	"context"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -16,13 +19,13 @@ import (
 )
 
 // New returns the module for a host.
-func New(h *host.Host) resource.Module { return module{host: h} }
+func New(h *host.Host) resource.Module { return module{shared.Writer{Host: h}} }
 
-type module struct{ host *host.Host }
+type module struct{ shared.Writer }
 
 func (module) Kind() string { return "line" }
 
-func (m module) New() resource.Resource { return &Resource{host: m.host} }
+func (m module) New() resource.Resource { return &Resource{host: m.Host} }
 
 // Example is what the reference shows.
 func (module) Example() string {
@@ -37,16 +40,8 @@ func (module) Example() string {
 `
 }
 
-// Batch shares transactions with the other kinds that own parts of files.
-func (module) Batch() string { return shared.Batch }
-
-// Transact writes each file once.
-func (m module) Transact(ctx context.Context, items []resource.Item) []resource.ItemResult {
-	return shared.Transact(ctx, m.host, items)
-}
-
 func (m module) Absent(held resource.Held) (resource.Resource, error) {
-	return newDeparture(m.host, held)
+	return shared.NewDeparture(m.Host, held, partMark, "text", func() shared.Record { return &noted{} })
 }
 
 // A Resource is a line as a manifest declares it.
@@ -64,6 +59,8 @@ type Resource struct {
 	Accept string `yaml:"validate" json:"-" doc:"a command that must accept the new file; {path} stands for it"`
 
 	match, after, before *regexp.Regexp
+	// sealed stands for the line in its claim, once that was asked for.
+	sealed string
 
 	host *host.Host
 	// replaces is what the last comparison found this line to take the place of,
@@ -143,6 +140,8 @@ func (r *Resource) compile() error {
 	return errors.Join(problems...)
 }
 
+const partMark = "line "
+
 // Claims is the line of the file: what tells it from others there.
 func (r *Resource) Claims() []resource.Claim { return []resource.Claim{r.claim()} }
 
@@ -152,9 +151,25 @@ func (r *Resource) claim() resource.Claim {
 	case r.Match != "":
 		part = "like " + r.Match
 	case r.Sensitive:
-		part = "called " + r.Title
+		part = "sealed " + r.seal()
 	}
-	return resource.Claim{Space: resource.SpacePath, Name: host.CleanPath(r.Path), Part: "line " + part}
+	return resource.Claim{Space: resource.SpacePath, Name: host.CleanPath(r.Path), Part: partMark + part}
+}
+
+// sealRounds make it slow to guess a line from its claim, which is shown.
+const sealRounds = 100_000
+
+// seal stands for a line that must not be seen: the claim goes with the line,
+// whatever it is called.
+func (r *Resource) seal() string {
+	if r.sealed == "" {
+		sum, err := pbkdf2.Key(sha256.New, r.text(), []byte("line of "+host.CleanPath(r.Path)), sealRounds, sha256.Size)
+		if err != nil {
+			return "called " + r.Title // only a machine that allows no such digest says so
+		}
+		r.sealed = hex.EncodeToString(sum)
+	}
+	return r.sealed
 }
 
 // Needs are the directories above the file.
@@ -163,7 +178,7 @@ func (r *Resource) Needs() []resource.Need { return resource.ParentNeeds(host.Cl
 // Place is the file.
 func (r *Resource) Place() shared.Place {
 	return shared.Place{
-		Path: host.CleanPath(r.Path), Field: "text", Create: r.Create && !r.absent(),
+		Path: host.CleanPath(r.Path), Field: "text", Create: r.Create, Absent: r.absent(),
 		Validate: r.Accept, Sensitive: r.Sensitive,
 	}
 }
@@ -176,13 +191,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if err := r.findReplaced(view); err != nil {
 		return resource.Finding{}, err
 	}
-	finding, err := shared.Check(ctx, r.host, r, view, func(text *shared.Text, exists bool) (resource.Prior, error) {
-		return r.note(view.Prior, text, exists)
-	})
-	if r.absent() && finding.Unknown != "" {
-		return resource.Finding{}, err // no file, no line
-	}
-	return finding, err
+	return shared.Check(ctx, r.host, r, view, r.note)
 }
 
 // findReplaced finds what this resource wrote before, under claims that it may
@@ -190,14 +199,14 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 func (r *Resource) findReplaced(view resource.View) error {
 	r.replaces, r.earlier = nil, nil
 	for _, c := range append([]resource.Claim{r.claim()}, view.Held...) {
-		if c.Space != resource.SpacePath || !strings.HasPrefix(c.Part, "line ") || c.Name != host.CleanPath(r.Path) {
+		if c.Space != resource.SpacePath || !strings.HasPrefix(c.Part, partMark) || c.Name != host.CleanPath(r.Path) {
 			continue
 		}
 		if owner, managed := view.Owner(c); managed && owner.Name != r.Title {
 			continue
 		}
 		var n noted
-		ok, err := shared.Recall(view.Prior, c, &n)
+		ok, err := view.Prior.Recall(c, &n)
 		if err != nil {
 			return err
 		}

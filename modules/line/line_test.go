@@ -2,40 +2,21 @@ package line
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"trued.dev/trued/internal/host"
-	"trued.dev/trued/internal/host/hosttest"
+	"trued.dev/trued/internal/host/shared/sharedtest"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/resource/resourcetest"
 )
-
-const missing = "\x00missing"
-
-// machine returns a tree with a file, unless it is missing.
-func machine(t *testing.T, had string) (*host.Host, string) {
-	t.Helper()
-	root := t.TempDir()
-	name := filepath.Join(root, "etc/x")
-	err := os.MkdirAll(filepath.Dir(name), 0o755)
-	if had != missing {
-		err = errors.Join(err, os.WriteFile(name, []byte(had), 0o640))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return host.New(root, host.Options{Backups: host.OpenBackups(t.TempDir())}), root
-}
 
 func filled(m resource.Module, fill Resource) *Resource {
 	r := m.New().(*Resource)
 	fill.host = r.host
 	*r = fill
 	if r.Path == "" {
-		r.Path = "/etc/x"
+		r.Path = sharedtest.Path
 	}
 	return r
 }
@@ -47,92 +28,40 @@ type story struct {
 	want string
 }
 
-var stories = map[string]story{
-	"at the end":              {"a\nb\n", Resource{Title: "c"}, "a\nb\nc\n"},
-	"an empty file":           {"", Resource{Title: "c"}, "c\n"},
-	"a missing file":          {missing, Resource{Title: "c", Create: true}, "c\n"},
-	"no final newline":        {"a\nb", Resource{Title: "c"}, "a\nb\nc\n"},
-	"carriage returns":        {"a\r\nb\r\n", Resource{Title: "c"}, "a\r\nb\r\nc\r\n"},
-	"carriage returns inside": {"x=1\r\nb\r\n", Resource{Title: "x=2", Match: "^x="}, "x=2\r\nb\r\n"},
-	"in place":                {"a\n#x=1\nb\n", Resource{Title: "x=2", Match: "^#?x="}, "a\nx=2\nb\n"},
-	"in place, at the end":    {"a\nx=1", Resource{Title: "x=2", Match: "^#?x="}, "a\nx=2"},
-	"after":                   {"[a]\nx\n[b]\n", Resource{Title: "y", After: `^\[a\]`}, "[a]\ny\nx\n[b]\n"},
-	"after the last":          {"a1\na2\nb\n", Resource{Title: "y", After: "^a"}, "a1\na2\ny\nb\n"},
-	"after the end":           {"a", Resource{Title: "y", After: "^a"}, "a\ny\n"},
-	"before":                  {"a1\na2\nb", Resource{Title: "y", Before: "^a"}, "y\na1\na2\nb"},
-	"absent":                  {"a\nb\na\n", Resource{Title: "a", State: "absent"}, "b\n"},
-	"absent, open":            {"b\na", Resource{Title: "a", State: "absent"}, "b\n"},
-	"absent by expression":    {"x=1\nb\n#x=2\n", Resource{Title: "x", Match: "^#?x=", State: "absent"}, "b\n"},
-	"a text of its own":       {"a\n", Resource{Title: "the b", Text: "b"}, "a\nb\n"},
-	"sensitive":               {"a\np=old\n", Resource{Title: "p", Text: "p=s3cr3t", Match: "^p=", Meta: resource.Meta{Sensitive: true}}, "a\np=s3cr3t\n"},
-	"sensitive and new":       {"a\n", Resource{Title: "p", Text: "p=s3cr3t", Meta: resource.Meta{Sensitive: true}}, "a\np=s3cr3t\n"},
+// tell makes a story of a line.
+func tell(had string, fill Resource, want string) sharedtest.Story {
+	return sharedtest.Story{Had: had, Want: want, Sensitive: fill.Sensitive, Part: func(m resource.Module, path string) resource.Resource {
+		fill.Path = path
+		return filled(m, fill)
+	}}
 }
 
-func TestLinesArePutWhereTheyBelong(t *testing.T) {
-	for name, c := range stories {
-		t.Run(name, func(t *testing.T) {
-			h, root := machine(t, c.had)
-			m := New(h)
-			if err := (&resourcetest.Engine{Offline: true}).Converge(t.Context(), m, filled(m, c.fill)); err != nil {
-				t.Fatal(err)
-			}
-			expect(t, root, c.want)
-		})
-	}
+var stories = map[string]sharedtest.Story{
+	"at the end":              tell("a\nb\n", Resource{Title: "c"}, "a\nb\nc\n"),
+	"an empty file":           tell("", Resource{Title: "c"}, "c\n"),
+	"a missing file":          tell(sharedtest.Missing, Resource{Title: "c", Create: true}, "c\n"),
+	"no final newline":        tell("a\nb", Resource{Title: "c"}, "a\nb\nc\n"),
+	"carriage returns":        tell("a\r\nb\r\n", Resource{Title: "c"}, "a\r\nb\r\nc\r\n"),
+	"carriage returns inside": tell("x=1\r\nb\r\n", Resource{Title: "x=2", Match: "^x="}, "x=2\r\nb\r\n"),
+	"in place":                tell("a\n#x=1\nb\n", Resource{Title: "x=2", Match: "^#?x="}, "a\nx=2\nb\n"),
+	"in place, at the end":    tell("a\nx=1", Resource{Title: "x=2", Match: "^#?x="}, "a\nx=2"),
+	"after":                   tell("[a]\nx\n[b]\n", Resource{Title: "y", After: `^\[a\]`}, "[a]\ny\nx\n[b]\n"),
+	"after the last":          tell("a1\na2\nb\n", Resource{Title: "y", After: "^a"}, "a1\na2\ny\nb\n"),
+	"after the end":           tell("a", Resource{Title: "y", After: "^a"}, "a\ny\n"),
+	"before":                  tell("a1\na2\nb", Resource{Title: "y", Before: "^a"}, "y\na1\na2\nb"),
+	"absent":                  tell("a\nb\na\n", Resource{Title: "a", State: "absent"}, "b\n"),
+	"absent, open":            tell("b\na", Resource{Title: "a", State: "absent"}, "b\n"),
+	"absent by expression":    tell("x=1\nb\n#x=2\n", Resource{Title: "x", Match: "^#?x=", State: "absent"}, "b\n"),
+	"a text of its own":       tell("a\n", Resource{Title: "the b", Text: "b"}, "a\nb\n"),
+	"sensitive":               tell("a\np=old\n", Resource{Title: "p", Text: "p=s3cr3t", Match: "^p=", Meta: resource.Meta{Sensitive: true}}, "a\np=s3cr3t\n"),
+	"sensitive and new":       tell("a\n", Resource{Title: "p", Text: "p=s3cr3t", Meta: resource.Meta{Sensitive: true}}, "a\np=s3cr3t\n"),
 }
 
-func expect(t *testing.T, root, want string) {
-	t.Helper()
-	if got, err := os.ReadFile(filepath.Join(root, "etc/x")); err != nil || string(got) != want {
-		t.Errorf("the file is\n%q, want\n%q, error %v", got, want, err)
-	}
-}
+func TestLinesArePutWhereTheyBelong(t *testing.T) { sharedtest.Placed(t, New, stories) }
 
-func conform(t *testing.T, h *host.Host, root string, fill Resource) {
-	t.Helper()
-	secret := ""
-	if fill.Sensitive {
-		secret = "s3cr3t"
-	}
-	resourcetest.Run(t, resourcetest.Case{
-		Module:   func() resource.Module { return New(h) },
-		Resource: func(m resource.Module) resource.Resource { return filled(m, fill) },
-		Dirs:     []string{root}, Offline: h.Offline(), Secret: secret,
-	})
-}
+func TestLineKeepsThePromisesOfAModule(t *testing.T) { sharedtest.OnTrees(t, New, stories) }
 
-func TestLineKeepsThePromisesOfAModule(t *testing.T) {
-	for name, c := range stories {
-		t.Run(name, func(t *testing.T) {
-			h, root := machine(t, c.had)
-			conform(t, h, root, c.fill)
-		})
-	}
-}
-
-func TestOnHost(t *testing.T) {
-	if !hosttest.Inside(t, hosttest.Options{Name: "kinda-line"}, "mkdir /srv/etc") {
-		return
-	}
-	for name, c := range stories {
-		t.Run(name, func(t *testing.T) {
-			h := host.New("/", host.Options{Backups: host.OpenBackups(t.TempDir())})
-			err := os.Remove("/srv/etc/x")
-			if errors.Is(err, os.ErrNotExist) {
-				err = nil
-			}
-			if c.had != missing {
-				err = errors.Join(err, os.WriteFile("/srv/etc/x", []byte(c.had), 0o640))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			fill := c.fill
-			fill.Path = "/srv/etc/x"
-			conform(t, h, "/srv/etc", fill)
-		})
-	}
-}
+func TestOnHost(t *testing.T) { sharedtest.OnHost(t, "parts-line", New, stories) }
 
 func TestALineThatIsThereIsInOrder(t *testing.T) {
 	for name, c := range map[string]story{
@@ -142,11 +71,11 @@ func TestALineThatIsThereIsInOrder(t *testing.T) {
 		"by expression":    {"x=2\n", Resource{Title: "x=2", Match: "^x="}, ""},
 		"elsewhere":        {"a\nb\n", Resource{Title: "a", After: "^b"}, ""},
 		"nothing to go":    {"a\n", Resource{Title: "b", State: "absent"}, ""},
-		"no file":          {missing, Resource{Title: "b", State: "absent"}, ""},
+		"no file":          {sharedtest.Missing, Resource{Title: "b", State: "absent"}, ""},
 		"carriage returns": {"a\r\nb\r\n", Resource{Title: "b"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h, _ := machine(t, c.had)
+			h, _ := sharedtest.Machine(t, c.had)
 			m := New(h)
 			found, err := (&resourcetest.Engine{Offline: true}).Check(t.Context(), m, filled(m, c.fill))
 			if err != nil || !found.InOrder() {
@@ -164,10 +93,10 @@ func TestWhatCannotBeToldIsRefused(t *testing.T) {
 		"two lines that match": {story{"x=1\ny\nx=2\n", Resource{Title: "x=2", Match: "^x="}, `/etc/x: "^x=" matches lines 1, 3: which of them is meant cannot be told`}, ""},
 		"no line to go after":  {story{"a\n", Resource{Title: "b", After: "^c"}, `no line matches "^c", after which the line would go`}, ""},
 		"no line to go before": {story{"a\n", Resource{Title: "b", Before: "^c"}, `no line matches "^c", before which the line would go`}, ""},
-		"a missing file":       {story{missing, Resource{Title: "b"}, ""}, "/etc/x is missing, and `create: true` does not say to make it"},
+		"a missing file":       {story{sharedtest.Missing, Resource{Title: "b"}, ""}, "/etc/x is missing, and `create: true` does not say to make it"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h, _ := machine(t, c.had)
+			h, _ := sharedtest.Machine(t, c.had)
 			m := New(h)
 			found, err := (&resourcetest.Engine{Offline: true}).Check(t.Context(), m, filled(m, c.fill))
 			if found.Unknown != c.unknown || (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
@@ -178,7 +107,7 @@ func TestWhatCannotBeToldIsRefused(t *testing.T) {
 }
 
 func TestTheDifferenceIsAUnifiedDiff(t *testing.T) {
-	h, _ := machine(t, "a\n#x=1\nb")
+	h, _ := sharedtest.Machine(t, "a\n#x=1\nb")
 	m := New(h)
 	found, err := (&resourcetest.Engine{Offline: true}).Check(t.Context(), m, filled(m, Resource{Title: "x=2", Match: "^#?x="}))
 	const want = "--- /etc/x\n+++ /etc/x\n@@ -1,3 +1,3 @@\n a\n-#x=1\n+x=2\n b\n\\ No newline at end of file\n"
@@ -200,12 +129,12 @@ func TestALineThatChangesTakesItsOwnPlace(t *testing.T) {
 		"a secret":           {"a\n", Resource{Title: "l", Text: "p=1", Meta: resource.Meta{Sensitive: true}}, Resource{Title: "l", Text: "p=2", Meta: resource.Meta{Sensitive: true}}, "a\np=2\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h, root := machine(t, c.had)
+			h, root := sharedtest.Machine(t, c.had)
 			e := &heldEngine{}
 			for _, fill := range []Resource{c.first, c.then} {
 				e.converge(t, h, fill)
 			}
-			expect(t, root, c.want)
+			sharedtest.Expect(t, root, c.want)
 			m := New(h)
 			gone, err := m.Absent(e.held)
 			if err != nil {
@@ -218,7 +147,7 @@ func TestALineThatChangesTakesItsOwnPlace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			expect(t, root, c.had)
+			sharedtest.Expect(t, root, c.had)
 		})
 	}
 }

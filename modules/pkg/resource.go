@@ -131,9 +131,7 @@ func (r *Resource) Apply(ctx context.Context, view resource.View, found resource
 }
 
 func redacted(f resource.Finding) resource.Finding {
-	for i, c := range f.Diff {
-		f.Diff[i] = resource.Change{Field: c.Field, Redacted: true, Cause: c.Cause}
-	}
+	f.Diff = f.Diff.Redacted()
 	f.Note = ""
 	return f
 }

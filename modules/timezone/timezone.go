@@ -117,9 +117,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		finding.Prior = noted
 	}
 	if r.Sensitive {
-		for i, c := range finding.Diff {
-			finding.Diff[i] = resource.Change{Field: c.Field, Redacted: true}
-		}
+		finding.Diff = finding.Diff.Redacted()
 	}
 	return finding, nil
 }

@@ -3,7 +3,6 @@ package user
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"strconv"
@@ -32,22 +31,12 @@ type noted struct {
 }
 
 func takeNoted(prior resource.Prior, name string) (n noted, ok bool, err error) {
-	raw, ok := prior[claim(name)]
-	if !ok {
-		return n, false, nil
-	}
-	if err := json.Unmarshal(raw, &n); err != nil {
-		return n, false, fmt.Errorf("cannot read what was noted about user %q: %w", name, err)
-	}
-	return n, true, nil
+	ok, err = prior.Recall(claim(name), &n)
+	return n, ok, err
 }
 
 // note returns the prior with what is new to it, or nil.
 func (r *Resource) note(prior resource.Prior, n noted, known bool, s seen) (resource.Prior, error) {
-	before, err := json.Marshal(n)
-	if err != nil {
-		return nil, err
-	}
 	if !known {
 		n.Existed, n.HadGroup = s.exists, s.ownGroup
 		_, err := r.host.Lstat(r.home(s))
@@ -67,19 +56,7 @@ func (r *Resource) note(prior resource.Prior, n noted, known bool, s seen) (reso
 		}
 		n.Fields = fields
 	}
-	raw, err := json.Marshal(n)
-	if err != nil {
-		return nil, err
-	}
-	if known && string(before) == string(raw) {
-		return nil, nil
-	}
-	added := maps.Clone(prior)
-	if added == nil {
-		added = resource.Prior{}
-	}
-	added[claim(r.User)] = raw
-	return added, nil
+	return prior.With(claim(r.User), n)
 }
 
 // earlier returns the values of an account that this resource manages.

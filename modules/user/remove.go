@@ -200,7 +200,7 @@ func (d *departure) Check(ctx context.Context, view resource.View) (resource.Fin
 		}
 	}
 	if d.Sensitive {
-		found.Diff = redacted(found.Diff)
+		found.Diff = found.Diff.Redacted()
 	}
 	return found, nil
 }

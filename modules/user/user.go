@@ -242,7 +242,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		finding.Pending = r.host.NoAccountTools()
 	}
 	if r.Sensitive {
-		finding.Diff = redacted(finding.Diff)
+		finding.Diff = finding.Diff.Redacted()
 	}
 	finding.Note = r.remark(now, made)
 	return finding, nil
@@ -259,13 +259,6 @@ func (r *Resource) remark(now seen, made bool) string {
 		return ""
 	}
 	return fmt.Sprintf("home directory %s was there and belongs to %s", home, r.host.UserName(i.UID()))
-}
-
-func redacted(diff resource.Diff) resource.Diff {
-	for i, c := range diff {
-		diff[i] = resource.Change{Field: c.Field, Redacted: true}
-	}
-	return diff
 }
 
 // leaveGroups returns how groups that are not in the list are judged: whether

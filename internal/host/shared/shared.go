@@ -9,11 +9,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"strings"
 
 	"trued.dev/trued/internal/host"
@@ -24,6 +22,17 @@ import (
 const Batch = "parts"
 
 const sizeLimit = 16 << 20
+
+// A Writer is what modules of such kinds have in common.
+type Writer struct{ Host *host.Host }
+
+// Batch shares transactions with the other kinds that own parts of files.
+func (Writer) Batch() string { return Batch }
+
+// Transact writes each file once.
+func (w Writer) Transact(ctx context.Context, items []resource.Item) []resource.ItemResult {
+	return Transact(ctx, w.Host, items)
+}
 
 // A Part is a resource that owns a part of a file.
 type Part interface {
@@ -39,8 +48,9 @@ type Place struct {
 	Path string
 	// Field is the field of the difference.
 	Field string
-	// Create makes the file where there is none.
-	Create bool
+	// Create makes the file where there is none. Absent tells that the part is
+	// not to be there: then no file is as good as one without it.
+	Create, Absent bool
 	// Validate is a command that must accept the new file.
 	Validate  string
 	Sensitive bool
@@ -69,9 +79,11 @@ func read(h *host.Host, path string) (text string, exists bool, err error) {
 }
 
 // Check compares the file with what a part makes of it. note returns what the
-// part notes of the file before; nil for nothing.
+// part notes of the file before, with what is noted already; nil for nothing
+// new.
 func Check(
-	ctx context.Context, h *host.Host, p Part, view resource.View, note func(text *Text, exists bool) (resource.Prior, error),
+	ctx context.Context, h *host.Host, p Part, view resource.View,
+	note func(prior resource.Prior, text *Text, exists bool) (resource.Prior, error),
 ) (resource.Finding, error) {
 	if err := ctx.Err(); err != nil {
 		return resource.Finding{}, err
@@ -81,16 +93,16 @@ func Check(
 	if err != nil {
 		return resource.Finding{}, err
 	}
-	if !exists && (place.Leaves || !place.Create) {
-		if place.Leaves {
-			return resource.Finding{}, nil
-		}
+	switch {
+	case !exists && (place.Leaves || place.Absent):
+		return resource.Finding{}, nil
+	case !exists && !place.Create:
 		return resource.Finding{Unknown: place.Path + " is missing, and `create: true` does not say to make it", Creates: true}, nil
 	}
 	finding := resource.Finding{Creates: !exists}
 	text := Parse(before)
 	if note != nil {
-		if finding.Prior, err = note(text, exists); err != nil {
+		if finding.Prior, err = note(view.Prior, text, exists); err != nil {
 			return resource.Finding{}, err
 		}
 	}
@@ -205,35 +217,4 @@ func writeParts(ctx context.Context, h *host.Host, items []resource.Item, of []i
 		Content: resource.Bytes([]byte(after)), Follow: true, Backup: true,
 		Sensitive: place.Sensitive, Validate: place.Validate,
 	})
-}
-
-// Recall reads what was noted under a claim into a value, and reports whether
-// there was anything.
-func Recall(prior resource.Prior, c resource.Claim, into any) (bool, error) {
-	raw, ok := prior[c]
-	if !ok {
-		return false, nil
-	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		return false, fmt.Errorf("cannot read what was noted about %q: %w", c.Name, err)
-	}
-	return true, nil
-}
-
-// Note returns a prior with a value under a claim, or nil when that is what it
-// has already.
-func Note(prior resource.Prior, c resource.Claim, value any) (resource.Prior, error) {
-	raw, err := json.Marshal(value)
-	if err != nil {
-		return nil, err
-	}
-	if string(prior[c]) == string(raw) {
-		return nil, nil
-	}
-	added := maps.Clone(prior)
-	if added == nil {
-		added = resource.Prior{}
-	}
-	added[c] = raw
-	return added, nil
 }
