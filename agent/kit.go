@@ -63,8 +63,12 @@ func (a *Agent) keepKit(k *kit) {
 	}
 }
 
-// renew makes the modules forget what they know of the host.
+// renew makes the modules forget what they know of the host, and the catalogs
+// what they keep to write.
 func (k *kit) renew() {
+	for _, c := range k.loaded {
+		c.Shed()
+	}
 	for _, m := range k.modules {
 		if r, ok := m.(resource.Renewer); ok {
 			r.Renew()

@@ -30,6 +30,8 @@ func (l eventLog) EventsAfter(seq uint64, limit int) ([]report.Stored, error) {
 	return stored, err
 }
 
+func (l eventLog) Newest() uint64 { return l.store.Head().Events }
+
 func (l eventLog) Cursor(sink string) uint64 { return l.store.Cursor(sink) }
 
 func (l eventLog) SetCursor(sink string, seq uint64) error { return l.store.SetCursor(sink, seq) }

@@ -43,6 +43,9 @@ type witnessKey [sha256.Size]byte
 // witnessMagic is changed with the format; another is not read.
 const witnessMagic = "trued witnesses 1\n"
 
+// witnessSize is about what one file takes.
+const witnessSize = 128
+
 // stands reports whether the host is as the last full run left it, by the
 // witnesses of that run. It tells of no run that would do anything but look.
 func (r *run) stands(ctx context.Context) bool {
@@ -126,7 +129,7 @@ func (r *run) testify(w *witnesses, verdict Verdict, outcomes []*apply.Outcome) 
 	if !ok || verdict != InOrder || r.rec.noteworthy || r.agent.store.Head().Changed != r.changed {
 		return false
 	}
-	var body []byte
+	body := make([]byte, 0, witnessSize*len(outcomes))
 	for _, o := range outcomes {
 		s := o.Step
 		if o.Status != apply.InOrder || o.Why != "" || s.Prune || s.Finding.Witness == nil {

@@ -142,10 +142,13 @@ func (a *app) printSinks(sinks []report.SinkStatus) error {
 	p := printer{w: a.out, c: palette(a.out)}
 	for _, s := range sinks {
 		p.line("%s", p.c.bold(s.Name))
-		if s.Spool == nil {
-			p.field("waiting", "in the ledger, behind event %d", s.Cursor)
-		} else {
+		switch {
+		case s.Spool != nil:
 			p.spool(s)
+		case s.Ahead > 0:
+			p.field("waiting", "%s in the ledger", count(int(s.Ahead), "event"))
+		default:
+			p.field("waiting", "nothing")
 		}
 		if s.Error != "" {
 			p.field("error", "%s", s.Error)
@@ -159,13 +162,13 @@ func (p *printer) spool(s report.SinkStatus) {
 	if q.Waiting == 0 {
 		p.field("waiting", "nothing")
 	} else {
-		p.field("waiting", "%s (%d bytes), the oldest %s", count(int(q.Waiting), "event"), q.Bytes, ago(q.Oldest))
+		p.field("waiting", "%s (%d bytes), the oldest %s", count(q.Waiting, "event"), q.Bytes, ago(q.Oldest))
 	}
 	p.field("arrived", "last %s", ago(q.LastSuccess))
 	if q.LastFailure.After(q.LastSuccess) {
 		p.field("failed", "%s: %s", ago(q.LastFailure), q.Failure)
 	}
 	if q.Lost > 0 {
-		p.field("dropped", "%s", count(int(q.Lost), "event"))
+		p.field("dropped", "%s", count(q.Lost, "event"))
 	}
 }

@@ -196,7 +196,7 @@ func watchConfig(ctx context.Context, path string) (<-chan struct{}, func(), err
 			}
 		}
 	}()
-	return changed, func() { signal.Stop(hup); w.Close() }, nil
+	return changed, func() { signal.Stop(hup); _ = w.Close() }, nil
 }
 
 // systemd tells the init system how the daemon is doing; elsewhere it tells

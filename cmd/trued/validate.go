@@ -109,7 +109,7 @@ func (a *app) printValidation(dir string, v validationJSON) error {
 }
 
 // count says how many of something there are.
-func count(n int, what string) string {
+func count[N int | uint64](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

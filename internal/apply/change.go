@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"trued.dev/trued/internal/plan"
@@ -28,17 +29,57 @@ func (w *walk) change(ctx context.Context, todo []*plan.Step) []resource.ItemRes
 	if t, ok := todo[0].Module.(resource.Transactor); ok {
 		return w.transact(ctx, t, todo)
 	}
-	results := make([]resource.ItemResult, len(todo))
-	staged := make([]resource.Staged, len(todo))
-	for i, s := range todo {
-		if err := w.failedBefore(s, todo[:i], results); err != nil {
-			results[i].Err = err
-			continue
-		}
-		staged[i], results[i] = stage(ctx, s)
+	b := &writing{
+		todo:     todo,
+		together: manyTogether(todo),
+		staged:   make([]resource.Staged, len(todo)),
+		unsealed: make([]bool, len(todo)),
+		results:  make([]resource.ItemResult, len(todo)),
 	}
-	w.commit(ctx, todo, staged, results)
-	return results
+	for i, s := range todo {
+		if b.results[i].Err = b.failedBefore(s, i); b.results[i].Err == nil {
+			b.stage(ctx, i)
+		}
+		b.note(i)
+	}
+	w.commit(ctx, b)
+	return b.results
+}
+
+// A writing is one batch of steps that are written together.
+type writing struct {
+	todo []*plan.Step
+	// together is true when the file systems are synced, and not each step.
+	together bool
+	staged   []resource.Staged
+	// unsealed is true for what was applied and is not durable yet.
+	unsealed []bool
+	// dirs are directories on the file systems to sync.
+	dirs    []string
+	results []resource.ItemResult
+	// failed are the places of the steps that have failed.
+	failed []int
+}
+
+// note remembers a step that has failed.
+func (b *writing) note(i int) {
+	if b.results[i].Err != nil {
+		b.failed = append(b.failed, i)
+	}
+}
+
+// manyTogether reports whether so many of the steps can share a sync that it
+// pays.
+func manyTogether(todo []*plan.Step) bool {
+	n := 0
+	for _, s := range todo {
+		_, stages := s.Resource.(resource.Stager)
+		_, unseals := s.Resource.(resource.Unsealer)
+		if stages || unseals {
+			n++
+		}
+	}
+	return n >= syncTogether
 }
 
 // transact hands a batch to a module that changes it in one go. Its own time
@@ -59,10 +100,12 @@ func (w *walk) transact(ctx context.Context, t resource.Transactor, todo []*plan
 
 // stage prepares a step, or applies it where nothing can be prepared.
 // A module that panics has failed for this resource; the others go on.
-func stage(ctx context.Context, s *plan.Step) (staged resource.Staged, res resource.ItemResult) {
+func (b *writing) stage(ctx context.Context, i int) {
+	s := b.todo[i]
 	defer func() {
 		if r := recover(); r != nil {
-			staged, res = nil, resource.ItemResult{Err: fmt.Errorf("module %q panicked: %v\n%s", s.Address.Kind, r, debug.Stack())}
+			b.staged[i] = nil
+			b.results[i] = resource.ItemResult{Err: fmt.Errorf("module %q panicked: %v\n%s", s.Address.Kind, r, debug.Stack())}
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout())
@@ -70,25 +113,30 @@ func stage(ctx context.Context, s *plan.Step) (staged resource.Staged, res resou
 	if st, ok := s.Resource.(resource.Stager); ok {
 		staged, err := st.Stage(ctx, s.View, s.Finding)
 		if err != nil {
-			return nil, resource.ItemResult{Err: err}
+			b.results[i] = resource.ItemResult{Err: err}
+			return
 		}
-		return staged, resource.ItemResult{}
+		b.staged[i] = staged
+		b.dirs = append(b.dirs, staged.Dir())
+		return
+	}
+	if u, ok := s.Resource.(resource.Unsealer); ok && b.together {
+		applied, dir, err := u.ApplyUnsealed(ctx, s.View, s.Finding)
+		b.results[i] = resource.ItemResult{Result: applied, Err: err}
+		b.unsealed[i] = true
+		b.dirs = append(b.dirs, dir)
+		return
 	}
 	applied, err := s.Resource.Apply(ctx, s.View, s.Finding)
-	return nil, resource.ItemResult{Result: applied, Err: err}
+	b.results[i] = resource.ItemResult{Result: applied, Err: err}
 }
 
 // failedBefore returns an error when something earlier in the batch that the
-// step comes after has failed.
-func (w *walk) failedBefore(s *plan.Step, earlier []*plan.Step, results []resource.ItemResult) error {
-	for i, e := range earlier {
-		if results[i].Err == nil {
-			continue
-		}
-		for _, j := range s.After {
-			if j == e.Place {
-				return &skipError{on: e.Address}
-			}
+// step at place n of it comes after has failed.
+func (b *writing) failedBefore(s *plan.Step, n int) error {
+	for _, i := range b.failed {
+		if i < n && slices.Contains(s.After, b.todo[i].Place) {
+			return &skipError{on: b.todo[i].Address}
 		}
 	}
 	return nil
@@ -100,40 +148,42 @@ type skipError struct{ on resource.Address }
 func (e *skipError) Error() string { return fmt.Sprintf("%s did not succeed", e.on) }
 
 // commit makes what was staged durable and visible.
-func (w *walk) commit(ctx context.Context, todo []*plan.Step, staged []resource.Staged, results []resource.ItemResult) {
-	var dirs []string
-	n := 0
-	for _, st := range staged {
-		if st != nil {
-			n++
-			dirs = append(dirs, st.Dir())
-		}
-	}
-	together := n >= syncTogether
-	if together {
-		if err := w.sync(dirs); err != nil {
-			abortAll(staged, results, err)
+func (w *walk) commit(ctx context.Context, b *writing) {
+	if b.together {
+		if err := w.sync(b.dirs); err != nil {
+			for _, st := range b.staged {
+				if st != nil {
+					st.Abort()
+				}
+			}
+			b.fail(err)
 			return
 		}
 	}
-	for i, st := range staged {
-		if st == nil || results[i].Err != nil {
+	for i, st := range b.staged {
+		if st == nil || b.results[i].Err != nil {
 			continue
 		}
-		if err := w.failedBefore(todo[i], todo[:i], results); err != nil {
+		if err := b.failedBefore(b.todo[i], i); err != nil {
 			st.Abort()
-			results[i].Err = err
-			continue
+			b.results[i].Err = err
+		} else {
+			b.results[i] = commitOne(ctx, st, b.together)
 		}
-		results[i] = commitOne(ctx, st, together)
+		b.note(i)
 	}
-	if together {
-		if err := w.sync(dirs); err != nil {
-			for i, st := range staged {
-				if st != nil && results[i].Err == nil {
-					results[i].Err = err
-				}
-			}
+	if b.together {
+		if err := w.sync(b.dirs); err != nil {
+			b.fail(err)
+		}
+	}
+}
+
+// fail makes an error that of all steps that a sync was for.
+func (b *writing) fail(err error) {
+	for i, st := range b.staged {
+		if (st != nil || b.unsealed[i]) && b.results[i].Err == nil {
+			b.results[i].Err = err
 		}
 	}
 }
@@ -154,15 +204,6 @@ func commitOne(ctx context.Context, st resource.Staged, synced bool) resource.It
 		err = st.Seal()
 	}
 	return resource.ItemResult{Result: res, Err: err}
-}
-
-func abortAll(staged []resource.Staged, results []resource.ItemResult, err error) {
-	for i, st := range staged {
-		if st != nil {
-			st.Abort()
-			results[i].Err = err
-		}
-	}
 }
 
 // mustConfirm has a step looked at once more at the end of the run.

@@ -2,6 +2,9 @@ package apply
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"testing"
 
 	"trued.dev/trued/internal/plan"
@@ -32,9 +35,57 @@ func (u *unprepared) Stage(context.Context, resource.View, resource.Finding) (re
 
 func TestWhatCouldNotBePreparedIsNotCommitted(t *testing.T) {
 	want := context.DeadlineExceeded
-	staged, res := stage(t.Context(), &plan.Step{Resource: &unprepared{err: want}})
-	if staged != nil || res.Err != want {
-		t.Errorf("staged %v with error %v", staged, res.Err)
+	w := &walk{stop: t.Context()}
+	results := w.change(t.Context(), []*plan.Step{{Resource: &unprepared{err: want}, Module: kind{newWorld(), "thing"}}})
+	if results[0].Err != want {
+		t.Errorf("error %v", results[0].Err)
+	}
+}
+
+// unsealing is a thing that can leave its syncs to others.
+type unsealing struct{ *thing }
+
+func (u *unsealing) ApplyUnsealed(ctx context.Context, v resource.View, f resource.Finding) (resource.Result, string, error) {
+	res, err := u.Apply(ctx, v, f)
+	u.world.act(nothing, "not durable yet")
+	return res, "/" + u.ID, err
+}
+
+func TestManyThatCanShareASyncAreSealedByTwo(t *testing.T) {
+	broken := errors.New("the disk is gone")
+	for name, c := range map[string]struct {
+		n, syncs int
+		err      error
+		unsealed bool
+	}{
+		"many":             {n: syncTogether, syncs: 2, unsealed: true},
+		"few":              {n: syncTogether - 1},
+		"many and no sync": {n: syncTogether, syncs: 1, err: broken, unsealed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			world := newWorld()
+			var todo []*plan.Step
+			for i := range c.n {
+				todo = append(todo, &plan.Step{
+					Resource: &unsealing{&thing{ID: fmt.Sprint(i), Value: "x", world: world}}, Module: kind{world, "thing"},
+				})
+			}
+			syncs := 0
+			w := &walk{stop: t.Context(), sync: func(dirs []string) error {
+				if syncs++; len(dirs) != c.n || len(world.values) != c.n {
+					t.Errorf("%d directories are synced when %d things are made", len(dirs), len(world.values))
+				}
+				return c.err
+			}}
+			for i, res := range w.change(t.Context(), todo) {
+				if !errors.Is(res.Err, c.err) || (res.Err == nil) != (c.err == nil) {
+					t.Errorf("%d has error %v, want %v", i, res.Err, c.err)
+				}
+			}
+			if syncs != c.syncs || slices.Contains(world.log, "not durable yet") != c.unsealed {
+				t.Errorf("%d syncs, want %d; done: %v", syncs, c.syncs, world.log[:3])
+			}
+		})
 	}
 }
 

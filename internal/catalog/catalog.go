@@ -74,6 +74,16 @@ type Catalog struct {
 	PruneLimit *int
 	// Warnings are remarks about what is allowed and probably not meant.
 	Warnings []string
+
+	small *small
+}
+
+// Shed lets go of the content that is kept in memory; what is asked for from
+// then on is read from the source.
+func (c *Catalog) Shed() {
+	if c.small != nil {
+		c.small.shed()
+	}
 }
 
 // An Entry is one resource of a catalog.

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -172,14 +173,20 @@ func (t *tree) content(name string) (*resource.Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	open := func() (io.ReadCloser, error) { return t.fsys.Open(at) }
+	open := func() (io.ReadCloser, error) {
+		if data, ok := t.small.get(at); ok {
+			return io.NopCloser(bytes.NewReader(data)), nil
+		}
+		return t.fsys.Open(at)
+	}
 	c := resource.Lazy(size, sum, info.Mode()&0o111 != 0, open)
 	t.digests[at] = c
 	return c, nil
 }
 
 // digest returns the size and SHA-256 of a file, which is read unless an earlier
-// load did.
+// load did. A small one that is read is kept where its id says that its content
+// stays.
 func (t *tree) digest(name string, info fs.FileInfo) (int64, string, error) {
 	id, hasID := info.Sys().(fmt.Stringer)
 	if hasID && t.known != nil {
@@ -193,7 +200,16 @@ func (t *tree) digest(name string, info fs.FileInfo) (int64, string, error) {
 	}
 	defer f.Close()
 	hash := sha256.New()
-	size, err := io.Copy(hash, f)
+	var size int64
+	if hasID && t.small.room(info.Size()) {
+		var data []byte
+		data, err = io.ReadAll(f)
+		hash.Write(data)
+		t.small.keep(name, data)
+		size = int64(len(data))
+	} else {
+		size, err = io.Copy(hash, f)
+	}
 	if err != nil {
 		return 0, "", err
 	}

@@ -144,6 +144,7 @@ func (l *loader) catalog(root *group, entries []*built) *Catalog {
 		PruneLimit: root.settings.PruneLimit,
 		Warnings:   l.warnings,
 		Entries:    make([]Entry, 0, len(entries)),
+		small:      l.tree.small,
 	}
 	for _, b := range entries {
 		c.Entries = append(c.Entries, b.Entry)

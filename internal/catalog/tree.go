@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"sync"
 
 	"trued.dev/trued/internal/document"
 	"trued.dev/trued/internal/resource"
@@ -22,6 +23,10 @@ const (
 	maxTreeDepth   = 64
 	// maxYAML is the size of all YAML files of one load together.
 	maxYAML = 64 << 20
+	// Files up to keptFile are kept in memory when a load has to read them,
+	// since what is new will be shown and written; keptFiles of them together.
+	keptFile  = 16 << 10
+	keptFiles = 4 << 20
 )
 
 // A tree reads a source's tree. It follows links itself, one by one, so that
@@ -34,7 +39,8 @@ type tree struct {
 	parsed  map[string]*file
 	size    int64 // of these together
 	digests map[string]*resource.Content
-	known   Digests           // of earlier loads; may be nil
+	known   Digests // of earlier loads; may be nil
+	small   *small
 	dirs    map[string]string // where a directory is once its links are followed
 }
 
@@ -54,7 +60,41 @@ func openTree(name string, fsys fs.FS) *tree {
 		parsed:  map[string]*file{},
 		digests: map[string]*resource.Content{},
 		dirs:    map[string]string{".": "."},
+		small:   &small{data: map[string][]byte{}},
 	}
+}
+
+// small are the files that are kept in memory, by their paths.
+type small struct {
+	mu   sync.Mutex
+	data map[string][]byte
+	size int
+}
+
+// room reports whether a file of a size can be kept.
+func (s *small) room(size int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return size <= keptFile && s.size+int(size) <= keptFiles
+}
+
+func (s *small) keep(name string, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data[name], s.size = data, s.size+len(data)
+}
+
+func (s *small) get(name string) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	data, ok := s.data[name]
+	return data, ok
+}
+
+func (s *small) shed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.data)
 }
 
 func (t *tree) origin(group, name string, line, column int) resource.Origin {

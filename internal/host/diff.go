@@ -33,8 +33,12 @@ type Text struct {
 func DiffText(field, name string, before, after Text) resource.Change {
 	c := resource.Change{Field: field}
 	if showable(before) && showable(after) {
-		edits := udiff.Lines(string(before.Data), string(after.Data))
-		unified, err := udiff.ToUnified(name, name, string(before.Data), edits, diffContext)
+		old, now := string(before.Data), string(after.Data)
+		edits := []udiff.Edit{{New: now}}
+		if old != "" || now == "" { // or there is nothing to compare with
+			edits = udiff.Lines(old, now)
+		}
+		unified, err := udiff.ToUnified(name, name, old, edits, diffContext)
 		if err == nil && unified != "" {
 			c.Unified = cut(unified)
 			return c

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -298,12 +299,16 @@ func (h *Host) read(name string, p place, spec FileSpec) (t Text, i Info, began 
 	}
 	defer f.Close()
 	hash := sha256.New()
-	if i.Size() <= DiffLimit && !spec.Sensitive {
-		t.Data, err = io.ReadAll(io.LimitReader(f, DiffLimit+1))
+	short := i.Size() <= DiffLimit && !spec.Sensitive
+	if short {
+		all := bytes.NewBuffer(make([]byte, 0, i.Size()+bytes.MinRead))
+		_, err = all.ReadFrom(io.LimitReader(f, DiffLimit+1))
+		t.Data = all.Bytes()
 		hash.Write(t.Data)
+		short = len(t.Data) <= DiffLimit // and has not grown since
 	}
 	var more int64
-	if err == nil {
+	if err == nil && !short {
 		more, err = io.Copy(hash, f)
 	}
 	if err != nil {

@@ -132,14 +132,29 @@ func (p place) open(name string) (*os.File, Info, error) {
 		return nil, i, &TypeError{Path: name, Is: i.Type(), Want: TypeFile}
 	}
 	// The descriptor is opened anew, so that it is the file just looked at.
-	f, err := os.Open("/proc/self/fd/" + strconv.Itoa(fd))
+	again, err := openForReading("/proc/self/fd/" + strconv.Itoa(fd))
 	if errors.Is(err, fs.ErrNotExist) { // no /proc
-		f, err = p.openAgain(i)
+		f, err := p.openAgain(i)
+		if err != nil {
+			return nil, i, explain("read", name, errors.Unwrap(err))
+		}
+		return f, i, nil
 	}
 	if err != nil {
-		return nil, i, explain("read", name, errors.Unwrap(err))
+		return nil, i, explain("read", name, err)
 	}
-	return f, i, nil
+	return os.NewFile(uintptr(again), p.base), i, nil
+}
+
+// openForReading is os.Open for what is known to be a regular file, which the
+// runtime need not try to wait for.
+func openForReading(name string) (fd int, err error) {
+	for {
+		fd, err = unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if !errors.Is(err, unix.EINTR) {
+			return fd, err
+		}
+	}
 }
 
 func (p place) openAgain(want Info) (*os.File, error) {

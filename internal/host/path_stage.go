@@ -187,7 +187,7 @@ func (s *StagedFile) fill(ctx context.Context, old *os.File) error {
 		from = old
 	}
 	hash := sha256.New()
-	n, err := io.Copy(io.MultiWriter(s.tmp, hash), &cancelled{ctx: ctx, from: from})
+	n, err := io.CopyBuffer(io.MultiWriter(s.tmp, hash), &cancelled{ctx: ctx, from: from}, make([]byte, s.bufferSize()))
 	sum := hex.EncodeToString(hash.Sum(nil))
 	if err == nil && s.spec.Content == nil && old != nil && !s.mayCopy(sum) {
 		err = errors.New("it has other names, and may be somebody else's by one of them")
@@ -196,6 +196,15 @@ func (s *StagedFile) fill(ctx context.Context, old *os.File) error {
 		err = errors.New("its content in the source is not what it was when it was loaded")
 	}
 	return err
+}
+
+// bufferSize is enough for all of a small file, which most are.
+func (s *StagedFile) bufferSize() int64 {
+	const most = 32 << 10
+	if s.spec.Content == nil {
+		return most
+	}
+	return min(s.spec.Content.Size+1, most)
 }
 
 // mayCopy reports whether content that was copied may get another owner and

@@ -47,6 +47,8 @@ func (*diskLog) EventsAfter(seq uint64, limit int) ([]report.Stored, error) {
 	return found, nil
 }
 
+func (*diskLog) Newest() uint64 { return onDisk }
+
 func (l *diskLog) Cursor(string) uint64 {
 	data, err := os.ReadFile(l.cursor)
 	if err != nil {

@@ -19,6 +19,8 @@ import (
 type Log interface {
 	// EventsAfter returns up to max events that come after seq, in order.
 	EventsAfter(seq uint64, max int) ([]Stored, error)
+	// Newest returns the number of the newest event; 0 when there was none yet.
+	Newest() uint64
 	// Cursor returns up to where the named sink has taken events; 0 for a
 	// sink that is new.
 	Cursor(sink string) uint64
@@ -313,10 +315,13 @@ type TestResult struct {
 
 // SinkStatus is how a sink stands.
 type SinkStatus struct {
-	Name   string    `json:"name"`
-	Cursor uint64    `json:"cursor"`
-	Error  string    `json:"error,omitempty"`
-	Since  time.Time `json:"since,omitzero"`
+	Name   string `json:"name"`
+	Cursor uint64 `json:"cursor"`
+	// Ahead is how many events the ledger holds that the sink, or its spool, has
+	// yet to take.
+	Ahead uint64    `json:"ahead"`
+	Error string    `json:"error,omitempty"`
+	Since time.Time `json:"since,omitzero"`
 	// Spool is how its spool stands, for one that has it.
 	Spool *spool.Status `json:"spool,omitempty"`
 }
@@ -326,6 +331,9 @@ func (d *Drain) Status() []SinkStatus {
 	all := make([]SinkStatus, 0, len(d.lanes))
 	for _, l := range d.lanes {
 		s := SinkStatus{Name: l.Sink.Name(), Cursor: d.log.Cursor(l.Sink.Name())}
+		if newest := d.log.Newest(); newest > s.Cursor {
+			s.Ahead = newest - s.Cursor
+		}
 		l.mu.Lock()
 		if l.failed != nil {
 			s.Error, s.Since = l.failed.Error(), l.since

@@ -101,6 +101,15 @@ type Staged interface {
 	Abort()
 }
 
+// Unsealer is a Resource that cannot be staged and whose change can still share
+// the syncs of many. ApplyUnsealed is then called in place of Apply, and the
+// engine syncs the file system of the directory that it returns, before what was
+// staged beside it becomes visible and once more before the change counts as
+// done.
+type Unsealer interface {
+	ApplyUnsealed(ctx context.Context, view View, found Finding) (res Result, dir string, err error)
+}
+
 // Batched is a Module whose neighbouring resources may be handled under one
 // ledger record. Modules that return the same word share batches.
 type Batched interface {

@@ -29,12 +29,12 @@ func (s *Store) Keep(p Past) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("cannot keep history: %w", err)
 	}
-	data, err := json.Marshal(p)
+	data, err := p.line()
 	if err != nil {
 		return fmt.Errorf("cannot keep history: %w", err)
 	}
 	name := p.Run.Started.UTC().Format("20060102T150405.000000") + "-" + p.Run.ID + ".json"
-	if err := writeAtomic(filepath.Join(dir, name), append(data, '\n')); err != nil {
+	if err := writeAtomic(filepath.Join(dir, name), data); err != nil {
 		return fmt.Errorf("cannot keep history: %w", err)
 	}
 	names, err := s.historyNames()

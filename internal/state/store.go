@@ -272,11 +272,10 @@ func (s *Store) append(r Record) error {
 	if len(r.Events) > 0 {
 		r.FirstEvent = s.snap.Events + 1
 	}
-	line, err := json.Marshal(r)
+	line, err := r.line()
 	if err != nil {
 		return fmt.Errorf("cannot write ledger: %w", err)
 	}
-	line = append(line, '\n')
 	if _, err := s.ledger.WriteAt(line, s.size); err != nil {
 		return fmt.Errorf("cannot write ledger: %w", errors.Join(err, s.ledger.Truncate(s.size)))
 	}
@@ -311,7 +310,7 @@ func (s *Store) openLedger() error {
 	}
 	// What a crash cut off goes, so that the next record starts a line.
 	if err := errors.Join(f.Truncate(s.size), syncDir(s.dir)); err != nil {
-		f.Close()
+		_ = f.Close()
 		return fmt.Errorf("cannot open ledger: %w", err)
 	}
 	s.ledger = f
@@ -434,7 +433,7 @@ func (s *Store) Close() {
 func (s *Store) closeLedger() {
 	s.places = nil
 	if s.ledger != nil {
-		s.ledger.Close()
+		_ = s.ledger.Close()
 		s.ledger = nil
 	}
 }

@@ -39,13 +39,24 @@ const (
 // Apply brings about what the difference states: the directory, then its tree
 // from the top, then what has to go from the bottom.
 func (r *Resource) Apply(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, error) {
+	return r.apply(ctx, view, found, false)
+}
+
+// ApplyUnsealed is Apply that leaves it to the caller to make the directory
+// itself durable.
+func (r *Resource) ApplyUnsealed(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, string, error) {
+	result, err := r.apply(ctx, view, found, true)
+	return result, r.host.Exists(r.Name()), err
+}
+
+func (r *Resource) apply(ctx context.Context, view resource.View, found resource.Finding, unsealed bool) (resource.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return resource.Result{}, err
 	}
 	if len(found.Diff) == 0 {
 		return resource.Result{}, nil
 	}
-	w := &work{r: r, name: r.Name(), todo: byPath(found.Diff, r.Name()), noted: view.Prior}
+	w := &work{r: r, name: r.Name(), todo: byPath(found.Diff, r.Name()), noted: view.Prior, unsealed: unsealed}
 	if found.Prior != nil {
 		w.noted = found.Prior
 	}
@@ -84,6 +95,8 @@ type work struct {
 	noted  resource.Prior
 	failed []error
 	gone   []string
+	// unsealed is true when somebody else makes the directory durable.
+	unsealed bool
 }
 
 func (w *work) top() error {
@@ -98,6 +111,9 @@ func (w *work) top() error {
 	}
 	if err := w.r.host.MakeDirectory(w.name, want, diff, w.r.Parents, w.r.keepsBackup()); err != nil {
 		return err
+	}
+	if w.unsealed {
+		return nil
 	}
 	if err := w.r.host.SyncDir(w.name); err != nil {
 		return err

@@ -75,10 +75,10 @@ func (s *survey) see(at string, found host.PathFinding) {
 func (m module) Holds(ctx context.Context, name string, w resource.Witness) bool {
 	for len(w) > 0 {
 		n, used := binary.Uvarint(w)
-		if used <= 0 || n > uint64(len(w)-used) || ctx.Err() != nil {
+		if used <= 0 || n > uint64(len(w)-used) || ctx.Err() != nil { //nolint:gosec // no more was used than there is
 			return false
 		}
-		end := used + int(n)
+		end := used + int(n) //nolint:gosec // held against what there is
 		rest, holds := m.host.HoldsAt(path.Join(name, string(w[used:end])), w[end:])
 		if !holds {
 			return false

@@ -348,7 +348,7 @@ func sinceMonotonic(micros uint64) time.Duration {
 	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
 		return 0
 	}
-	return time.Duration(now.Nano()) - time.Duration(micros)*time.Microsecond
+	return time.Duration(now.Nano()) - time.Duration(micros)*time.Microsecond //nolint:gosec // the time since the boot
 }
 
 func (m *module) fileStates(ctx context.Context, names []string) ([]string, error) {

@@ -86,7 +86,9 @@ func (r *Receiver) open(t *testing.T) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.addr = l.Addr().String()
+	if r.listener == nil && r.served == nil {
+		r.addr = l.Addr().String() // and stays so
+	}
 	served := make(chan struct{})
 	r.listener, r.served = l, served
 	go func() {

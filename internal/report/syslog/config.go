@@ -41,7 +41,7 @@ type Address string
 func (a *Address) UnmarshalText(text []byte) error {
 	u, err := url.Parse(string(text))
 	if err != nil {
-		return fmt.Errorf("cannot read the address %q", text)
+		return fmt.Errorf("%q is not an address: write udp://, tcp:// or tls:// with a host and a port, or unix:///dev/log", text)
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return errors.New("an address is a transport, a host and a port, and nothing else")

@@ -35,6 +35,7 @@ var (
 	ErrSubmodule = errors.New("is a submodule, which is not fetched: put its files into the repository itself")
 	ErrLFS       = errors.New("is stored by Git LFS and only a pointer to it is in the repository: commit the file itself, or have a package or command bring it")
 	ErrName      = errors.New("directory holds a name that is not plain UTF-8 text: rename it")
+	ErrLongName  = errors.New("directory holds a name that is too long for a file: rename it")
 )
 
 const (
@@ -42,6 +43,8 @@ const (
 	maxLink  = 4096
 	// Larger files are hashed while they are read.
 	inMemory = 1 << 20
+	// maxName is what Linux takes for the name of a file.
+	maxName = 255
 )
 
 // Tree returns the tree of a commit. A file larger than limit is refused; wrong
@@ -57,7 +60,7 @@ func (s *Store) Tree(commit ID, limit int64, wrong func(error)) (*FS, error) {
 type dir struct {
 	sorted []Entry
 	byName map[string]Entry
-	// bad is a name that cannot be shown.
+	// bad is a name that cannot be shown, or that no file can have.
 	bad string
 }
 
@@ -82,7 +85,7 @@ func (f *FS) dir(id ID) (*dir, error) {
 	sort.Slice(entries, func(i, j int) bool { return entries[i].Name < entries[j].Name })
 	for _, e := range entries {
 		d.byName[e.Name] = e
-		if !utf8.ValidString(e.Name) || strings.ContainsFunc(e.Name, isControl) {
+		if len(e.Name) > maxName || !utf8.ValidString(e.Name) || strings.ContainsFunc(e.Name, isControl) {
 			d.bad = e.Name
 		}
 	}
@@ -291,7 +294,11 @@ func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
 	}
 	d, err := f.dir(e.ID)
-	if err == nil && d.bad != "" {
+	switch {
+	case err != nil || d.bad == "":
+	case len(d.bad) > maxName:
+		err = fmt.Errorf("%w: %.100q…", ErrLongName, d.bad)
+	default:
 		err = fmt.Errorf("%w: %q", ErrName, d.bad)
 	}
 	if err != nil {

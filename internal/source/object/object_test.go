@@ -149,6 +149,16 @@ func TestNamesThatCannotBeShownAreRefusedWhereTheyAre(t *testing.T) {
 	}
 }
 
+func TestNamesThatNoFileCanHaveAreRefused(t *testing.T) {
+	for length, want := range map[int]error{maxName: nil, maxName + 1: ErrLongName, 4096: ErrLongName} {
+		b := build(t)
+		f := b.commit(b.tree("100644 "+strings.Repeat("x", length), b.blob("text")))
+		if _, err := fs.ReadDir(f, "."); !errors.Is(err, want) || err != nil && len(err.Error()) > 1000 {
+			t.Errorf("a name of %d bytes gives %v", length, err)
+		}
+	}
+}
+
 func TestFileLargerThanTheLimitIsRefusedAndALargeOneIsReadInPieces(t *testing.T) {
 	b := build(t)
 	large := strings.Repeat("0123456789", 1<<18)

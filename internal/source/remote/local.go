@@ -11,7 +11,9 @@ import (
 
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/cache"
 	"github.com/go-git/go-git/v5/plumbing/storer"
+	"github.com/go-git/go-git/v5/storage/filesystem"
 
 	"trued.dev/trued/internal/source/object"
 )
@@ -23,6 +25,7 @@ type localSession struct {
 	s     storer.EncodedObjectStorer
 	repo  *git.Repository
 	limit int64
+	done  func() error
 }
 
 func openLocal(path string, limit int64) (session, error) {
@@ -38,10 +41,16 @@ func openLocal(path string, limit int64) (session, error) {
 	case err != nil:
 		return nil, failf(KindMalformed, "cannot open the repository %s: %v", path, err)
 	}
-	return &localSession{path: path, s: repo.Storer, repo: repo, limit: limit}, nil
+	l := &localSession{path: path, s: repo.Storer, repo: repo, limit: limit, done: func() error { return nil }}
+	if st, ok := repo.Storer.(*filesystem.Storage); ok {
+		// A pack is opened once, not for each of its objects.
+		kept := filesystem.NewStorageWithOptions(st.Filesystem(), cache.NewObjectLRUDefault(), filesystem.Options{KeepDescriptors: true})
+		l.s, l.done = kept, kept.Close
+	}
+	return l, nil
 }
 
-func (l *localSession) close() {}
+func (l *localSession) close() { _ = l.done() }
 
 func (l *localSession) refs(context.Context) (*refs, error) {
 	r := &refs{ids: map[string]object.ID{}, peeled: map[string]object.ID{}, anyCommit: true}
