@@ -80,7 +80,7 @@ func TestCommandKeepsThePromisesOfAModule(t *testing.T) {
 }
 
 func TestOnHost(t *testing.T) {
-	if !hosttest.Inside(t, hosttest.Options{Name: "kinda-command"}, "useradd -m -G adm app") {
+	if !hosttest.Inside(t, hosttest.Options{Name: "command"}, "useradd -m -G adm app") {
 		return
 	}
 	for name, fill := range promises() {

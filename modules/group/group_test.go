@@ -91,7 +91,7 @@ func TestGroupKeepsThePromisesOfAModule(t *testing.T) {
 // TestOnHost runs the same cases against the accounts of a booted host.
 func TestOnHost(t *testing.T) {
 	const prepare = "useradd alice && useradd bob && groupadd -g 3000 old && gpasswd -M alice old"
-	if !hosttest.Inside(t, hosttest.Options{Name: "kinda-group"}, prepare) {
+	if !hosttest.Inside(t, hosttest.Options{Name: "group"}, prepare) {
 		return
 	}
 	for name, fill := range cases {

@@ -42,7 +42,7 @@ func TestHostnameKeepsThePromisesOfAModule(t *testing.T) {
 
 // TestOnHost renames a booted host, which has a name of its own.
 func TestOnHost(t *testing.T) {
-	if !hosttest.Inside(t, hosttest.Options{Name: "kinda-hostname"}, "") {
+	if !hosttest.Inside(t, hosttest.Options{Name: "hostname"}, "") {
 		return
 	}
 	h := host.New("/", host.Options{Backups: host.OpenBackups(t.TempDir())})

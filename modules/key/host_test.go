@@ -13,7 +13,7 @@ import (
 
 // TestOnHost holds the promises of a module on a booted host.
 func TestOnHost(t *testing.T) {
-	if !hosttest.Inside(t, hosttest.Options{Name: "kinda-key"}, "useradd -m deploy; chmod 755 /home/deploy") {
+	if !hosttest.Inside(t, hosttest.Options{Name: "key"}, "useradd -m deploy; chmod 755 /home/deploy") {
 		return
 	}
 	h := host.New("/", host.Options{Backups: host.OpenBackups(t.TempDir())})

@@ -62,7 +62,7 @@ func TestTimezoneKeepsThePromisesOfAModule(t *testing.T) {
 func TestOnHost(t *testing.T) {
 	const prepare = "d=/usr/share/zoneinfo/Europe; test -e $d/Berlin || { mkdir -p $d; printf TZif >$d/Berlin; }; " +
 		"ln -sfn /usr/share/zoneinfo/Etc/UTC /etc/localtime; echo Etc/UTC >/etc/timezone"
-	if !hosttest.Inside(t, hosttest.Options{Name: "kinda-timezone"}, prepare) {
+	if !hosttest.Inside(t, hosttest.Options{Name: "timezone"}, prepare) {
 		return
 	}
 	h := host.New("/", host.Options{Backups: host.OpenBackups(t.TempDir())})

@@ -17,7 +17,7 @@ import (
 // TestOnHost runs what follows as root of a booted host, whose accounts may
 // change.
 func TestOnHost(t *testing.T) {
-	if !hosttest.Inside(t, hosttest.Options{Name: "kinda-user"}, "mkdir -p /srv/elsewhere; groupadd -f www") {
+	if !hosttest.Inside(t, hosttest.Options{Name: "user"}, "mkdir -p /srv/elsewhere; groupadd -f www") {
 		return
 	}
 	for name, c := range cases {

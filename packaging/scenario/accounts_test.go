@@ -11,7 +11,7 @@ import (
 // they are due and no more; then all of it leaves, and the host is as before.
 func TestAccountsCommandsAndLinesComeAndGo(t *testing.T) {
 	t.Parallel()
-	h := hosttest.Boot(t, hosttest.Options{Name: "kinda-accounts"})
+	h := hosttest.Boot(t, hosttest.Options{Name: "accounts"})
 	install(t, h)
 	h.Run(t, "printf '# ours\\n#Colour green\\n' >/etc/app.conf; printf '[net]\\nport = 1' >/etc/app.ini")
 	const look = "cat /etc/passwd /etc/group /etc/subuid /etc/app.conf /etc/app.ini; ls -A /home"

@@ -32,7 +32,7 @@ func silentServer(t *testing.T, h *hosttest.Host, name string, port int) {
 // rights to speak of, and holds no secret where others could find it.
 func TestProcessThatFetchesHasNoRights(t *testing.T) {
 	t.Parallel()
-	h := hosttest.Boot(t, hosttest.Options{Name: "src-1"})
+	h := hosttest.Boot(t, hosttest.Options{Name: "fetch-1"})
 	install(t, h)
 	silentServer(t, h, "silent-http", 8081)
 	silentServer(t, h, "silent-ssh", 8082)
@@ -63,7 +63,7 @@ func TestProcessThatFetchesHasNoRights(t *testing.T) {
 // is refused what the agent keeps to itself.
 func TestProcessThatFetchesIsRefusedTheAgentsSecrets(t *testing.T) {
 	t.Parallel()
-	h := hosttest.Boot(t, hosttest.Options{Name: "src-2"})
+	h := hosttest.Boot(t, hosttest.Options{Name: "fetch-2"})
 	install(t, h)
 	program := filepath.Join(t.TempDir(), "source.test")
 	build := exec.Command("go", "test", "-c", "-o", program, "../../internal/source")

@@ -54,7 +54,7 @@ report:
 // A daemon that knows secrets, and that others on its host would harm.
 func TestDaemonAmongStrangers(t *testing.T) {
 	t.Parallel()
-	h := hosttest.Boot(t, hosttest.Options{Name: "bounds"})
+	h := hosttest.Boot(t, hosttest.Options{Name: "strangers"})
 	install(t, h)
 	servers := []string{"silent-1", "silent-2", "silent-3"}
 	for i, name := range servers {
