@@ -45,8 +45,8 @@ test: setup packages
 	@.ci/test
 
 # Cuts runs off in every way, over a tree and on booted hosts, prints what that
-# came to, and has an ordinary user race 10,000 runs; the tests have a sample of
-# each. A failure says with what TORTURE_SEED, and in what round (TORTURE_FROM),
+# came to, has an ordinary user race 10,000 runs, and reads the largest of an
+# enemy's repositories; the tests have a sample of each. A failure says with what TORTURE_SEED, and in what round (TORTURE_FROM),
 # it comes again.
 TORTURE_SEED ?= $(shell date +%s)
 .PHONY: torture
@@ -57,6 +57,7 @@ torture: setup packages
 		| tee bin/torture.log | grep --line-buffered -Ev '^=== |^ *--- PASS'
 	@sed -n 's/.*FIGURE //p' bin/torture.log
 	TORTURE=full go test -timeout 0 -count 1 -v -run TestAnOrdinaryUserWinsNoRace ./agent
+	TORTURE=full go test -timeout 0 -count 1 ./packaging/hostile
 
 .PHONY: setup
 setup:

@@ -146,7 +146,7 @@ func (a *app) printSinks(sinks []report.SinkStatus) error {
 		case s.Spool != nil:
 			p.spool(s)
 		case s.Ahead > 0:
-			p.field("waiting", "%s in the ledger", count(int(s.Ahead), "event"))
+			p.field("waiting", "%s in the ledger", count(s.Ahead, "event"))
 		default:
 			p.field("waiting", "nothing")
 		}

@@ -82,7 +82,7 @@ func (a *app) printValidation(dir string, v validationJSON) error {
 	if !v.Valid {
 		p := printer{w: a.err, c: palette(a.err)}
 		for _, e := range v.Errors {
-			p.line("%s", e)
+			p.line("%s", printable(e.Error()))
 		}
 		p.line("%s in %s", count(len(v.Errors), "error"), dir)
 		return p.err
