@@ -207,6 +207,36 @@ func TestAFileWithOtherNamesIsNotCopiedForMoreReaders(t *testing.T) {
 	}
 }
 
+// A temporary file in a directory of somebody else's can be taken away, and is
+// root's with one name from then on: what must not be given away must not be in
+// it either.
+func TestWhatIsNotToBeCopiedIsNotCopiedForAMoment(t *testing.T) {
+	h := home(t)
+	const name = "/home/bob/www/x"
+	if err := os.Link(h.Path("/etc/secret"), h.Path(name)); err != nil {
+		t.Fatal(err)
+	}
+	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(watch) }()
+	if _, err := unix.InotifyAddWatch(watch, h.Path("/home/bob/www"), unix.IN_MODIFY); err != nil {
+		t.Fatal(err)
+	}
+	written := func() bool {
+		n, err := unix.Read(watch, make([]byte, 4096))
+		return err == nil && n > 0
+	}
+	if err := h.WriteFile(t.Context(), name, FileSpec{Owner: "65534"}); err == nil || written() {
+		t.Errorf("the secret was copied, for a moment at least; error %v", err)
+	}
+	// So that the watch is seen to see.
+	if err := h.WriteFile(t.Context(), name, FileSpec{Content: text("new")}); err != nil || !written() {
+		t.Errorf("nothing was written; error %v", err)
+	}
+}
+
 func TestAHardLinkIsNotGivenAway(t *testing.T) {
 	h := home(t)
 	if err := os.Link(h.Path("/etc/secret"), h.Path("/home/bob/www/x")); err != nil {

@@ -175,24 +175,34 @@ func (s *StagedFile) keepBackup(old *os.File) error {
 
 // fill writes the content: the spec's, or that of the old file.
 func (s *StagedFile) fill(ctx context.Context, old *os.File) error {
+	content := s.spec.Content
 	var from io.Reader = strings.NewReader("")
-	if s.spec.Content != nil {
-		r, err := s.spec.Content.Open()
+	if content == nil && old != nil {
+		same, err := s.holdsSame(old)
+		if err != nil {
+			return err
+		}
+		// Nothing is written before that is known: even a temporary name in a
+		// directory of somebody else's is one that he can take away.
+		if !same && !s.mayCopy() {
+			return errors.New("it has other names, and may be somebody else's by one of them")
+		}
+		if from = old; same {
+			content = s.spec.same
+		}
+	}
+	if content != nil {
+		r, err := content.Open()
 		if err != nil {
 			return fmt.Errorf("cannot read its content: %w", err)
 		}
 		defer r.Close()
 		from = r
-	} else if old != nil {
-		from = old
 	}
 	hash := sha256.New()
 	n, err := io.CopyBuffer(io.MultiWriter(s.tmp, hash), &cancelled{ctx: ctx, from: from}, make([]byte, s.bufferSize()))
 	sum := hex.EncodeToString(hash.Sum(nil))
-	if err == nil && s.spec.Content == nil && old != nil && !s.mayCopy(sum) {
-		err = errors.New("it has other names, and may be somebody else's by one of them")
-	}
-	if err == nil && s.spec.Content != nil && (n != s.spec.Content.Size || sum != s.spec.Content.SHA256) {
+	if err == nil && content != nil && (n != content.Size || sum != content.SHA256) {
 		err = errors.New("its content in the source is not what it was when it was loaded")
 	}
 	return err
@@ -207,15 +217,29 @@ func (s *StagedFile) bufferSize() int64 {
 	return min(s.spec.Content.Size+1, most)
 }
 
-// mayCopy reports whether content that was copied may get another owner and
-// mode: an ordinary user who can link a file of root's here, or could when the
-// directory was still open to all, must not get to read it.
-func (s *StagedFile) mayCopy(sum string) bool {
+// holdsSame reports whether the old file has the content that it is to have.
+func (s *StagedFile) holdsSame(old *os.File) (bool, error) {
+	if s.spec.same == nil {
+		return false, nil
+	}
+	hash := sha256.New()
+	if _, err := io.Copy(hash, old); err != nil {
+		return false, err
+	}
+	_, err := old.Seek(0, io.SeekStart)
+	return hex.EncodeToString(hash.Sum(nil)) == s.spec.same.SHA256, err
+}
+
+// mayCopy reports whether content that is nobody's declaration may be copied and
+// get another owner and mode: an ordinary user who can link a file of root's
+// here, or could when the directory was still open to all, must not get to read
+// it.
+func (s *StagedFile) mayCopy() bool {
 	const othersRead = 0o004
 	was := s.old.Mode().Bits()
 	tightens := s.mode.Or(was).Bits()&^was == 0 &&
 		(s.uid < 0 || s.uid == s.old.UID()) && (s.gid < 0 || s.gid == s.old.GID())
-	return s.spec.same != nil && s.spec.same.SHA256 == sum || s.at.trusted() && (was&othersRead != 0 || tightens)
+	return s.at.trusted() && (was&othersRead != 0 || tightens)
 }
 
 // dress gives the temporary file all but its name: first the owner, since a
