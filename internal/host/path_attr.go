@@ -15,15 +15,11 @@ import (
 // mend changes mode and owner of the very inode that was looked at before. A
 // file that has got a second name since could be anybody's.
 func (h *Host) mend(name string, p place, seen Info, mode resource.Mode, uid, gid int) error {
-	fd, err := unix.Openat(p.dir, p.base, openPath, 0)
+	fd, now, err := p.grasp(name)
 	if err != nil {
-		return explain("open", name, err)
+		return err
 	}
 	defer unix.Close(fd)
-	var now Info
-	if err := unix.Fstat(fd, &now.st); err != nil {
-		return explain("look at", name, err)
-	}
 	if !now.SameFile(seen) || now.Type() != seen.Type() || now.Type() == TypeFile && now.Links() != 1 {
 		return &PathError{Op: "change", Path: name, Reason: "it was replaced while it was being changed"}
 	}

@@ -207,6 +207,46 @@ func TestAFileWithOtherNamesIsNotCopiedForMoreReaders(t *testing.T) {
 	}
 }
 
+// A name that is taken away while the file is opened must not make it seem to have
+// no other.
+func TestAFileWhoseNameIsTakenAwayHasOtherNamesStill(t *testing.T) {
+	h := home(t)
+	const name = "/home/bob/www/x"
+	opened := 0
+	for range 3_000 {
+		if err := os.Link(h.Path("/etc/secret"), h.Path(name)); err != nil {
+			t.Fatal(err)
+		}
+		p, err := h.resolve(name, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		removed := make(chan error, 1)
+		go func() { removed <- os.Remove(h.Path(name)) }()
+		for {
+			f, i, err := p.open(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+			if err != nil {
+				continue // it was replaced, as far as it could be told
+			}
+			opened++
+			_ = f.Close()
+			if i.Links() < 2 || i.returnable("sum") != "" {
+				t.Fatalf("it has %d names", i.Links())
+			}
+		}
+		p.close()
+		if err := <-removed; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if opened == 0 {
+		t.Error("it was never there to be opened")
+	}
+}
+
 // A temporary file in a directory of somebody else's can be taken away, and is
 // root's with one name from then on: what must not be given away must not be in
 // it either.

@@ -119,15 +119,11 @@ func (h *Host) ReadFile(name string, limit int64) ([]byte, error) {
 // open opens a regular file for reading. Anything else at the place is only
 // looked at, never opened: to open a FIFO or a device does something.
 func (p place) open(name string) (*os.File, Info, error) {
-	var i Info
-	fd, err := unix.Openat(p.dir, p.base, openPath, 0)
+	fd, i, err := p.grasp(name)
 	if err != nil {
-		return nil, i, explain("open", name, err)
+		return nil, i, err
 	}
 	defer unix.Close(fd)
-	if err := unix.Fstat(fd, &i.st); err != nil {
-		return nil, i, explain("look at", name, err)
-	}
 	if i.Type() != TypeFile {
 		return nil, i, &TypeError{Path: name, Is: i.Type(), Want: TypeFile}
 	}
@@ -144,6 +140,67 @@ func (p place) open(name string) (*os.File, Info, error) {
 		return nil, i, explain("read", name, err)
 	}
 	return os.NewFile(uintptr(again), p.base), i, nil
+}
+
+const (
+	// grasps bounds how often something is taken hold of that is replaced each
+	// time.
+	grasps = 5
+	// looks is how often a file must seem to have one name only: twice, and once
+	// more where others can make new links to it (fs.protected_hardlinks is off).
+	looks = 3
+)
+
+// grasp takes hold of what has the place's name, without opening it. Looked at by
+// the descriptor alone, a file whose name is taken away meanwhile has one link
+// less, and root's, linked here by somebody else, would seem to have no other
+// name: so it is looked at by its name as well.
+func (p place) grasp(name string) (fd int, i Info, err error) {
+	for range grasps {
+		fd, err := unix.Openat(p.dir, p.base, openPath, 0)
+		if err != nil {
+			return -1, i, explain("open", name, err)
+		}
+		var held Info
+		err = unix.Fstat(fd, &held.st)
+		if err == nil {
+			i, err = p.settled()
+		}
+		if err == nil && i.SameFile(held) {
+			i.st.Nlink = max(i.st.Nlink, held.st.Nlink)
+			return fd, i, nil
+		}
+		_ = unix.Close(fd)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return -1, i, explain("look at", name, err)
+		}
+	}
+	return -1, i, &PathError{Op: "open", Path: name, Reason: "it was replaced while it was being opened"}
+}
+
+// settled is stat for what others may remove. A removal takes the link before
+// the name, and both can be seen in between; reading the directory waits for the
+// one that is under way.
+func (p place) settled() (Info, error) {
+	i, err := p.stat()
+	for n := 1; n < looks && err == nil && i.Type() == TypeFile && i.Links() == 1 && !p.trusted(); n++ {
+		if err = p.awaitRemoval(); err == nil {
+			i, err = p.stat()
+		}
+	}
+	return i, err
+}
+
+func (p place) awaitRemoval() error {
+	d, err := place{dir: p.dir, base: "."}.openDir()
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if _, err := d.Readdirnames(1); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
 }
 
 // openForReading is os.Open for what is known to be a regular file, which the
