@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -199,5 +201,11 @@ func (s SourceConfig) source() source.Config {
 	}
 }
 
-// storeName is the directory of a source's store.
-func (s SourceConfig) storeName() string { return strings.ReplaceAll(s.Name, "/", "_") }
+// storeName is the directory of a source's store: its name, if that can be one.
+func (s SourceConfig) storeName() string {
+	if !strings.Contains(s.Name, "/") {
+		return s.Name
+	}
+	sum := sha256.Sum256([]byte(s.Name))
+	return "at-" + hex.EncodeToString(sum[:8])
+}

@@ -112,7 +112,7 @@ func or[T int | int64 | time.Duration](v, otherwise T) T {
 func (c Config) Validate() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if c.Name == "" || strings.ContainsAny(c.Name, "/\x00\n") || strings.HasPrefix(c.Name, ".") {
+	if !c.namedByPlace() && (c.Name == "" || strings.ContainsAny(c.Name, "/\x00\n") || strings.HasPrefix(c.Name, ".")) {
 		wrong("name: %q does not name a source: write a word, such as infra", c.Name)
 	}
 	urls := c.allURLs()
@@ -238,21 +238,27 @@ func Redact(s string) string {
 	return u.String()
 }
 
+// namedByPlace reports whether nobody gave the source a name, so that it has that
+// of its path or URL.
+func (c Config) namedByPlace() bool {
+	return c.Name != "" && (c.Name == c.Dir || c.URL != "" && c.Name == Redact(c.URL))
+}
+
 // FromArgument returns the configuration for what was given on a command line:
 // a directory is taken as it is, anything else is the URL of a repository, and
-// so is a bare repository.
+// so is a bare repository. Each is a source of its own, named by its path or URL.
 func FromArgument(arg string) Config {
 	u, err := remote.ParseURL(arg)
 	isPath := !strings.Contains(arg, "://") && (err != nil || u.Scheme == "file" || u.Scheme == "")
 	if !isPath {
-		return Config{Name: "command-line", URL: arg}
+		return Config{Name: Redact(arg), URL: arg}
 	}
 	abs, err := filepath.Abs(arg)
 	if err != nil {
 		abs = arg
 	}
 	if isBare(abs) {
-		return Config{Name: "command-line", URL: abs}
+		return Config{Name: abs, URL: abs}
 	}
-	return Config{Name: "command-line", Dir: abs}
+	return Config{Name: abs, Dir: abs}
 }

@@ -74,11 +74,11 @@ func TestArgumentIsADirectoryOrARepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	for arg, want := range map[string]source.Config{
-		u.work:                          {Name: "command-line", Dir: u.work},
-		u.bare:                          {Name: "command-line", URL: u.bare},
-		"testdata":                      {Name: "command-line", Dir: filepath.Join(wd, "testdata")},
-		"https://git.example.com/a.git": {Name: "command-line", URL: "https://git.example.com/a.git"},
-		"git@git.example.com:a.git":     {Name: "command-line", URL: "git@git.example.com:a.git"},
+		u.work:                          {Name: u.work, Dir: u.work},
+		u.bare:                          {Name: u.bare, URL: u.bare},
+		"testdata":                      {Name: filepath.Join(wd, "testdata"), Dir: filepath.Join(wd, "testdata")},
+		"https://git.example.com/a.git": {Name: "https://git.example.com/a.git", URL: "https://git.example.com/a.git"},
+		"git@git.example.com:a.git":     {Name: "git.example.com:a.git", URL: "git@git.example.com:a.git"},
 	} {
 		got := source.FromArgument(arg)
 		if got.URL != want.URL || got.Dir != want.Dir || got.Name != want.Name {
