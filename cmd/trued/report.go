@@ -49,13 +49,7 @@ func (a *app) reportFlushCommand() *cobra.Command {
 not take is kept. The exit code is 3 when one failed.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withAgent(func(ag *agent.Agent) error {
-				drain, err := ag.OpenSinks(a.out, a.format == "json")
-				if err != nil {
-					return err
-				}
-				ctx, cancel := context.WithTimeout(c.Context(), wait)
-				defer cancel()
+			return a.withSinks(c.Context(), wait, func(ctx context.Context, _ *agent.Agent, drain *report.Drain) error {
 				failed := drain.Flush(ctx)
 				if err := a.printSinks(drain.Status()); err != nil {
 					return err
@@ -81,13 +75,7 @@ func (a *app) reportTestCommand() *cobra.Command {
 and say what came of it. The exit code is 3 when one failed.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withAgent(func(ag *agent.Agent) error {
-				drain, err := ag.OpenSinks(a.out, a.format == "json")
-				if err != nil {
-					return err
-				}
-				ctx, cancel := context.WithTimeout(c.Context(), wait)
-				defer cancel()
+			return a.withSinks(c.Context(), wait, func(ctx context.Context, ag *agent.Agent, drain *report.Drain) error {
 				results, err := ag.TestSinks(ctx, drain)
 				if err != nil {
 					return err
@@ -99,6 +87,19 @@ and say what came of it. The exit code is 3 when one failed.`,
 	c.Flags().DurationVar(&wait, "wait", 15*time.Second, "give up after this long")
 	a.rootFlag(c)
 	return c
+}
+
+// withSinks opens the agent and its sinks for a limited time.
+func (a *app) withSinks(ctx context.Context, limit time.Duration, do func(context.Context, *agent.Agent, *report.Drain) error) error {
+	return a.withAgent(func(ag *agent.Agent) error {
+		drain, err := ag.OpenSinks(a.out, a.format == "json")
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		return do(ctx, ag, drain)
+	})
 }
 
 // withAgent opens the agent. The daemon may deliver beside it.

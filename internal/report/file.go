@@ -9,9 +9,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"trued.dev/trued/internal/report/spool"
 )
 
 // File appends events to a file, one JSON object a line.
@@ -53,7 +54,7 @@ func (f *File) Send(ctx context.Context, events []Stored) (n int, err error) {
 
 func (f *File) append(ctx context.Context, file *os.File, batch []byte) error {
 	// A one-shot run may report beside the daemon.
-	if err := lock(ctx, file); err != nil {
+	if err := spool.Lock(ctx, file); err != nil {
 		return err
 	}
 	size, err := mend(file)
@@ -122,22 +123,6 @@ func syncDirectory(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// lock waits for the file's lock, which closing gives back.
-func lock(ctx context.Context, file *os.File) error {
-	const pause = 20 * time.Millisecond
-	for {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("it is locked: %w", ctx.Err())
-		case <-time.After(pause):
-		}
-	}
 }
 
 // mend takes away a last line that a crash cut off, and returns the file's size.

@@ -100,7 +100,7 @@ func (s *Spool) open(ctx context.Context) error {
 	if s.lock, err = os.OpenFile(s.path("lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return err
 	}
-	if err := wait(ctx, s.lock); err != nil {
+	if err := Lock(ctx, s.lock); err != nil {
 		return err
 	}
 	if s.mark, err = openMark(s.dir); err != nil {
@@ -115,8 +115,9 @@ func (s *Spool) open(ctx context.Context) error {
 	return s.trim()
 }
 
-// wait takes the lock, which closing gives back.
-func wait(ctx context.Context, file *os.File) error {
+// Lock waits for the lock of a file that processes share; closing the file gives
+// it back.
+func Lock(ctx context.Context, file *os.File) error {
 	const pause = 20 * time.Millisecond
 	for {
 		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
