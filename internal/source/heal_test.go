@@ -109,7 +109,8 @@ func TestLeftOversOfAnInterruptedFetchAreRemoved(t *testing.T) {
 	left := []string{
 		filepath.Join(h.store(), "objects/pack/tmp_123"),
 		filepath.Join(h.store(), "objects/pack/pack-0000000000000000000000000000000000000000.pack"),
-		filepath.Join(h.store(), "refs/heads/tip.new"),
+		filepath.Join(h.store(), "tip.new"),
+		filepath.Join(h.store(), "shallow.new"),
 		filepath.Join(h.dir, "store.left/objects/pack/x"),
 		filepath.Join(h.dir, "quarantine.left/pack"),
 		filepath.Join(h.dir, "current.new"),

@@ -2,6 +2,7 @@ package object
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"golang.org/x/sys/unix"
 )
 
 // A builder writes a tree by hand, also one that git would not write.
@@ -169,6 +172,31 @@ func TestFileLargerThanTheLimitIsRefusedAndALargeOneIsReadInPieces(t *testing.T)
 	f.limit = 1 << 30
 	if data, err := fs.ReadFile(f, "x"); err != nil || string(data) != large {
 		t.Errorf("read %d bytes, %v", len(data), err)
+	}
+}
+
+// Git takes whatever is in refs for a reference, a file that is cut off too.
+func TestAReferenceIsNeverThereInPart(t *testing.T) {
+	b := build(t)
+	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(watch) }()
+	refs := filepath.Dir(b.s.refPath("tip"))
+	if _, err := unix.InotifyAddWatch(watch, refs, unix.IN_CREATE|unix.IN_MODIFY|unix.IN_MOVED_TO); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.s.SetRef("tip", ID{1}); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 4096)
+	n, err := unix.Read(watch, buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mask := binary.NativeEndian.Uint32(buf[4:]); mask != unix.IN_MOVED_TO || n != unix.SizeofInotifyEvent+16 {
+		t.Errorf("the first of %d bytes of events in %s is %#x, want one rename into it", n, refs, mask)
 	}
 }
 

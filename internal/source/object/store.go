@@ -113,7 +113,7 @@ func (s *Store) Tidy() {
 			_ = os.Remove(filepath.Join(s.packDir(), e.Name()))
 		}
 	}
-	left, _ := filepath.Glob(s.refPath("*.new"))
+	left, _ := filepath.Glob(filepath.Join(s.dir, "*.new"))
 	for _, name := range left {
 		_ = os.Remove(name)
 	}
@@ -259,9 +259,11 @@ func (s *Store) Ref(name string) (ID, error) {
 
 func (s *Store) refPath(name string) string { return filepath.Join(s.dir, "refs", "heads", name) }
 
-// SetRef makes a reference name the id, in one atomic and durable step.
+// SetRef makes a reference name the id, in one atomic and durable step. The new
+// file waits outside of refs, where Git would take one that is cut off for a
+// reference that is broken.
 func (s *Store) SetRef(name string, id ID) error {
-	if err := Replace(s.refPath(name), []byte(id.String()+"\n")); err != nil {
+	if err := replaceBy(filepath.Join(s.dir, name+".new"), s.refPath(name), []byte(id.String()+"\n")); err != nil {
 		return fmt.Errorf("cannot write to the store: %w", err)
 	}
 	return nil
@@ -281,8 +283,9 @@ func (s *Store) SetShallow(ids []ID) error {
 }
 
 // Replace writes a file by rename and makes it durable.
-func Replace(name string, data []byte) error {
-	temporary := name + ".new"
+func Replace(name string, data []byte) error { return replaceBy(name+".new", name, data) }
+
+func replaceBy(temporary, name string, data []byte) error {
 	err := writeSynced(temporary, data, 0o600)
 	if err == nil {
 		err = os.Rename(temporary, name)
