@@ -26,29 +26,31 @@ func (a *Agent) rest(r *Result) {
 
 // unmapProgram lets go of the pages of the program itself that the run touched,
 // which are most of it, since the kernel maps them by the dozen. They stay in the
-// page cache and are mapped again when they are needed.
+// page cache and are mapped again when they are needed. What the linker or the
+// program changed is in no file, and stays.
 func unmapProgram() {
 	self, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return
 	}
-	maps, err := os.ReadFile("/proc/self/maps")
+	data, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return
 	}
-	for line := range strings.Lines(string(maps)) {
-		// from-to rights offset device inode path
+	var start, end uint64
+	ours := false
+	for line := range strings.Lines(string(data)) {
+		// from-to rights offset device inode path, and then a line for each figure
 		fields := strings.Fields(line)
-		if len(fields) < 6 || fields[5] != self || !strings.HasPrefix(fields[1], "r-") {
-			continue
+		switch from, to, isRange := strings.Cut(fields[0], "-"); {
+		case isRange:
+			var errStart, errEnd error
+			start, errStart = strconv.ParseUint(from, 16, 64)
+			end, errEnd = strconv.ParseUint(to, 16, 64)
+			ours = len(fields) > 5 && fields[5] == self && strings.HasPrefix(fields[1], "r-") && errStart == nil && errEnd == nil
+		case ours && fields[0] == "Anonymous:" && fields[1] == "0":
+			// It is advice: what cannot be let go of stays.
+			_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(start), uintptr(end-start), unix.MADV_DONTNEED)
 		}
-		from, to, _ := strings.Cut(fields[0], "-")
-		start, errStart := strconv.ParseUint(from, 16, 64)
-		end, errEnd := strconv.ParseUint(to, 16, 64)
-		if errStart != nil || errEnd != nil {
-			continue
-		}
-		// It is advice: what cannot be let go of stays.
-		_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(start), uintptr(end-start), unix.MADV_DONTNEED)
 	}
 }
