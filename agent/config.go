@@ -35,7 +35,7 @@ type Config struct {
 	Interval time.Duration  `yaml:"interval" doc:"between polls, give or take a tenth; 1m"`
 	Resync   time.Duration  `yaml:"resync" doc:"between full runs when nothing is new; 15m"`
 	Mode     Mode           `yaml:"mode" doc:"enforce, or observe: plan and report, change nothing"`
-	Report   []sinks.Config `yaml:"report" doc:"where events go: journal, stdout, file, syslog"`
+	Report   []sinks.Config `yaml:"report" doc:"where events go: journal, stdout, file, syslog, http, otlp"`
 }
 
 // A SourceConfig is one source of the configuration.
