@@ -207,6 +207,21 @@ func TestAFileWithOtherNamesIsNotCopiedForMoreReaders(t *testing.T) {
 	}
 }
 
+// A private file that gets a copy without other names could be given away with
+// the directory later on.
+func TestNoCopyIsMadeThatNothingAsksFor(t *testing.T) {
+	h := home(t)
+	if err := os.Link(h.Path("/etc/secret"), h.Path("/etc/other")); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.WriteFile(t.Context(), "/etc/other", FileSpec{Owner: "0", Mode: resource.NewMode(0o600)}); err != nil {
+		t.Fatal(err)
+	}
+	if i, err := h.Lstat("/etc/other"); err != nil || i.Links() != 2 {
+		t.Errorf("it has %d names, error %v", i.Links(), err)
+	}
+}
+
 // A name that is taken away while the file is opened must not make it seem to have
 // no other.
 func TestAFileWhoseNameIsTakenAwayHasOtherNamesStill(t *testing.T) {

@@ -121,7 +121,13 @@ func (s *StagedFile) prepare(ctx context.Context) (err error) {
 func (s *StagedFile) keepsFile() bool { return s.had && s.old.Type() == TypeFile }
 
 func (s *StagedFile) mends() bool {
-	return s.keepsFile() && s.spec.Content == nil && s.old.Links() == 1
+	return s.keepsFile() && s.spec.Content == nil && (s.old.Links() == 1 || s.suits())
+}
+
+// suits reports whether the old file has the attributes that it is to have.
+func (s *StagedFile) suits() bool {
+	was := s.old.Mode().Bits()
+	return s.mode.Or(was).Bits() == was && (s.uid < 0 || s.uid == s.old.UID()) && (s.gid < 0 || s.gid == s.old.GID())
 }
 
 // Dir is the directory that the file is in, for this process.
@@ -233,13 +239,13 @@ func (s *StagedFile) holdsSame(old *os.File) (bool, error) {
 // mayCopy reports whether content that is nobody's declaration may be copied and
 // get another owner and mode: an ordinary user who can link a file of root's
 // here, or could when the directory was still open to all, must not get to read
-// it.
+// it. Nor is a copy made that nothing asks for: it would have no other name.
 func (s *StagedFile) mayCopy() bool {
 	const othersRead = 0o004
 	was := s.old.Mode().Bits()
 	tightens := s.mode.Or(was).Bits()&^was == 0 &&
 		(s.uid < 0 || s.uid == s.old.UID()) && (s.gid < 0 || s.gid == s.old.GID())
-	return s.at.trusted() && (was&othersRead != 0 || tightens)
+	return s.at.trusted() && (was&othersRead != 0 || tightens && !s.suits())
 }
 
 // dress gives the temporary file all but its name: first the owner, since a
@@ -309,6 +315,9 @@ func (s *StagedFile) Commit(ctx context.Context) (resource.Result, error) {
 func (s *StagedFile) commit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if s.tmp == nil && s.suits() {
+		return nil
 	}
 	if s.tmp == nil {
 		return s.host.mend(s.name, s.at, s.old, s.mode, s.uid, s.gid)
