@@ -82,6 +82,9 @@ type walk struct {
 	results []*Outcome      // by place
 	changed []bool          // by place
 	owed    map[resource.Address][]state.Owed
+	// settled are debts of earlier runs that were seen to be settled before this
+	// one changed anything.
+	settled []state.Owed
 	// opaque is true once something ran whose effects nobody can tell.
 	opaque  bool
 	failed  bool
@@ -128,6 +131,7 @@ func Run(ctx, stop context.Context, p *plan.Plan, rec Recorder, sync func(dirs [
 }
 
 func (w *walk) run(ctx context.Context) error {
+	w.lookAtDebts(ctx)
 	if err := w.leave(ctx); err != nil {
 		return err
 	}

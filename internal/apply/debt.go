@@ -135,22 +135,62 @@ func (w *walk) react(ctx context.Context, s *plan.Step, o *Outcome, done *state.
 	return nil
 }
 
+// lookAtDebts finds what earlier runs owed and has come about since. It is asked
+// before anything is changed, which may blur what there is to see: once systemd
+// has read its files again, an earlier start proves nothing.
+func (w *walk) lookAtDebts(ctx context.Context) {
+	for _, s := range w.plan.Steps {
+		owed := w.late(s.Address)
+		settler, ok := s.Resource.(resource.Settler)
+		if !ok || s.Prune || len(owed) == 0 {
+			continue
+		}
+		due, err := settler.Due(ctx, s.View, debts(owed))
+		if err != nil {
+			continue // it is asked again when its turn comes
+		}
+		for _, o := range owed {
+			if !slices.Contains(due, debt(o)) {
+				w.settled = append(w.settled, o)
+			}
+		}
+	}
+}
+
+// wasSettled reports whether a debt was found to be settled, and is still the
+// same: one that is owed anew has begun anew.
+func (w *walk) wasSettled(o state.Owed) bool {
+	return slices.ContainsFunc(w.settled, func(s state.Owed) bool { return s.Same(o) && s.Begun == o.Begun })
+}
+
+func debt(o state.Owed) resource.Debt {
+	return resource.Debt{Reaction: o.Reaction, Own: o.Own(), Begun: o.Begun, Placed: o.Placed}
+}
+
+func debts(owed []state.Owed) []resource.Debt {
+	list := make([]resource.Debt, len(owed))
+	for i, o := range owed {
+		list[i] = debt(o)
+	}
+	return list
+}
+
 // due returns the reactions that have not come about yet.
 func (w *walk) due(ctx context.Context, s *plan.Step, owed []state.Owed) ([]resource.Reaction, error) {
 	settler, ok := s.Resource.(resource.Settler)
 	if !ok {
 		return reactions(owed), nil
 	}
-	debts := make([]resource.Debt, len(owed))
-	for i, o := range owed {
-		debts[i] = resource.Debt{Reaction: o.Reaction, Own: o.Own(), Begun: o.Begun, Placed: o.Placed}
+	owed = slices.DeleteFunc(slices.Clone(owed), w.wasSettled)
+	if len(owed) == 0 {
+		return nil, nil
 	}
-	debts, err := settler.Due(ctx, s.View, debts)
+	open, err := settler.Due(ctx, s.View, debts(owed))
 	if err != nil {
 		return nil, err
 	}
 	var due []resource.Reaction
-	for _, d := range debts {
+	for _, d := range open {
 		if !slices.Contains(due, d.Reaction) {
 			due = append(due, d.Reaction)
 		}

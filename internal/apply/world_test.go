@@ -217,7 +217,10 @@ func (s *svc) Apply(ctx context.Context, v resource.View, found resource.Finding
 	if _, err := s.thing.Apply(ctx, v, found); err != nil || !s.starts {
 		return resource.Result{}, err
 	}
-	s.world.act(func() { s.world.read[s.ID] = s.world.moment().Micros }, "read %s", s.ID)
+	s.world.act(func() {
+		s.world.read[s.ID] = s.world.moment().Micros
+		s.world.broken["doubt"] = s.world.broken["doubt"] || s.world.broken["blurs"]
+	}, "read %s", s.ID)
 	if !found.Creates {
 		return resource.Result{}, nil
 	}
@@ -234,7 +237,8 @@ func (s *svc) Due(_ context.Context, _ resource.View, debts []resource.Debt) ([]
 	start, read := s.world.started[s.ID], s.world.read[s.ID]
 	var due []resource.Debt
 	for _, d := range debts {
-		if d.Own && d.Begun.Before(at(read)) && read < start || !d.Own && start > 0 && d.Placed.Before(at(start)) {
+		if d.Own && d.Begun.Before(at(read)) && read < start || !d.Own && start > 0 && d.Placed.Before(at(start)) ||
+			!d.Own && start > 0 && !d.Placed.Known() && d.Begun.Known() && d.Begun.Boot != now.Boot {
 			continue
 		}
 		due = append(due, d)

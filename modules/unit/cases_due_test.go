@@ -60,6 +60,7 @@ func dueAfterStart(t *testing.T, l *lab) {
 	}
 	boot := resource.Debt{Reaction: resource.Restart, Placed: resource.Moment{Boot: "another", Micros: 1 << 60}}
 	l.settled(t, "in the boot after the cause", u, boot)
+	l.settled(t, "in the boot after a cut whose end nobody knows", u, resource.Debt{Reaction: resource.Restart, Begun: boot.Placed})
 
 	// What was started may be of the files that were there before.
 	sh(t, "systemctl daemon-reload")

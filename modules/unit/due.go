@@ -60,6 +60,10 @@ func settles(d host.UnitDetail, began, loaded uint64, boot string, debt resource
 		return current && debt.Begun.Before(resource.Moment{Boot: boot, Micros: loaded})
 	case current && debt.Placed.Before(at):
 		return true
+	case current && !debt.Placed.Known() && debt.Begun.Known() && debt.Begun.Boot != boot:
+		// The run was cut off with the host. What is there of the cause was there
+		// at boot; what is not is brought about anew, and owed anew.
+		return true
 	case debt.Reaction == resource.Reload && d.Active == "active" && d.Reloaded > began:
 		return debt.Placed.Before(resource.Moment{Boot: boot, Micros: d.Reloaded})
 	}
