@@ -26,11 +26,12 @@ build:
 demo: build
 	bin/trued demo
 
-# Man pages and completions, written by the program itself.
+# Man pages and completions, written by the program itself; the former by one
+# that is built for it, and that runs here whatever it is packaged for.
 .PHONY: doc
 doc: build
 	@rm -rf bin/doc && mkdir -p bin/doc/man bin/doc/completion
-	@bin/trued generate man bin/doc/man && gzip -9n bin/doc/man/*
+	@GOARCH= go run -trimpath -tags generate -ldflags '$(LDFLAGS)' ./cmd/trued generate man bin/doc/man && gzip -9n bin/doc/man/*
 	@for shell in bash zsh fish; do bin/trued completion $$shell >bin/doc/completion/trued.$$shell || exit; done
 
 .PHONY: packages

@@ -15,6 +15,18 @@ import (
 	"trued.dev/trued/modules"
 )
 
+// generateCommand makes documents from the commands and types themselves.
+func (a *app) generateCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:    "generate",
+		Short:  "Make documents that are kept or packaged beside the program",
+		Hidden: true,
+	}
+	c.AddCommand(a.referenceCommand())
+	c.AddCommand(generators()...)
+	return c
+}
+
 func (a *app) referenceCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "reference",

@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,7 +10,7 @@ import (
 )
 
 // quotedPart matches what a message quotes.
-var quotedPart = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+var quotedPart = pattern(`"(?:[^"\\]|\\.)*"`)
 
 // blank takes the values of a sensitive resource out of a message of its module,
 // which quotes a value where it says what is wrong with it.
@@ -20,7 +19,7 @@ func blank(message string, attributes []attribute) string {
 	for _, a := range attributes {
 		values = texts(values, a.value)
 	}
-	message = quotedPart.ReplaceAllStringFunc(message, func(part string) string {
+	message = quotedPart().ReplaceAllStringFunc(message, func(part string) string {
 		text, err := strconv.Unquote(part)
 		if err != nil || text == "" {
 			return part

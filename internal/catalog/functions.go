@@ -182,12 +182,12 @@ func scalarText(v any) (string, error) {
 	return "", fmt.Errorf("%s cannot be printed", what(v))
 }
 
-var verb = regexp.MustCompile(`%[-+# 0]*(\*|\d*)(?:\.(\*|\d*))?`)
+var verb = pattern(`%[-+# 0]*(\*|\d*)(?:\.(\*|\d*))?`)
 
 // printf is that of the language less its ways to make much out of nothing.
 func (t *templates) printf(format string, args ...any) (string, error) {
 	const widest = 1000
-	for _, m := range verb.FindAllStringSubmatch(format, -1) {
+	for _, m := range verb().FindAllStringSubmatch(format, -1) {
 		for _, width := range m[1:] {
 			n, err := strconv.Atoi(width)
 			if width == "*" || width != "" && (err != nil || n > widest) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"text/template"
@@ -118,8 +117,8 @@ func (w *boundedWriter) Write(p []byte) (int, error) {
 	return w.buf.Write(p)
 }
 
-var templatePlace = regexp.MustCompile(`^template: text:(\d+)(?::(\d+))?: `)
-var templateContext = regexp.MustCompile(`^executing "[^"]*" at <(.*?)>: `)
+var templatePlace = pattern(`^template: text:(\d+)(?::(\d+))?: `)
+var templateContext = pattern(`^executing "[^"]*" at <(.*?)>: `)
 
 // templateError takes the place out of an error of text/template, and leaves
 // what the author needs.
@@ -129,7 +128,7 @@ func templateError(err error) error {
 		return open
 	}
 	problem := &textError{message: err.Error()}
-	if m := templatePlace.FindStringSubmatch(problem.message); m != nil {
+	if m := templatePlace().FindStringSubmatch(problem.message); m != nil {
 		problem.message = problem.message[len(m[0]):]
 		problem.line, _ = strconv.Atoi(m[1])
 		if m[2] != "" {
@@ -138,7 +137,7 @@ func templateError(err error) error {
 		}
 	}
 	at := ""
-	if m := templateContext.FindStringSubmatch(problem.message); m != nil {
+	if m := templateContext().FindStringSubmatch(problem.message); m != nil {
 		problem.message = problem.message[len(m[0]):]
 		at = m[1]
 	}
@@ -196,7 +195,7 @@ func (t *templates) parse(source string) *text {
 	return out
 }
 
-var noFunction = regexp.MustCompile(`^function "([^"]*)" not defined$`)
+var noFunction = pattern(`^function "([^"]*)" not defined$`)
 
 func (t *templates) parseError(err error) error {
 	out := templateError(err)
@@ -204,7 +203,7 @@ func (t *templates) parseError(err error) error {
 	if !errors.As(out, &problem) {
 		return out
 	}
-	if m := noFunction.FindStringSubmatch(problem.message); m != nil {
+	if m := noFunction().FindStringSubmatch(problem.message); m != nil {
 		problem.message = fmt.Sprintf("unknown name or function %q", m[1])
 		known := append(sortedKeys(t.funcs), "if", "range", "with", "end", "else", "len", "index", "eq", "ne", "lt", "gt", "and", "or", "not")
 		problem.suggestion = document.Nearest(m[1], known)

@@ -82,14 +82,12 @@ func notText(data []byte) (Problem, bool) {
 	return Problem{line, column, "not a text file in UTF-8", ""}, false
 }
 
-var linePrefix = regexp.MustCompile(`^line (\d+): `)
-
 // syntaxProblem gives an error of the library a place. It knows the line alone,
 // so the column is that of the first word in it.
 func syntaxProblem(err error, data []byte) Problem {
 	msg := strings.TrimPrefix(err.Error(), "yaml: ")
 	line := 1
-	if m := linePrefix.FindStringSubmatch(msg); m != nil {
+	if m := regexp.MustCompile(`^line (\d+): `).FindStringSubmatch(msg); m != nil {
 		line, _ = strconv.Atoi(m[1])
 		msg = msg[len(m[0]):]
 	}

@@ -12,6 +12,11 @@ import "time"
 // changes its meaning or goes, not when one is added.
 const SchemaVersion = "1"
 
+//go:generate go run ./schemagen ../../packaging/schema/event.schema.json
+
+// SchemaID is the address that the events' schema goes by.
+const SchemaID = "https://trued.dev/schema/event-" + SchemaVersion + ".json"
+
 // A Type says what an event is about.
 type Type string
 

@@ -13,6 +13,7 @@ import (
 
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/report/reporttest"
+	"trued.dev/trued/internal/report/schema"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -35,7 +36,7 @@ func TestEventsAreAsTheGoldenFileHasThem(t *testing.T) {
 }
 
 func TestSchemaInPackagingIsUpToDate(t *testing.T) {
-	want, err := report.Schema()
+	want, err := schema.Make()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -88,11 +89,15 @@ func EscapeJSON(text []byte) []byte {
 // limit bytes will be used. It looks further than that, lest a URL that is cut
 // short of its `@` go unseen.
 func public(s string, limit int) string {
-	return userinfo.ReplaceAllString(s[:min(len(s), 4*limit)], "://")
+	s = s[:min(len(s), 4*limit)]
+	if !strings.Contains(s, "://") { // most have none
+		return s
+	}
+	return userinfo().ReplaceAllString(s, "://")
 }
 
 // userinfo matches what stands between a URL's scheme and its host.
-var userinfo = regexp.MustCompile(`://[^/@\s"']+@`)
+var userinfo = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`://[^/@\s"']+@`) })
 
 // PublicURL returns a repository's URL without anything that could be a
 // credential: no password, over HTTP no user and no query either.

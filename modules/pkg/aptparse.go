@@ -2,7 +2,6 @@ package pkg
 
 import (
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -17,7 +16,7 @@ func parsePolicy(text string) map[string]offer {
 		trimmed := strings.TrimSpace(line)
 		switch {
 		case !strings.HasPrefix(line, " "):
-			if n, ok := strings.CutSuffix(line, ":"); ok && packageName.MatchString(n) {
+			if n, ok := strings.CutSuffix(line, ":"); ok && packageName().MatchString(n) {
 				name, table, priority = n, false, ""
 				offers[name] = offer{}
 			} else {
@@ -67,17 +66,17 @@ func parseProviders(text string) []string {
 }
 
 var (
-	instLine = regexp.MustCompile(`^Inst (\S+) (?:\[([^\]]*)\] )?\((\S+) `)
-	remvLine = regexp.MustCompile(`^(?:Remv|Purg) (\S+)`)
+	instLine = pattern(`^Inst (\S+) (?:\[([^\]]*)\] )?\((\S+) `)
+	remvLine = pattern(`^(?:Remv|Purg) (\S+)`)
 )
 
 // parseSimulation reads what `apt-get -s install` would do.
 func parseSimulation(text string) effect {
 	var e effect
 	for line := range strings.Lines(text) {
-		if m := instLine.FindStringSubmatch(line); m != nil {
+		if m := instLine().FindStringSubmatch(line); m != nil {
 			e.Installs = append(e.Installs, move{Name: m[1], From: m[2], To: m[3]})
-		} else if m := remvLine.FindStringSubmatch(line); m != nil {
+		} else if m := remvLine().FindStringSubmatch(line); m != nil {
 			e.Removes = append(e.Removes, m[1])
 		}
 	}
@@ -122,8 +121,8 @@ func lastLines(text string, n int) string {
 }
 
 var (
-	dpkgError  = regexp.MustCompile(`(?m)^dpkg: error processing (?:package|archive) (\S+)`)
-	fetchError = regexp.MustCompile(`(?m)^E: Failed to fetch (\S+)`)
+	dpkgError  = pattern(`(?m)^dpkg: error processing (?:package|archive) (\S+)`)
+	fetchError = pattern(`(?m)^E: Failed to fetch (\S+)`)
 )
 
 // parseFailure finds whom dpkg and apt blame.
@@ -139,10 +138,10 @@ func parseFailure(text string) *failure {
 		}
 		f.Culprits = append(f.Culprits, name)
 	}
-	for _, m := range dpkgError.FindAllStringSubmatch(text, -1) {
+	for _, m := range dpkgError().FindAllStringSubmatch(text, -1) {
 		blame(m[1])
 	}
-	for _, m := range fetchError.FindAllStringSubmatch(text, -1) {
+	for _, m := range fetchError().FindAllStringSubmatch(text, -1) {
 		f.Fetch = true
 		blame(m[1])
 	}

@@ -3,7 +3,6 @@ package pkg
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -19,9 +18,9 @@ type condition struct {
 }
 
 var (
-	conditionForm = regexp.MustCompile(`^(=|!=|>|<|>=|<=|~>)?\s*([^\s=!<>~,][^\s,]*)$`)
-	versionForm   = regexp.MustCompile(`^(\d+:)?\d[A-Za-z0-9.+~]*(-[A-Za-z0-9.+~-]*[A-Za-z0-9.+~])?$`)
-	numbersForm   = regexp.MustCompile(`^(\d+:)?\d+(\.\d+)*$`)
+	conditionForm = pattern(`^(=|!=|>|<|>=|<=|~>)?\s*([^\s=!<>~,][^\s,]*)$`)
+	versionForm   = pattern(`^(\d+:)?\d[A-Za-z0-9.+~]*(-[A-Za-z0-9.+~-]*[A-Za-z0-9.+~])?$`)
+	numbersForm   = pattern(`^(\d+:)?\d+(\.\d+)*$`)
 )
 
 // parseConstraint reads a list of conditions; an empty text is one that always
@@ -32,7 +31,7 @@ func parseConstraint(text string) (constraint, error) {
 	}
 	var c constraint
 	for part := range strings.SplitSeq(text, ",") {
-		match := conditionForm.FindStringSubmatch(strings.TrimSpace(part))
+		match := conditionForm().FindStringSubmatch(strings.TrimSpace(part))
 		if match == nil {
 			return nil, fmt.Errorf("%q is not a condition: write an operator (=, !=, >, >=, <, <=, ~>) and a version, such as \">= 1.22, < 2\"",
 				strings.TrimSpace(part))
@@ -41,10 +40,10 @@ func parseConstraint(text string) (constraint, error) {
 		if op == "" {
 			op = "="
 		}
-		if !versionForm.MatchString(operand) {
+		if !versionForm().MatchString(operand) {
 			return nil, fmt.Errorf("%q is not a version", operand)
 		}
-		if op == "~>" && !numbersForm.MatchString(operand) {
+		if op == "~>" && !numbersForm().MatchString(operand) {
 			return nil, fmt.Errorf("~> needs numbers with dots between, not %q", operand)
 		}
 		c = append(c, condition{op: op, operand: operand})

@@ -188,7 +188,7 @@ func (m *Module) offer(ctx context.Context, db *database, name string) (offer, e
 	}
 	names := []string{name}
 	for _, r := range m.made {
-		if _, ok := m.offers[r.Package]; ok || r.gone() || !packageName.MatchString(r.Package) {
+		if _, ok := m.offers[r.Package]; ok || r.gone() || !packageName().MatchString(r.Package) {
 			continue
 		}
 		have := db.find(r.Package)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 
 	"trued.dev/trued/internal/resource"
 )
@@ -38,7 +37,7 @@ type Resource struct {
 	m *Module
 }
 
-var packageName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._-]*(:[a-z0-9][a-z0-9-]*)?$`)
+var packageName = pattern(`^[A-Za-z0-9][A-Za-z0-9+._-]*(:[a-z0-9][a-z0-9-]*)?$`)
 
 // Name returns the package's name.
 func (r *Resource) Name() string { return r.Package }
@@ -63,7 +62,7 @@ func (r *Resource) Validate() error {
 	wrong := func(field, format string, args ...any) {
 		errs = append(errs, resource.Wrong(field, format, args...))
 	}
-	if !packageName.MatchString(r.Package) {
+	if !packageName().MatchString(r.Package) {
 		wrong("package", "%q is not the name of a package", r.Package)
 	}
 	switch r.State {

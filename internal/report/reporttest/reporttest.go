@@ -14,6 +14,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/report/schema"
 )
 
 // Valid fails the test unless line is one event as the schema has it, with no
@@ -61,7 +62,7 @@ func ValidEvent(t testing.TB, e report.Event) []byte {
 
 // Check says what is wrong with an event.
 func Check(line []byte) error {
-	schema, err := compiled()
+	compiled, err := compiledSchema()
 	if err != nil {
 		return err
 	}
@@ -71,11 +72,11 @@ func Check(line []byte) error {
 	}
 	strict := json.NewDecoder(bytes.NewReader(line))
 	strict.DisallowUnknownFields()
-	return errors.Join(schema.Validate(value), strict.Decode(new(report.Event)))
+	return errors.Join(compiled.Validate(value), strict.Decode(new(report.Event)))
 }
 
-var compiled = sync.OnceValues(func() (*jsonschema.Schema, error) {
-	made, err := report.Schema()
+var compiledSchema = sync.OnceValues(func() (*jsonschema.Schema, error) {
+	made, err := schema.Make()
 	if err != nil {
 		return nil, err
 	}

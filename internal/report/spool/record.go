@@ -30,12 +30,11 @@ const (
 	searchSize = 4 << 10
 )
 
-var (
-	magic      = []byte{0xF7, 't', 'r', 0xF5}
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-)
+var magic = []byte{0xF7, 't', 'r', 0xF5}
 
-func sum(data []byte) uint32 { return crc32.Checksum(data, castagnoli) }
+// sum makes the table when it is first needed: most starts of the program need
+// none.
+func sum(data []byte) uint32 { return crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)) }
 
 // appendRecord encodes a record.
 func appendRecord(b []byte, r Record) []byte {

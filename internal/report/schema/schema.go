@@ -1,4 +1,7 @@
-package report
+// Package schema makes the JSON Schema of the events from their types. It is for
+// those who build and test the program, and no part of it: what it takes to make
+// a schema would be paid for at each start.
+package schema
 
 import (
 	"encoding/json"
@@ -7,15 +10,12 @@ import (
 	"strings"
 
 	"github.com/invopop/jsonschema"
+
+	"trued.dev/trued/internal/report"
 )
 
-//go:generate go run ./schemagen ../../packaging/schema/event.schema.json
-
-// SchemaID is the address that the events' schema goes by.
-const SchemaID = "https://trued.dev/schema/event-" + SchemaVersion + ".json"
-
-// Schema returns the JSON Schema of the events, made from their types.
-func Schema() ([]byte, error) {
+// Make returns the schema.
+func Make() ([]byte, error) {
 	r := jsonschema.Reflector{
 		RequiredFromJSONSchemaTags: true,
 		ExpandedStruct:             true,
@@ -24,17 +24,17 @@ func Schema() ([]byte, error) {
 		Anonymous:                 true,
 		Mapper:                    words,
 	}
-	s := r.Reflect(Event{})
-	s.ID, s.Title = jsonschema.ID(SchemaID), "Event of trued"
+	s := r.Reflect(report.Event{})
+	s.ID, s.Title = jsonschema.ID(report.SchemaID), "Event of trued"
 	s.Description = "One thing that happened on a host, as one flat JSON object."
 	version, _ := s.Properties.Get("schema_version")
-	version.Const = SchemaVersion
+	version.Const = report.SchemaVersion
 	s.AllOf = []*jsonschema.Schema{
 		when("run.*", "run_id"),
-		when(RunFinished, "trued.counts.total", "trued.counts.in_order", "trued.counts.failed", "trued.exit_code", "trued.duration_ms"),
+		when(report.RunFinished, "trued.counts.total", "trued.counts.in_order", "trued.counts.failed", "trued.exit_code", "trued.duration_ms"),
 		when("resource.*", "run_id", "trued.resource", "trued.resource.kind", "trued.outcome"),
-		when(ResourceFailed, "error.message", "error.type"),
-		when(ResourceDrifted, "trued.cause"),
+		when(report.ResourceFailed, "error.message", "error.type"),
+		when(report.ResourceDrifted, "trued.cause"),
 	}
 	out, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
@@ -47,16 +47,16 @@ func Schema() ([]byte, error) {
 func words(t reflect.Type) *jsonschema.Schema {
 	s := &jsonschema.Schema{Type: "string"}
 	switch t {
-	case reflect.TypeFor[Type]():
-		for _, w := range Types() {
+	case reflect.TypeFor[report.Type]():
+		for _, w := range report.Types() {
 			s.Enum = append(s.Enum, w)
 		}
-	case reflect.TypeFor[Severity]():
-		for _, w := range Severities() {
+	case reflect.TypeFor[report.Severity]():
+		for _, w := range report.Severities() {
 			s.Enum = append(s.Enum, w)
 		}
-	case reflect.TypeFor[Outcome]():
-		for _, w := range Outcomes() {
+	case reflect.TypeFor[report.Outcome]():
+		for _, w := range report.Outcomes() {
 			s.Enum = append(s.Enum, w)
 		}
 	default:
@@ -66,7 +66,7 @@ func words(t reflect.Type) *jsonschema.Schema {
 }
 
 // when says which keys events of a type, or of all types with a prefix, have.
-func when(t Type, keys ...string) *jsonschema.Schema {
+func when(t report.Type, keys ...string) *jsonschema.Schema {
 	is := &jsonschema.Schema{Const: t}
 	if prefix, ok := strings.CutSuffix(string(t), "*"); ok {
 		is = &jsonschema.Schema{Pattern: "^" + prefix}
