@@ -139,3 +139,9 @@ func CheckAccountName(name string) string {
 	}
 	return ""
 }
+
+// UserFiles are the files that say who the users are.
+func UserFiles() []string { return []string{"/etc/passwd", "/etc/shadow"} }
+
+// GroupFiles are the files that say who is in which group.
+func GroupFiles() []string { return []string{"/etc/group", "/etc/gshadow"} }

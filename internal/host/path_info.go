@@ -327,3 +327,22 @@ func walkDir(d *os.File, name string, visit func(string, Info) error) error {
 	}
 	return nil
 }
+
+// Follow returns what the link at a path leads to, one path for each step; none
+// where there is no link. What is not there yet is the last of them.
+func (h *Host) Follow(name string) []string {
+	const steps = 16
+	var names []string
+	for range steps {
+		to, err := os.Readlink(h.Path(name))
+		if err != nil {
+			break
+		}
+		if !path.IsAbs(to) {
+			to = path.Join(path.Dir(name), to)
+		}
+		name = path.Clean(to)
+		names = append(names, name)
+	}
+	return names
+}

@@ -202,3 +202,49 @@ type Examiner interface {
 type Exemplar interface {
 	Example() string
 }
+
+// Watched is a Resource that says what on the host may make it differ, so that
+// drift is seen as it happens. What is not watched is found by the next full run.
+// It is asked after a run, so that it may look at the host.
+type Watched interface {
+	Watches() []Watch
+}
+
+// A Watch is one thing on the host whose change may concern a resource.
+type Watch struct {
+	Space WatchSpace
+	// Name is a cleaned absolute path, or a unit's name; of what is polled it is
+	// for people.
+	Name string
+	// Locks are files that the keeper of a database locks while it works. What it
+	// keeps, and files that belong to that, are looked at once it is done.
+	Locks []string
+}
+
+// A WatchSpace says what a Watch names.
+type WatchSpace string
+
+// The spaces.
+const (
+	// WatchPath is whatever is at a path: its content, its attributes, and
+	// whether it is there.
+	WatchPath WatchSpace = "path"
+	// WatchTree is a path and all that is below it.
+	WatchTree WatchSpace = "tree"
+	// WatchUnit is a unit of the service manager: its state and its enablement.
+	WatchUnit WatchSpace = "unit"
+	// WatchDatabase is a file of somebody who writes it at the end of much work.
+	WatchDatabase WatchSpace = "database"
+	// WatchPoll is what tells nobody when it changes. It is asked for time and
+	// again, by the resource's witness alone.
+	WatchPoll WatchSpace = "poll"
+)
+
+// WatchPaths returns the watches of some paths.
+func WatchPaths(names ...string) []Watch {
+	watches := make([]Watch, len(names))
+	for i, name := range names {
+		watches[i] = Watch{Space: WatchPath, Name: name}
+	}
+	return watches
+}

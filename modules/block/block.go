@@ -244,3 +244,6 @@ func (r *Resource) replace(text *shared.Text, from, to int) error {
 	}
 	return nil
 }
+
+// Watches is the file.
+func (r *Resource) Watches() []resource.Watch { return resource.WatchPaths(host.CleanPath(r.Path)) }

@@ -186,3 +186,11 @@ func field(of, name, at string) string {
 	}
 	return of + ":" + at
 }
+
+// Watches is the directory, and where it says what is below, all of that.
+func (r *Resource) Watches() []resource.Watch {
+	if len(r.Tree) == 0 && !r.Purge && !r.Recurse {
+		return resource.WatchPaths(r.Name())
+	}
+	return []resource.Watch{{Space: resource.WatchTree, Name: r.Name()}}
+}

@@ -196,3 +196,12 @@ func (r *Resource) Apply(ctx context.Context, view resource.View, found resource
 	}
 	return host.Finish(ctx, staged)
 }
+
+// Watches is the path, and what it leads to.
+func (r *Resource) Watches() []resource.Watch {
+	names := []string{r.Name()}
+	if r.Follow {
+		names = append(names, r.host.Follow(r.Name())...)
+	}
+	return resource.WatchPaths(names...)
+}

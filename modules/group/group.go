@@ -293,3 +293,6 @@ func (r *Resource) apply(ctx context.Context, diff resource.Diff, early func() (
 	}
 	return nil
 }
+
+// Watches are the files of accounts that have groups.
+func (r *Resource) Watches() []resource.Watch { return resource.WatchPaths(host.GroupFiles()...) }

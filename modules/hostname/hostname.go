@@ -197,3 +197,8 @@ func (d *departure) Apply(ctx context.Context, view resource.View, found resourc
 	}
 	return result, set(d.before)
 }
+
+// Watches are the file, and the kernel, which must be asked.
+func (r *Resource) Watches() []resource.Watch {
+	return append(resource.WatchPaths(file), resource.Watch{Space: resource.WatchPoll, Name: "the kernel's host name"})
+}

@@ -158,3 +158,6 @@ func (r *Resource) Edit(text *shared.Text, _ resource.View) error {
 	at.add(text, r.Section, strings.TrimRight(r.Key+equals+*r.Value, " "))
 	return nil
 }
+
+// Watches is the file.
+func (r *Resource) Watches() []resource.Watch { return resource.WatchPaths(host.CleanPath(r.Path)) }

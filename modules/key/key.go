@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -382,4 +383,15 @@ func (r *Resource) Apply(ctx context.Context, _ resource.View, found resource.Fi
 		after = r.edit(f)
 	}
 	return resource.Result{}, after.write(ctx, found.Diff, r.Sensitive)
+}
+
+// Watches are the file, what is above it up to the home directory, and where that
+// is said.
+func (r *Resource) Watches() []resource.Watch {
+	names := host.UserFiles()[:1]
+	if user, ok, err := r.host.FindUser(r.user()); err == nil && ok && user.Home != "" {
+		home := host.CleanPath(user.Home)
+		names = append(names, home, path.Join(home, ".ssh"), path.Join(home, ".ssh/authorized_keys"))
+	}
+	return resource.WatchPaths(names...)
 }

@@ -308,3 +308,6 @@ func (r *Resource) place(text *shared.Text) (int, error) {
 		return text.Len(), nil
 	}
 }
+
+// Watches is the file.
+func (r *Resource) Watches() []resource.Watch { return resource.WatchPaths(host.CleanPath(r.Path)) }

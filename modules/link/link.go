@@ -158,3 +158,6 @@ func (r *Resource) Apply(ctx context.Context, view resource.View, found resource
 	}
 	return host.Finish(ctx, staged)
 }
+
+// Watches is the path.
+func (r *Resource) Watches() []resource.Watch { return resource.WatchPaths(r.Name()) }

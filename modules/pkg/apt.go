@@ -403,3 +403,13 @@ func changeOf(info os.FileInfo) time.Time {
 	}
 	return info.ModTime()
 }
+
+// Watches are dpkg's database and apt's marks. Whoever changes packages holds one
+// of the locks until the end.
+func (a *apt) Watches() []resource.Watch {
+	locks := []string{dpkgLock, "/var/lib/dpkg/lock"}
+	return []resource.Watch{
+		{Space: resource.WatchDatabase, Name: dpkgStatus, Locks: locks},
+		{Space: resource.WatchDatabase, Name: aptStates, Locks: locks},
+	}
+}

@@ -172,3 +172,11 @@ func (n note) prior(name string) resource.Prior {
 	}
 	return resource.Prior{claim(name): raw}
 }
+
+// Watches is the manager's own database, where it is a file.
+func (r *Resource) Watches() []resource.Watch {
+	if w, ok := r.m.manager.(resource.Watched); ok {
+		return w.Watches()
+	}
+	return nil
+}

@@ -296,3 +296,8 @@ func noteValue(noted resource.Prior, key, now string) resource.Prior {
 	added[keyClaim(key)] = raw
 	return added
 }
+
+// Watches are the file, and the kernel, which must be asked.
+func (r *Resource) Watches() []resource.Watch {
+	return append(resource.WatchPaths(r.file()), resource.Watch{Space: resource.WatchPoll, Name: "kernel parameter " + r.Name()})
+}

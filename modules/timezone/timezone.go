@@ -176,3 +176,6 @@ func (r *Resource) Apply(ctx context.Context, _ resource.View, found resource.Fi
 		Content: resource.Bytes([]byte(r.Zone + "\n")), Backup: true,
 	})
 }
+
+// Watches are the link and the file.
+func (r *Resource) Watches() []resource.Watch { return resource.WatchPaths(link, named) }

@@ -302,3 +302,16 @@ func count(given ...bool) int {
 	}
 	return n
 }
+
+// Watches are the unit, and all that is below the directory of units, where its
+// files and the links that enable it are. What a package brings is in another.
+func (u *Unit) Watches() []resource.Watch {
+	watches := []resource.Watch{{Space: resource.WatchTree, Name: ownDir}}
+	for _, name := range fileNames(u.Unit) {
+		watches = append(watches, resource.Watch{Space: resource.WatchPath, Name: path.Join("/usr/lib/systemd/system", name)})
+	}
+	if !u.module.host.Offline() {
+		watches = append(watches, resource.Watch{Space: resource.WatchUnit, Name: u.Unit})
+	}
+	return watches
+}

@@ -315,3 +315,16 @@ func (r *Resource) taken() error {
 	}
 	return err
 }
+
+// Watches are the files of accounts, and the home directory.
+func (r *Resource) Watches() []resource.Watch {
+	names := append(host.UserFiles(), host.GroupFiles()...)
+	if r.makesHome(false) {
+		home := r.Home
+		if home == "" {
+			home = defaultHome(r.User)
+		}
+		names = append(names, host.CleanPath(home))
+	}
+	return resource.WatchPaths(names...)
+}
