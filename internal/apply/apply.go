@@ -70,6 +70,9 @@ type Options struct {
 	Moment func() resource.Moment
 	// Progress is called before each step that takes time; it may be nil.
 	Progress func(*plan.Step)
+	// May is asked right before each change whether the host may be changed now;
+	// when it is not, the walk ends as if it had been told to stop. It may be nil.
+	May func(context.Context) bool
 }
 
 // A walk is one plan being carried out.
@@ -82,6 +85,8 @@ type walk struct {
 	results []*Outcome      // by place
 	changed []bool          // by place
 	owed    map[resource.Address][]state.Owed
+	// debtors owe something that this run has caused.
+	debtors map[resource.Address]bool
 	// settled are debts of earlier runs that were seen to be settled before this
 	// one changed anything.
 	settled []state.Owed
@@ -101,7 +106,8 @@ type confirmation struct {
 	at   time.Time
 }
 
-// Run carries out the plan and returns an outcome for each step. When stop is
+// Run carries out the plan and returns an outcome for each step that it looked
+// at, which in a partial plan are not all. When stop is
 // done, it finishes the batch in hand and returns with context.Canceled; when
 // ctx is done, what is in hand is cut off. sync makes all that was written to
 // the file systems of some directories durable. Any other error means that the
@@ -112,6 +118,7 @@ func Run(ctx, stop context.Context, p *plan.Plan, rec Recorder, sync func(dirs [
 		results: make([]*Outcome, len(p.Steps)),
 		changed: make([]bool, len(p.Steps)),
 		owed:    map[resource.Address][]state.Owed{},
+		debtors: map[resource.Address]bool{},
 		put:     map[resource.Address]state.Entry{},
 		steps:   make(map[resource.Address]*plan.Step, len(p.Steps)),
 	}
@@ -123,11 +130,11 @@ func Run(ctx, stop context.Context, p *plan.Plan, rec Recorder, sync func(dirs [
 	}
 	err := w.run(ctx)
 	for i, s := range p.Steps {
-		if w.results[i] == nil {
+		if w.results[i] == nil && s.Verdict != plan.Aside {
 			w.results[i] = &Outcome{Step: s, Status: Skipped, Cause: s.Cause, Why: "the run ended before it"}
 		}
 	}
-	return w.results, err
+	return slices.DeleteFunc(w.results, func(o *Outcome) bool { return o == nil }), err
 }
 
 func (w *walk) run(ctx context.Context) error {
@@ -137,7 +144,7 @@ func (w *walk) run(ctx context.Context) error {
 	}
 	for i := 0; i < len(w.plan.Steps); {
 		if w.stop.Err() != nil {
-			return errors.Join(context.Canceled, w.stay(ctx), w.settle())
+			return w.end(ctx)
 		}
 		batch := w.batch(i)
 		if batch[0].Prune {
@@ -158,6 +165,11 @@ func (w *walk) run(ctx context.Context) error {
 		return err
 	}
 	return w.settle()
+}
+
+// end leaves what was not begun.
+func (w *walk) end(ctx context.Context) error {
+	return errors.Join(context.Canceled, w.stay(ctx), w.settle())
 }
 
 // maxBatch bounds how much stands under one record of the ledger.
@@ -222,6 +234,12 @@ func (w *walk) carryOut(ctx context.Context, batch []*plan.Step) error {
 	if len(todo) == 0 {
 		return nil
 	}
+	if w.opt.May != nil && !w.opt.May(ctx) {
+		for _, s := range todo {
+			w.results[s.Place] = nil
+		}
+		return w.end(ctx)
+	}
 	if err := w.begin(todo); err != nil {
 		return err
 	}
@@ -244,6 +262,12 @@ func (w *walk) carryOut(ctx context.Context, batch []*plan.Step) error {
 // prepare decides whether a step is to be changed now, by a last look where
 // the plan's is out of date. Everything else gets its outcome here.
 func (w *walk) prepare(ctx context.Context, s *plan.Step) (bool, error) {
+	if s.Verdict == plan.Aside {
+		if !w.debtors[s.Address] {
+			return false, nil
+		}
+		w.plan.Include(ctx, s)
+	}
 	if o := w.heldUp(s); o != nil {
 		w.results[s.Place] = o
 		return false, w.tell(s, o)

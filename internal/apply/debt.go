@@ -38,6 +38,7 @@ func (w *walk) causes(s *plan.Step, now time.Time, at resource.Moment) []state.O
 // owe notes a debt. One that was there already counts from now on: what has been
 // done for it so far does not settle it.
 func (w *walk) owe(o state.Owed) {
+	w.debtors[o.Target] = true
 	list := slices.Clone(w.owed[o.Target])
 	if i := slices.IndexFunc(list, o.Same); i >= 0 {
 		list[i].Begun, list[i].Placed = o.Begun, o.Placed
@@ -142,7 +143,7 @@ func (w *walk) lookAtDebts(ctx context.Context) {
 	for _, s := range w.plan.Steps {
 		owed := w.late(s.Address)
 		settler, ok := s.Resource.(resource.Settler)
-		if !ok || s.Prune || len(owed) == 0 {
+		if !ok || s.Prune || s.Verdict == plan.Aside || len(owed) == 0 {
 			continue
 		}
 		due, err := settler.Due(ctx, s.View, debts(owed))

@@ -9,10 +9,12 @@ import (
 
 // Observe returns the outcomes of a plan that is told and not carried out.
 func Observe(p *plan.Plan) []*Outcome {
-	outcomes := make([]*Outcome, len(p.Steps))
-	for i, s := range p.Steps {
+	outcomes := make([]*Outcome, 0, len(p.Steps))
+	for _, s := range p.Steps {
 		o := &Outcome{Step: s, Cause: s.Cause, Changes: s.Finding.Diff, Why: s.Why, Err: s.Err}
 		switch s.Verdict {
+		case plan.Aside:
+			continue
 		case plan.InOrder:
 			o.Status = InOrder
 			if len(s.Owed) > 0 {
@@ -32,7 +34,7 @@ func Observe(p *plan.Plan) []*Outcome {
 		default:
 			o.Status = Failed
 		}
-		outcomes[i] = o
+		outcomes = append(outcomes, o)
 	}
 	return outcomes
 }

@@ -24,7 +24,7 @@ func Make(ctx context.Context, in Input) (*Plan, error) {
 		return nil, err
 	}
 	order, groups := g.gather(g.order())
-	p := &Plan{Put: map[resource.Address]state.Entry{}}
+	p := &Plan{Put: map[resource.Address]state.Entry{}, in: in}
 	owners := newOwners(in.Entries)
 	steps := make([]*Step, len(in.Entries))
 	for pos, i := range order {
@@ -42,11 +42,14 @@ func Make(ctx context.Context, in Input) (*Plan, error) {
 			}
 		}
 	}
+	if in.Only != nil {
+		return p, p.makePartial(ctx)
+	}
 	if err := p.leave(in, owners); err != nil {
 		return nil, err
 	}
 	p.strike(in.State)
-	if err := p.check(ctx, in); err != nil {
+	if err := p.check(ctx, p.Steps); err != nil {
 		return nil, err
 	}
 	p.spread()
@@ -136,18 +139,18 @@ func inheritPrior(steps []*Step, snap state.Snapshot, owners *owners) {
 	}
 }
 
-// check runs the Check of every step that can be checked, in parallel.
-func (p *Plan) check(ctx context.Context, in Input) error {
+// check runs the Check of those of the steps that can be checked, in parallel.
+func (p *Plan) check(ctx context.Context, steps []*Step) error {
 	var wg sync.WaitGroup
 	next := make(chan *Step)
 	for range 2 * runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for s := range next {
-				s.check(ctx, in)
+				s.check(ctx, p.in)
 			}
 		})
 	}
-	for _, s := range p.Steps {
+	for _, s := range steps {
 		if s.Verdict == "" || (s.Verdict == Held && s.Resource != nil) {
 			next <- s
 		}

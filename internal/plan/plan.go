@@ -35,6 +35,9 @@ const (
 	Failed Verdict = "failed"
 	// Skipped: what it comes after did not succeed.
 	Skipped Verdict = "skipped"
+	// Aside: the plan is a partial one and does not look at it. It is there for
+	// what may come to be owed to it.
+	Aside Verdict = "aside"
 )
 
 // A Plan is the ordered list of what would change, and why.
@@ -50,6 +53,8 @@ type Plan struct {
 	Orphans []resource.Address
 	// Strike lists debts of resources that are gone.
 	Strike []state.Owed
+
+	in Input
 }
 
 // A Step is one resource of the plan.
@@ -144,5 +149,11 @@ type Input struct {
 	AcceptPrune bool
 	// Hasty tries again at once what failed before.
 	Hasty bool
-	Now   time.Time
+	// Only makes the plan a partial one: it looks at these resources and at what
+	// those that differ stand on, and nothing leaves the host. nil is all.
+	Only map[resource.Address]bool
+	// Blocked are resources that are not as desired, beside those that failed:
+	// what comes after one is not looked at by a partial plan.
+	Blocked map[resource.Address]bool
+	Now     time.Time
 }
