@@ -20,6 +20,7 @@ import (
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/source"
 	"trued.dev/trued/internal/state"
+	"trued.dev/trued/internal/watch"
 )
 
 // An Agent keeps one host, or a tree that will be one, true to its sources.
@@ -36,6 +37,8 @@ type Agent struct {
 	witnesses witnesses
 	store     *state.Store
 	sources   []source.Source
+	// watcher tells of drift as it happens; nil where no daemon runs.
+	watcher *watch.Watcher
 
 	mu sync.Mutex
 	// heard is what sources had to tell and nobody has recorded.

@@ -56,14 +56,24 @@ func (c *clock) finished(now time.Time, w done, retry time.Time) {
 		}
 		return
 	}
+	if w.drift != nil && (w.result == nil || w.result.Partial) {
+		c.retry = notPast(now, retry)
+		return // everything is checked when it was to be
+	}
 	if w.result != nil {
 		c.heal(now, w.result.Sources)
 	}
 	c.resync = now.Add(jitter(c.every))
-	c.retry = retry
-	if c.retry.Before(now) && !c.retry.IsZero() {
-		c.retry = now.Add(time.Second)
+	c.retry = notPast(now, retry)
+}
+
+// notPast returns a date that is not over, with a moment to breathe; none stays
+// none.
+func notPast(now, at time.Time) time.Time {
+	if at.Before(now) && !at.IsZero() {
+		return now.Add(time.Second)
 	}
+	return at
 }
 
 func (c *clock) polled(now time.Time, b *beat, err error) {
@@ -97,6 +107,11 @@ func (c *clock) next() map[string]time.Time {
 // poll returns when the next source is polled.
 func (c *clock) poll() time.Time {
 	return earliest(slices.Collect(maps.Values(c.next()))...)
+}
+
+// isDue reports whether there is anything to do.
+func (c *clock) isDue(now time.Time) bool {
+	return !now.Before(earliest(c.poll(), c.resync, c.retry))
 }
 
 // due returns the trigger of the run that is due, or empty for a poll.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/watch"
 )
 
 // Notifier tells the init system how the daemon is doing.
@@ -28,6 +29,9 @@ type Daemon struct {
 	// line is how the last run ended, said what the log has of the polls that
 	// fail now.
 	line, said string
+	// breath is the pause after a look at drift, cool when what is kept for the
+	// next one goes; nil when there is nothing to wait for.
+	breath, cool <-chan time.Time
 
 	mu    sync.Mutex
 	sched Schedule
@@ -60,6 +64,9 @@ type done struct {
 	news bool
 	// polled is what a poll of each source came to, nil for a run.
 	polled map[string]error
+	// drift is what was looked into, nil for other work, took how long that took.
+	drift *watch.Batch
+	took  time.Duration
 }
 
 // stopWait is how long a stop waits for what is in hand.
@@ -82,6 +89,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 	var drains sync.WaitGroup
 	drains.Go(func() { d.drain.Run(ctx) })
 	defer drains.Wait()
+	if d.agent.watcher = d.agent.newWatcher(); d.agent.watcher != nil {
+		drains.Go(func() { d.agent.watcher.Run(ctx) })
+	}
 
 	c := newClock(d.agent.config, d.agent.unfetched())
 	var beat <-chan time.Time
@@ -94,6 +104,10 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 	d.start(hard, ctx, Request{Trigger: trigger}, nil)
 	busy := true
 	for {
+		if now := time.Now(); !busy && c.isDue(now) {
+			busy = true
+			d.take(ctx, hard, c, now)
+		}
 		d.publish(c, busy)
 		timer := c.timer(busy)
 		calls := d.sync
@@ -111,6 +125,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 		case w := <-d.work:
 			busy = false
 			c.finished(time.Now(), w, d.agent.retryAt())
+			if w.drift != nil {
+				d.looked(w)
+			}
 			d.publish(c, busy)
 			// When a source is tried next is part of what is told of it.
 			d.agent.told(d.agent.tellHeard(hard))
@@ -123,15 +140,25 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 				d.start(hard, ctx, Request{Trigger: "commit"}, nil)
 			}
 		case <-timer:
-			busy = true
-			now := time.Now()
-			if trigger := c.due(now); trigger == "" {
-				d.poll(ctx, c.duePolls(now))
-			} else {
-				d.start(hard, ctx, Request{Trigger: trigger}, nil)
+		case <-d.drifts(busy):
+			busy = d.drift(hard, ctx)
+		case <-d.breath:
+			d.breath = nil
+		case <-d.cool:
+			if d.cool = nil; !busy {
+				d.agent.cool()
 			}
 		}
 	}
+}
+
+// take hands out what is due by the clock.
+func (d *Daemon) take(ctx, hard context.Context, c *clock, now time.Time) {
+	if trigger := c.due(now); trigger != "" {
+		d.start(hard, ctx, Request{Trigger: trigger}, nil)
+		return
+	}
+	d.poll(ctx, c.duePolls(now))
 }
 
 // end waits for what is in hand, at most stopWait, and then cuts it off.
@@ -157,7 +184,7 @@ func (d *Daemon) start(ctx, stop context.Context, req Request, call *syncCall) {
 			return
 		}
 		if call == nil {
-			req.Wait = lockWait
+			req.Wait, req.Unasked = lockWait, true
 		}
 		result, err := d.agent.Run(ctx, stop, req)
 		d.work <- done{call: call, result: result, err: err}
@@ -176,7 +203,7 @@ func (d *Daemon) poll(ctx context.Context, names []string) {
 
 func (d *Daemon) finished(w done) {
 	d.drain.Notify()
-	if w.result != nil {
+	if w.result != nil && !w.result.Partial {
 		d.agent.rest(w.result)
 	}
 	if w.call != nil {
@@ -188,10 +215,11 @@ func (d *Daemon) finished(w done) {
 		d.notify.Status(sus.Error())
 	case w.polled != nil:
 		d.polled(w.err)
+	case errors.Is(w.err, errNotNow):
 	case w.err != nil && !errors.Is(w.err, context.Canceled):
 		d.agent.opt.Log.Error("run did not take place", "error", w.err)
 		d.notify.Status(w.err.Error())
-	case w.result != nil:
+	case w.result != nil && !w.result.Silent:
 		d.line = w.result.line()
 		d.notify.Status(d.line)
 	}

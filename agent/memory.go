@@ -13,8 +13,8 @@ import (
 // all of its time. Where the next run will most likely get by with the
 // witnesses, what only a full run needs goes as well.
 func (a *Agent) rest(r *Result) {
-	if !r.Stood {
-		if a.witnesses.count > 0 {
+	if !r.Stood || r.Loaded {
+		if a.witnesses.whole {
 			a.store.Shed()
 			a.digests.Shed()
 			a.contents.shed()
@@ -22,6 +22,16 @@ func (a *Agent) rest(r *Result) {
 		debug.FreeOSMemory()
 	}
 	unmapProgram()
+}
+
+// cool gives back what was kept for a while for the next drift.
+func (a *Agent) cool() {
+	if a.witnesses.whole {
+		if k := a.takeKit(); k != nil {
+			k.close()
+		}
+	}
+	a.rest(&Result{})
 }
 
 // unmapProgram lets go of the pages of the program itself that the run touched,

@@ -36,6 +36,12 @@ type run struct {
 	changed uint64
 	// stood is true when the witnesses of an earlier run still hold.
 	stood bool
+	// keyBefore is what the witnesses must be of to count for a partial run.
+	keyBefore witnessKey
+	// entries are the catalog that is watched.
+	entries []catalog.Entry
+	// loaded is true when the catalog was loaded to watch what is in it.
+	loaded bool
 }
 
 func (a *Agent) newRun(req Request) (*run, error) {
@@ -55,15 +61,18 @@ func (a *Agent) newRun(req Request) (*run, error) {
 		})
 	}
 	r.stream = report.NewRun(a.reportContext(f, r.states()))
-	r.rec = newRecorder(a.store, r.stream, state.Run{ID: r.stream.ID(), Trigger: req.Trigger, Started: r.started})
+	r.rec = newRecorder(a.store, r.stream, state.Run{
+		ID: r.stream.ID(), Trigger: req.Trigger, Started: r.started, Partial: req.Only != nil,
+	})
 	return r, nil
 }
 
 // close leaves the kit to the next run, unless something went wrong: it may have
 // gone wrong because of what the kit holds. Where the witnesses can stand in for
-// what is loaded, it is not worth the memory.
+// what is loaded, it is not worth the memory, but for a while after a drift, which
+// seldom comes alone.
 func (r *run) close() {
-	if !r.good || r.agent.witnesses.count > 0 {
+	if !r.good || r.agent.witnesses.whole && !r.partial() {
 		r.kit.close()
 		return
 	}
@@ -118,7 +127,7 @@ func (r *run) merge() catalog.Merged {
 // freshen has modules bring up to date what they only read otherwise, such as a
 // package index; never in a run that changes nothing.
 func (r *run) freshen(ctx context.Context, entries []catalog.Entry) {
-	if r.agent.config.Mode == Observe {
+	if r.agent.config.Mode == Observe || r.partial() {
 		return
 	}
 	for _, m := range r.kit.modules {
@@ -174,6 +183,7 @@ func (r *run) planInput(entries []catalog.Entry) plan.Input {
 		Hasty:       r.req.Hasty,
 		Now:         time.Now(),
 	}
+	in.Only, in.Blocked = r.only()
 	if name := r.req.PruneSource; name != "" {
 		in.Configured = append(in.Configured, name)
 		in.Sources[name] = plan.Source{Explains: func(resource.Address) bool { return true }}
@@ -197,9 +207,11 @@ func (r *run) planInput(entries []catalog.Entry) plan.Input {
 func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts report.Counts) (*Result, error) {
 	verdict := r.judge(counts)
 	r.good = verdict == InOrder || verdict == Differs
+	left := r.remaining(outcomes)
+	verdict = r.overall(verdict, left)
 	past := state.Run{
-		ID: r.stream.ID(), Trigger: r.req.Trigger, Started: r.started, Finished: time.Now().UTC(),
-		Verdict: string(verdict), Summary: summary(counts, r.sources), Issues: issues(outcomes),
+		ID: r.stream.ID(), Trigger: r.req.Trigger, Started: r.started, Finished: time.Now().UTC(), Partial: r.partial(),
+		Verdict: string(verdict), Summary: summary(counts, r.sources), Issues: left,
 	}
 	sources, err := r.newStates()
 	if err != nil {
@@ -221,8 +233,11 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 		return nil, err
 	}
 	r.keepCaches(verdict, outcomes)
+	if r.rec.noteworthy {
+		r.watch(r.entries) // links may lead elsewhere now
+	}
 	return &Result{
-		Verdict: verdict, Stood: r.stood, Run: past, Counts: counts, Outcomes: outcomes, Sources: r.status(), Restart: changesAgent(outcomes),
+		Verdict: verdict, Stood: r.stood, Loaded: r.loaded, Partial: r.partial(), Run: past, Counts: counts, Outcomes: outcomes, Sources: r.status(), Restart: changesAgent(outcomes),
 	}, ctx.Err()
 }
 

@@ -31,6 +31,11 @@ type Request struct {
 	Hasty bool
 	// Wait is how long to wait for another run to end.
 	Wait time.Duration
+	// Only makes the run a partial one, of these resources; nil is all.
+	Only []resource.Address
+	// Unasked is true for what nobody asked for: nothing is changed while the
+	// system is in a state in which nothing is drift.
+	Unasked bool
 	// Progress is told of each resource that is being changed; it may be nil.
 	Progress func(resource.Address)
 }
@@ -45,8 +50,13 @@ type Result struct {
 	Sources  []SourceStatus
 	// Stood is true when the run had nothing but witnesses to look at.
 	Stood bool
+	// Loaded is true when it loaded the catalog all the same, to watch what is in it.
+	Loaded bool
 	// Restart is true when the run changed the agent itself.
 	Restart bool
+	// Partial is true when the run looked at a few resources alone, Silent when it
+	// told of nothing and left the state as it was.
+	Partial, Silent bool
 }
 
 // Run is one pass over the host: fetch, load, plan, apply, save, report. When
@@ -71,10 +81,13 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 		return nil, err
 	}
 	r.fetch(ctx)
+	r.widen()
+	r.watchFirst()
 	if r.stands(ctx) {
 		return r.finish(ctx, nil, r.agent.witnesses.counts())
 	}
 	entries := r.load()
+	r.watch(entries)
 	r.freshen(ctx, entries)
 	p, err := r.plan(ctx, entries)
 	if err != nil {
@@ -83,6 +96,9 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 	outcomes, err := r.apply(ctx, stop, p)
 	if r.cut = errors.Is(err, context.Canceled); err != nil && !r.cut {
 		return nil, err
+	}
+	if r.silent(outcomes) {
+		return r.pass(outcomes, count(outcomes)), ctx.Err()
 	}
 	return r.finish(ctx, outcomes, count(outcomes))
 }
@@ -119,6 +135,7 @@ func (r *run) apply(ctx, stop context.Context, p *plan.Plan) ([]*apply.Outcome, 
 		AcceptPrune: r.req.AcceptPrune,
 		Now:         time.Now,
 		Moment:      r.agent.host.Moment,
+		May:         func(ctx context.Context) bool { return !r.req.Unasked || r.agent.mayRepair(ctx) },
 		Progress: func(s *plan.Step) {
 			if r.req.Progress != nil {
 				r.req.Progress(s.Address)

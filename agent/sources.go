@@ -267,6 +267,9 @@ func (s *sourceRun) explains(r *run, a resource.Address) bool {
 // something new. In observe mode nothing was applied.
 func (r *run) newStates() (map[string]state.Source, error) {
 	changed := map[string]state.Source{}
+	if r.partial() {
+		return changed, nil // it is no proof that a commit is applied
+	}
 	for _, s := range r.sources {
 		now := s.before
 		now.URL, now.Branch = s.source.URL(), s.source.Status().Branch

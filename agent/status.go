@@ -174,9 +174,11 @@ func (r *Result) line() string {
 	return fmt.Sprintf("%s%s; %s", r.Verdict, where, r.Run.Summary)
 }
 
+// issuesKept is how many issues of a run are remembered.
+const issuesKept = 100
+
 // issues lists what a run left in another state than desired.
 func issues(outcomes []*apply.Outcome) []state.Issue {
-	const kept = 100
 	var list []state.Issue
 	for _, o := range outcomes {
 		switch o.Status {
@@ -187,7 +189,7 @@ func issues(outcomes []*apply.Outcome) []state.Issue {
 		if o.Err != nil {
 			why = firstLine(o.Err.Error())
 		}
-		if len(list) < kept {
+		if len(list) < issuesKept {
 			list = append(list, state.Issue{Resource: o.Step.Address, Outcome: string(o.Status), Why: why})
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"syscall"
@@ -29,6 +30,10 @@ type witnesses struct {
 	file  string
 	key   witnessKey
 	count int
+	// total is how many resources there are, whole is true when all of them have
+	// witnesses and there was nothing to do and nothing open.
+	total int
+	whole bool
 	// groups are those of the sources, in the order of the configuration.
 	groups []string
 	// body holds kind, name and witness of each resource.
@@ -51,6 +56,10 @@ const witnessSize = 128
 func (r *run) stands(ctx context.Context) bool {
 	key, ok := r.witnessKey()
 	w := &r.agent.witnesses
+	if r.partial() {
+		r.keyBefore = key
+		return false
+	}
 	if !ok || !w.fit(key) || len(w.groups) != len(r.sources) || !w.hold(ctx, r.kit.byKind) {
 		return false
 	}
@@ -112,41 +121,113 @@ func (r *run) attest(verdict Verdict, outcomes []*apply.Outcome) error {
 	if r.stood {
 		return nil
 	}
-	fresh := witnesses{file: w.file}
-	if !r.testify(&fresh, verdict, outcomes) {
-		*w = witnesses{file: w.file}
-		return nil
+	fresh := witnesses{file: w.file, total: len(outcomes)}
+	if r.partial() {
+		if w.key != r.keyBefore {
+			return nil // of a host of another kind: they help nobody
+		}
+		fresh.total, fresh.groups = w.total, w.groups
+		w.copyTo(&fresh, outcomes)
 	}
-	if fresh.key == w.key && fresh.body == w.body {
+	r.testify(&fresh, verdict, outcomes)
+	if fresh.key == w.key && fresh.body == w.body && fresh.whole == w.whole {
 		return nil
 	}
 	*w = fresh
+	if !w.whole {
+		return nil
+	}
 	return w.save()
 }
 
-func (r *run) testify(w *witnesses, verdict Verdict, outcomes []*apply.Outcome) bool {
+// testify takes the witnesses of what was found in order. They are whole when
+// there is nothing else, and nothing that only a full run would do.
+func (r *run) testify(w *witnesses, verdict Verdict, outcomes []*apply.Outcome) {
 	key, ok := r.witnessKey()
-	if !ok || verdict != InOrder || r.rec.noteworthy || r.agent.store.Head().Changed != r.changed {
-		return false
-	}
-	body := make([]byte, 0, witnessSize*len(outcomes))
+	quiet := r.partial() || !r.rec.noteworthy && r.agent.store.Head().Changed == r.changed
+	body := make([]byte, 0, len(w.body)+witnessSize*len(outcomes))
+	body = append(body, w.body...)
+	plain := true
 	for _, o := range outcomes {
 		s := o.Step
-		if o.Status != apply.InOrder || o.Why != "" || s.Prune || s.Finding.Witness == nil {
-			return false
-		}
-		if _, ok := s.Module.(resource.Examiner); !ok {
-			return false
+		if _, examines := s.Module.(resource.Examiner); !examines || !attests(o) {
+			plain = false
+			continue
 		}
 		body = appendPart(body, s.Address.Kind)
 		body = appendPart(body, s.Address.Name)
 		body = appendPart(body, string(s.Finding.Witness))
+		w.count++
 	}
-	w.key, w.count, w.body = key, len(outcomes), string(body)
-	for _, s := range r.sources {
-		w.groups = append(w.groups, s.group)
+	w.key, w.body = key, string(body)
+	w.whole = ok && verdict == InOrder && quiet && plain && w.count == w.total
+	if w.groups == nil {
+		for _, s := range r.sources {
+			w.groups = append(w.groups, s.group)
+		}
 	}
-	return true
+}
+
+// attests reports whether a resource was seen to be as desired, last of all, and
+// has something to show for it.
+func attests(o *apply.Outcome) bool {
+	switch o.Status {
+	case apply.InOrder, apply.Applied, apply.Repaired:
+		return o.Why == "" && !o.Step.Prune && o.Step.Finding.InOrder() && o.Step.Finding.Witness != nil
+	}
+	return false
+}
+
+// copyTo copies the witnesses but for those of some outcomes.
+func (w *witnesses) copyTo(to *witnesses, but []*apply.Outcome) {
+	left := make(map[resource.Address]bool, len(but))
+	for _, o := range but {
+		left[o.Step.Address] = true
+	}
+	body := make([]byte, 0, len(w.body))
+	for a, witness := range w.all() {
+		if left[a] {
+			continue
+		}
+		body = appendPart(body, a.Kind)
+		body = appendPart(body, a.Name)
+		body = appendPart(body, witness)
+		to.count++
+	}
+	to.body = string(body)
+}
+
+// all are the resources that have witnesses, in the order of the body.
+func (w *witnesses) all() iter.Seq2[resource.Address, string] {
+	return func(yield func(resource.Address, string) bool) {
+		body := w.body
+		for range w.count {
+			var part [3]string
+			for i := range part {
+				part[i], body, _ = cutPart(body)
+			}
+			if !yield(resource.Address{Kind: part[0], Name: part[1]}, part[2]) {
+				return
+			}
+		}
+	}
+}
+
+// suspects returns those of some resources that do not have a witness that holds.
+func (w *witnesses) suspects(ctx context.Context, of []resource.Address, modules map[string]resource.Module) []resource.Address {
+	holds := make(map[resource.Address]bool, len(of))
+	for _, a := range of {
+		holds[a] = false
+	}
+	for a, witness := range w.all() {
+		if _, asked := holds[a]; !asked {
+			continue
+		}
+		if m, ok := modules[a.Kind].(resource.Examiner); ok {
+			holds[a] = m.Holds(ctx, a.Name, resource.Witness(witness))
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(of), func(a resource.Address) bool { return holds[a] })
 }
 
 // counts are those of a run in which everything stands.
@@ -175,7 +256,7 @@ func (w *witnesses) hold(ctx context.Context, modules map[string]resource.Module
 
 // fit reports whether there are witnesses for the key, in memory or in the file.
 func (w *witnesses) fit(key witnessKey) bool {
-	return w.key == key || w.load(key) && w.key == key
+	return w.key == key && w.whole || w.load(key) && w.key == key
 }
 
 // load reads the file; one that is missing, damaged or of another key is none.
@@ -201,7 +282,7 @@ func (w *witnesses) decode(text string) bool {
 	if !ok || json.Unmarshal([]byte(head), &h) != nil {
 		return false
 	}
-	read.count, read.groups, read.body = h.Count, h.Groups, body
+	read.count, read.total, read.whole, read.groups, read.body = h.Count, h.Count, true, h.Groups, body
 	*w = read
 	return true
 }

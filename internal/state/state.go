@@ -132,7 +132,10 @@ type Run struct {
 	Started  time.Time `json:"started"`
 	Finished time.Time `json:"finished,omitzero"`
 	Verdict  string    `json:"verdict,omitempty"`
-	Summary  string    `json:"summary,omitempty"`
+	// Partial is true for a run that looked at a few resources. Its verdict and
+	// its issues are those of the host all the same, as far as they are known.
+	Partial bool   `json:"partial,omitempty"`
+	Summary string `json:"summary,omitempty"`
 	// Issues are the resources that were not simply brought into order, the
 	// first hundred of them.
 	Issues []Issue `json:"issues,omitempty"`

@@ -1,0 +1,34 @@
+package agent
+
+import (
+	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/watch"
+)
+
+// watch has the watcher of the daemon, if there is one, follow what is in the
+// catalog. It comes before anything is looked at, so that nothing that happens
+// after the look is missed.
+func (r *run) watch(entries []catalog.Entry) {
+	w := r.agent.watcher
+	if w == nil || r.partial() {
+		return
+	}
+	r.entries = entries
+	targets := make([]watch.Target, 0, len(entries))
+	for _, e := range entries {
+		if watched, ok := e.Resource.(resource.Watched); ok {
+			targets = append(targets, watch.Target{Address: e.Address, Watches: watched.Watches()})
+		}
+	}
+	w.Watch(targets)
+}
+
+// watchFirst does it where nothing is watched yet, although the catalog might not
+// be needed otherwise.
+func (r *run) watchFirst() {
+	if w := r.agent.watcher; w != nil && !w.Watching() && !r.partial() {
+		r.loaded = true
+		r.watch(r.load())
+	}
+}
