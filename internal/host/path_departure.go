@@ -16,6 +16,10 @@ import (
 type Departure struct {
 	resource.Meta
 
+	// Trial, where there is one, must accept the machine with each file that is
+	// given its earlier content. What there is comes back when it does not.
+	Trial func(ctx context.Context) error
+
 	host  *Host
 	name  string
 	paths []string // those within others first
@@ -142,7 +146,9 @@ func (d *Departure) Apply(ctx context.Context, _ resource.View, found resource.F
 		if !d.touches(found.Diff, name) {
 			continue
 		}
-		err := d.host.restoreAs(ctx, name, d.noted[name], found.Diff.Has(d.field(FieldState, name)))
+		prior := d.noted[name]
+		prior.trial = d.Trial
+		err := d.host.restoreAs(ctx, name, prior, found.Diff.Has(d.field(FieldState, name)))
 		switch {
 		case errors.Is(err, unix.ENOTEMPTY):
 			d.full[name] = true // others put something there

@@ -36,6 +36,12 @@ type FileSpec struct {
 	Sensitive bool
 	// Validate is a command that must accept the new file, with {path} for it.
 	Validate string
+	// Examine, where there is one, must accept the new file beside its final
+	// place, by the path that it has for this process.
+	Examine func(ctx context.Context, path string) error
+	// Trial, where there is one, must accept the machine with the new file in its
+	// place. The old one comes back when it does not.
+	Trial func(ctx context.Context) error
 
 	// same is the content that the file has already, if that is known.
 	same *resource.Content

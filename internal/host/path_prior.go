@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,7 +32,8 @@ type PathPrior struct {
 
 	Leaving Leaving `json:"leaving,omitzero"`
 
-	size int64
+	size  int64
+	trial func(ctx context.Context) error
 }
 
 // Leaving is what a resource wanted for the time when it is gone.

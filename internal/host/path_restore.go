@@ -208,6 +208,7 @@ func (h *Host) restore(ctx context.Context, name string, prior PathPrior, diff r
 	spec := FileSpec{
 		Mode: own.Mode, Owner: own.Owner, Group: own.Group,
 		Follow: prior.Leaving.Follow, Backup: !prior.Leaving.NoBackup, Force: diff.Has(FieldState),
+		Trial: prior.trial,
 	}
 	if diff.Has(FieldState) || diff.Has(FieldContent) {
 		content, err := h.earlier(name, prior.SHA256)

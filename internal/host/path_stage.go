@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -110,6 +111,11 @@ func (s *StagedFile) prepare(ctx context.Context) (err error) {
 	}
 	if err := s.writeTemporary(ctx); err != nil {
 		return err
+	}
+	if s.spec.Examine != nil && s.spec.Content != nil {
+		if err := s.spec.Examine(ctx, filepath.Join(s.Dir(), s.tmpName)); err != nil {
+			return err
+		}
 	}
 	if strings.Contains(s.spec.Validate, "{path}") {
 		return s.validate(ctx, s.tmpName)
@@ -325,7 +331,7 @@ func (s *StagedFile) commit(ctx context.Context) error {
 	if err := s.unchanged(); err != nil {
 		return err
 	}
-	if s.spec.Validate != "" && !strings.Contains(s.spec.Validate, "{path}") && s.spec.Content != nil {
+	if s.onTrial() {
 		return s.commitValidated(ctx)
 	}
 	if s.had && s.old.Type() == TypeDirectory {

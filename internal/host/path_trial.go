@@ -23,6 +23,24 @@ func trialOf(base string) (final string, ok bool) {
 	return final, ok && final != ""
 }
 
+// onTrial reports whether the new file is to be judged in its place.
+func (s *StagedFile) onTrial() bool {
+	return s.spec.Content != nil && (s.spec.Trial != nil || s.spec.Validate != "" && !strings.Contains(s.spec.Validate, "{path}"))
+}
+
+// judge has the new file judged in its place.
+func (s *StagedFile) judge(ctx context.Context) error {
+	if s.spec.Trial != nil {
+		if err := s.spec.Trial(ctx); err != nil {
+			return err
+		}
+	}
+	if s.spec.Validate == "" || strings.Contains(s.spec.Validate, "{path}") {
+		return nil
+	}
+	return s.validate(ctx, s.at.base)
+}
+
 // commitValidated puts the file in place, and the old one back when the command
 // does not accept it.
 func (s *StagedFile) commitValidated(ctx context.Context) error {
@@ -39,7 +57,7 @@ func (s *StagedFile) commitValidated(ctx context.Context) error {
 		return explainAt("replace", s.name, s.at, err)
 	}
 	s.tmpName = ""
-	err := s.validate(ctx, s.at.base)
+	err := s.judge(ctx)
 	if err == nil {
 		err = explainAt("replace", s.name, s.at, unix.Unlinkat(s.at.dir, aside, 0))
 	}
@@ -101,7 +119,7 @@ func (s *StagedFile) commitExchanged(ctx context.Context) error {
 	if err != nil {
 		return explainAt("replace", s.name, s.at, err)
 	}
-	if err := s.validate(ctx, s.at.base); err != nil {
+	if err := s.judge(ctx); err != nil {
 		if !s.had {
 			s.tmpName = ""
 		}
