@@ -16,7 +16,9 @@ import (
 	"trued.dev/trued/modules/key"
 	"trued.dev/trued/modules/line"
 	"trued.dev/trued/modules/link"
+	"trued.dev/trued/modules/logrotate"
 	"trued.dev/trued/modules/pkg"
+	"trued.dev/trued/modules/sudoers"
 	"trued.dev/trued/modules/sysctl"
 	"trued.dev/trued/modules/timezone"
 	"trued.dev/trued/modules/unit"
@@ -41,5 +43,7 @@ func All(h *host.Host) []resource.Module {
 		ini.New(h),
 		hostname.New(h),
 		timezone.New(h),
+		sudoers.New(h),
+		logrotate.New(h),
 	}
 }
