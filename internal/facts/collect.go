@@ -1,8 +1,6 @@
 package facts
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +15,7 @@ import (
 
 	"trued.dev/trued/internal/document"
 	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/host/release"
 )
 
 // localDir holds the operator's own facts.
@@ -136,60 +135,19 @@ func (c *collector) fqdn(name string) string {
 }
 
 func (c *collector) os() OS {
-	var data []byte
-	for _, name := range []string{"etc/os-release", "usr/lib/os-release"} {
-		var err error
-		if data, err = fs.ReadFile(c.tree, name); err == nil {
-			break
-		}
-	}
-	release := map[string]string{}
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	for lines.Scan() {
-		key, value, ok := strings.Cut(strings.TrimSpace(lines.Text()), "=")
-		if ok && !strings.HasPrefix(key, "#") {
-			release[key] = unquote(value)
-		}
-	}
-	if release["ID"] == "" {
+	r, _ := release.Read(c.tree) // without one, none of it is known
+	if r["ID"] == "" {
 		for _, name := range []string{"family", "id", "version", "codename"} {
 			c.unknown["os."+name] = "there is no /etc/os-release"
 		}
 		return OS{}
 	}
 	return OS{
-		Family:   family(release["ID"], release["ID_LIKE"]),
-		ID:       release["ID"],
-		Version:  release["VERSION_ID"],
-		Codename: release["VERSION_CODENAME"],
+		Family:   r.Family(),
+		ID:       r["ID"],
+		Version:  r["VERSION_ID"],
+		Codename: r["VERSION_CODENAME"],
 	}
-}
-
-// unquote takes the shell's quotes off a value of os-release.
-func unquote(s string) string {
-	if len(s) >= 2 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0] {
-		s = s[1 : len(s)-1]
-	}
-	return strings.NewReplacer(`\"`, `"`, `\$`, `$`, `\\`, `\`, "\\`", "`").Replace(s)
-}
-
-func family(id, like string) string {
-	for _, name := range append([]string{id}, strings.Fields(like)...) {
-		switch name {
-		case "debian", "ubuntu":
-			return "debian"
-		case "rhel", "fedora", "centos":
-			return "rhel"
-		case "suse", "opensuse", "sles":
-			return "suse"
-		case "arch", "archlinux":
-			return "arch"
-		}
-		if strings.HasPrefix(name, "opensuse") {
-			return "suse"
-		}
-	}
-	return id
 }
 
 // arch is Debian's name of the architecture that programs are made for, which

@@ -73,25 +73,6 @@ func TestWhatCannotBeKnownIsUnknownAndNotEmpty(t *testing.T) {
 	}
 }
 
-func TestFamilyIsThatOfTheDistributionItComesFrom(t *testing.T) {
-	for _, c := range []struct{ id, like, want string }{
-		{"debian", "", "debian"},
-		{"ubuntu", "debian", "debian"},
-		{"raspbian", "debian", "debian"},
-		{"almalinux", "rhel centos fedora", "rhel"},
-		{"fedora", "", "rhel"},
-		{"opensuse-leap", "suse opensuse", "suse"},
-		{"sles", "suse", "suse"},
-		{"arch", "", "arch"},
-		{"manjaro", "arch", "arch"},
-		{"alpine", "", "alpine"},
-	} {
-		if got := family(c.id, c.like); got != c.want {
-			t.Errorf("family(%q, %q) = %q, want %q", c.id, c.like, got, c.want)
-		}
-	}
-}
-
 func TestVirtualisationHasTheNamesOfSystemd(t *testing.T) {
 	guest := "flags\t\t: fpu hypervisor\n"
 	for _, c := range []struct {
