@@ -7,6 +7,7 @@ import (
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/modules/block"
+	"trued.dev/trued/modules/cacertificate"
 	"trued.dev/trued/modules/command"
 	"trued.dev/trued/modules/directory"
 	"trued.dev/trued/modules/file"
@@ -45,5 +46,6 @@ func All(h *host.Host) []resource.Module {
 		timezone.New(h),
 		sudoers.New(h),
 		logrotate.New(h),
+		cacertificate.New(h),
 	}
 }
