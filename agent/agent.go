@@ -88,6 +88,7 @@ func New(config Config, opt Options) (*Agent, error) {
 		host: host.New(opt.Root, host.Options{
 			Backups: backups,
 			Digests: digests,
+			Fetcher: source.NewFetcher(filepath.Join(dir, "fetch"), opt.FetchChild),
 		}),
 	}
 	if err := a.openSources(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"trued.dev/trued/modules/cacertificate"
 	"trued.dev/trued/modules/command"
 	"trued.dev/trued/modules/directory"
+	"trued.dev/trued/modules/download"
 	"trued.dev/trued/modules/file"
 	"trued.dev/trued/modules/group"
 	"trued.dev/trued/modules/hostname"
@@ -47,5 +48,6 @@ func All(h *host.Host) []resource.Module {
 		sudoers.New(h),
 		logrotate.New(h),
 		cacertificate.New(h),
+		download.New(h),
 	}
 }

@@ -49,6 +49,9 @@ func DiffText(field, name string, before, after Text) resource.Change {
 }
 
 func (t Text) describe() string {
+	if t.Size < 0 {
+		return fmt.Sprintf("sha256 %.16s", t.SHA256)
+	}
 	if t.SHA256 == "" {
 		return fmt.Sprintf("%d bytes", t.Size)
 	}

@@ -18,6 +18,7 @@ type Host struct {
 	backups *Backups
 	systemd Systemd
 	digests *Digests
+	fetcher Fetcher
 
 	rootOnce sync.Once
 	rootFile *os.File
@@ -39,6 +40,8 @@ type Options struct {
 	Backups *Backups
 	// Digests remembers what files hold; nil reads each one every time.
 	Digests *Digests
+	// Fetcher is the way to the network; nil is none.
+	Fetcher Fetcher
 }
 
 // New returns the machine whose files are below root. With root "/" it is the
@@ -49,6 +52,7 @@ func New(root string, o Options) *Host {
 		root:    filepath.Clean(root),
 		backups: o.Backups,
 		digests: o.Digests,
+		fetcher: o.Fetcher,
 		users:   accounts{kind: "user", file: "/etc/passwd"},
 		groups:  accounts{kind: "group", file: "/etc/group"},
 	}

@@ -96,16 +96,23 @@ func (h *Host) Lstat(name string) (Info, error) {
 // ReadFile returns the content of a regular file of the machine, links
 // followed below the root. More than limit bytes are an error.
 func (h *Host) ReadFile(name string, limit int64) ([]byte, error) {
+	return h.readFile(name, limit, func(Info) error { return nil })
+}
+
+func (h *Host) readFile(name string, limit int64, accept func(Info) error) ([]byte, error) {
 	p, err := h.resolve(name, true)
 	if err != nil {
 		return nil, err
 	}
 	defer p.close()
-	f, _, err := p.open(name)
+	f, i, err := p.open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if err := accept(i); err != nil {
+		return nil, err
+	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, explain("read", name, err)

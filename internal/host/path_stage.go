@@ -203,6 +203,9 @@ func (s *StagedFile) fill(ctx context.Context, old *os.File) error {
 			content = s.spec.same
 		}
 	}
+	if content != nil && s.spec.Receive != nil {
+		return s.spec.Receive(ctx, s.tmp)
+	}
 	if content != nil {
 		r, err := content.Open()
 		if err != nil {

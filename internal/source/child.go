@@ -21,8 +21,13 @@ func ServeFetch(ctx context.Context, in, out *os.File) error {
 
 // start starts the child, and says in the request who it is to become.
 func (r *repository) start(ctx context.Context, req *remote.Request) (*remote.Client, error) {
-	if len(r.o.Child) == 0 {
-		scratch, err := os.MkdirTemp(r.dir, "quarantine.")
+	return startChild(ctx, r.o.Child, r.dir, req)
+}
+
+// startChild is start for a child whose quarantine is below dir.
+func startChild(ctx context.Context, child []string, dir string, req *remote.Request) (*remote.Client, error) {
+	if len(child) == 0 {
+		scratch, err := os.MkdirTemp(dir, "quarantine.")
 		if err != nil {
 			return nil, err
 		}
@@ -38,7 +43,7 @@ func (r *repository) start(ctx context.Context, req *remote.Request) (*remote.Cl
 	if u.Scheme == "file" {
 		req.URL, req.Readable = localRepository(u.Path)
 		if _, err := os.Stat(req.URL); err != nil {
-			return nil, &Error{Source: r.cfg.Name, URL: u.Path, Reason: ErrNotFound, Err: err}
+			return nil, err
 		}
 	}
 	if req.UID == 0 {
@@ -49,7 +54,7 @@ func (r *repository) start(ctx context.Context, req *remote.Request) (*remote.Cl
 			req.UID, req.GID = ownerOf(req.URL, req.UID, req.GID)
 		}
 	}
-	return remote.Start(ctx, r.o.Child, r.dir, req.UID, req.GID)
+	return remote.Start(ctx, child, dir, req.UID, req.GID)
 }
 
 // ownerOf returns who a repository on this machine belongs to: the process

@@ -124,6 +124,40 @@ func (c *Client) Get(ask Ask, r Receiver) error {
 	}
 }
 
+// File asks for the file that the request's URL holds, and writes what comes
+// of it.
+func (c *Client) File(req Request, to io.Writer) error {
+	req.File = true
+	c.secrets = req.secrets()
+	if err := c.c.send(frameRequest, req); err != nil {
+		return c.died(err)
+	}
+	for {
+		frame, n, err := c.c.head()
+		if err != nil {
+			return c.died(err)
+		}
+		if frame == frameChunk {
+			if _, err := io.CopyN(to, c.c.r, int64(n)); err != nil {
+				return c.orDied(err)
+			}
+			continue
+		}
+		data := make([]byte, n)
+		if _, err := io.ReadFull(c.c.r, data); err != nil {
+			return c.died(err)
+		}
+		switch frame {
+		case frameEnd:
+			return nil
+		case frameError:
+			return c.told(data)
+		default:
+			return fmt.Errorf("fetch process sent message %q", frame)
+		}
+	}
+}
+
 func (c *Client) answer(data []byte, r Receiver) error {
 	var id object.ID
 	if copy(id[:], data) != len(id) {
@@ -165,9 +199,11 @@ func (c *Client) told(data []byte) error {
 // secrets lists what no message may hold.
 func (r Request) secrets() []string {
 	list := []string{r.Token, string(r.SSHPassphrase)}
-	if u, err := url.Parse(r.Proxy); err == nil {
-		password, _ := u.User.Password()
-		list = append(list, password)
+	for _, s := range []string{r.Proxy, r.URL} {
+		if u, err := url.Parse(s); err == nil {
+			password, _ := u.User.Password()
+			list = append(list, password)
+		}
 	}
 	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
 }

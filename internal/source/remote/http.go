@@ -30,6 +30,7 @@ const service = "git-upload-pack"
 
 func dialHTTP(req Request, u *url.URL) (*httpTransport, error) {
 	n := newNetwork(req.Limits)
+	n.named = !req.File
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if len(req.CA) > 0 {
 		conf.RootCAs = x509.NewCertPool()
@@ -80,14 +81,7 @@ func (t *httpTransport) close() { t.client.CloseIdleConnections() }
 
 func (t *httpTransport) do(req *http.Request, wantType string) (*http.Response, error) {
 	req.Header.Set("User-Agent", "git/"+t.req.Agent)
-	// Another host that the server redirects to is told no secret.
-	if t.req.Token != "" && req.URL.Host == t.host {
-		if t.req.Username != "" {
-			req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(t.req.Username+":"+t.req.Token)))
-		} else {
-			req.Header.Set("Authorization", "Bearer "+t.req.Token)
-		}
-	}
+	t.authorize(req)
 	resp, err := t.client.Do(req)
 	if err != nil {
 		return nil, t.explain(err)
@@ -97,6 +91,18 @@ func (t *httpTransport) do(req *http.Request, wantType string) (*http.Response, 
 		return nil, err
 	}
 	return resp, nil
+}
+
+// authorize shows the token. Another host that the server redirects to is told
+// no secret.
+func (t *httpTransport) authorize(req *http.Request) {
+	switch {
+	case t.req.Token == "" || req.URL.Host != t.host:
+	case t.req.Username != "":
+		req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(t.req.Username+":"+t.req.Token)))
+	default:
+		req.Header.Set("Authorization", "Bearer "+t.req.Token)
+	}
 }
 
 func (t *httpTransport) explain(err error) error {

@@ -17,10 +17,12 @@ type network struct {
 	// failed is what first went wrong beneath the protocols, which do not
 	// always pass it on.
 	failed atomic.Pointer[error]
+	// named is true where limits have the names of a source's configuration.
+	named bool
 }
 
 func newNetwork(l Limits) *network {
-	n := &network{limits: l}
+	n := &network{limits: l, named: true}
 	n.left.Store(l.Bytes)
 	return n
 }
@@ -45,7 +47,7 @@ func (m *metered) Read(p []byte) (int, error) {
 	}
 	got, err := m.Conn.Read(p)
 	if m.n.left.Add(-int64(got)) < 0 {
-		got, err = 0, failf(KindLimit, "server sent more than %d bytes (limits.bytes)", m.n.limits.Bytes)
+		got, err = 0, failf(KindLimit, "server sent more than %d bytes%s", m.n.limits.Bytes, m.n.name("limits.bytes"))
 	}
 	// A connection that was closed on this side says nothing about the server:
 	// whoever closed it knows why, and net/http closes when it gives up waiting.
@@ -62,6 +64,13 @@ func (m *metered) Write(p []byte) (int, error) {
 	return m.Conn.Write(p)
 }
 
+func (n *network) name(limit string) string {
+	if !n.named {
+		return ""
+	}
+	return " (" + limit + ")"
+}
+
 // broken explains an error of the network.
 func (n *network) broken(doing string, err error) error {
 	if first := n.failed.Load(); first != nil {
@@ -73,7 +82,7 @@ func (n *network) broken(doing string, err error) error {
 	case errors.As(err, &known):
 		return known
 	case errors.As(err, &slow) && slow.Timeout():
-		return failf(KindTimeout, "%s: server was silent for %s (limits.idle)", doing, n.limits.Idle)
+		return failf(KindTimeout, "%s: server was silent for %s%s", doing, n.limits.Idle, n.name("limits.idle"))
 	default:
 		return failf(KindUnreachable, "%s: %s", doing, plainly(err))
 	}

@@ -51,6 +51,9 @@ func serve(ctx context.Context, c *wire, confine func(Request) error) error {
 			return fmt.Errorf("cannot give up rights before fetching: %w", err)
 		}
 	}
+	if req.File {
+		return serveFile(ctx, c, req)
+	}
 	s, err := dial(ctx, req)
 	if err != nil {
 		return err

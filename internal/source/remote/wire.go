@@ -21,6 +21,8 @@ import (
 type Request struct {
 	URL  string
 	Want Want
+	// File asks for the bytes that the URL holds, in place of a repository.
+	File bool `json:",omitempty"`
 
 	// SSHKey is the private key in PEM; KnownHosts the lines of that file.
 	SSHKey        []byte `json:",omitempty"`
@@ -120,6 +122,7 @@ const (
 	frameObject  = 'O'
 	frameBase    = 'B'
 	frameNoBase  = 'N'
+	frameChunk   = 'C'
 	frameEnd     = 'E'
 	frameError   = 'X'
 )
@@ -166,17 +169,25 @@ func (c *wire) sendObject(kind object.Kind, size int64) error {
 }
 
 func (c *wire) receive() (byte, []byte, error) {
-	var head [5]byte
-	if _, err := io.ReadFull(c.r, head[:]); err != nil {
+	frame, n, err := c.head()
+	if err != nil {
 		return 0, nil, err
 	}
-	n := binary.BigEndian.Uint32(head[1:])
-	if n > maxFrame {
-		return 0, nil, errors.New("message is too long")
-	}
 	data := make([]byte, n)
-	_, err := io.ReadFull(c.r, data)
-	return head[0], data, err
+	_, err = io.ReadFull(c.r, data)
+	return frame, data, err
+}
+
+// head receives a frame but for the n bytes that follow.
+func (c *wire) head() (frame byte, n uint32, err error) {
+	var head [5]byte
+	if _, err := io.ReadFull(c.r, head[:]); err != nil {
+		return 0, 0, err
+	}
+	if n = binary.BigEndian.Uint32(head[1:]); n > maxFrame {
+		return 0, 0, errors.New("message is too long")
+	}
+	return head[0], n, nil
 }
 
 func parseObject(data []byte) (object.Kind, int64, error) {
