@@ -1,8 +1,6 @@
 package unit
 
 import (
-	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -132,33 +130,6 @@ func replacesPackagedFile(t *testing.T, l *lab) {
 	expect(t, cmdline, "/bin/sleep infinity \nenabled")
 }
 
-func batch(t *testing.T, l *lab) {
-	m := New(l.host)
-	var units []*Unit
-	for i := range 50 {
-		name := fmt.Sprintf("many%d.service", i)
-		if err := os.WriteFile("/usr/lib/systemd/system/"+name, []byte(plainService), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		units = append(units, loaded(t, m, Unit{Unit: name, Enabled: ptr(i%2 == 0), State: []string{running, stopped}[i%2]}))
-		m.(*module).units[i] = units[i]
-	}
-	sh(t, "systemctl daemon-reload; systemctl enable --now many{0..49..2}.service")
-	for _, u := range units {
-		found, err := l.engine.Check(t.Context(), m, u)
-		if err != nil || !found.InOrder() {
-			t.Errorf("%s: %+v %v", u.Unit, found, err)
-		}
-	}
-	sh(t, "systemctl disable --now many0.service")
-	if found, err := l.engine.Check(t.Context(), m, units[0]); err != nil || len(found.Diff) != 2 {
-		t.Errorf("the second Check is not fresh: %+v %v", found, err)
-	}
-	if n := len(m.(*module).first); n != 50 {
-		t.Errorf("%d units were read in one go", n)
-	}
-}
-
 func reconnects(t *testing.T, l *lab) {
 	foreign(t, "reco.service", plainService)
 	u := Unit{Unit: "reco.service", State: running}
@@ -197,9 +168,6 @@ func agentItself(t *testing.T, l *lab) {
 	l.inOrder(t, Unit{Unit: "trued.service", State: stopped})
 	expect(t, "systemctl show -P MainPID trued.service", pid)
 	sh(t, "systemctl stop trued.service")
-	if is := m.(*module).itself("hosttest-own.service"); is {
-		t.Error("a foreign unit is taken for the agent's")
-	}
 }
 
 func unreadFiles(t *testing.T, l *lab) {

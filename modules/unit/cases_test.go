@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"trued.dev/trued/internal/host/units"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/resource/resourcetest"
 )
@@ -35,10 +36,8 @@ var cases = map[string]func(*testing.T, *lab){
 	"restart-and-reload":     restartAndReload,
 	"owes-nothing":           owesNothing,
 	"gives-back":             givesBack,
-	"batch":                  batch,
 	"reconnects":             reconnects,
 	"cancelled":              cancelled,
-	"links-like-systemctl":   linksLikeSystemctl,
 	"agent-itself":           agentItself,
 	"two-names-of-one-unit":  twoNames,
 	"unread-files":           unreadFiles,
@@ -111,7 +110,7 @@ func twoNames(t *testing.T, l *lab) {
 	foreign(t, "first.service", plainService)
 	sh(t, "ln -sf first.service /usr/lib/systemd/system/second.service; systemctl daemon-reload")
 	l.engine.Owner = func(c resource.Claim) (resource.Address, bool) {
-		return resource.Address{Kind: "unit", Name: "first.service"}, c == unitClaim("first.service")
+		return resource.Address{Kind: "unit", Name: "first.service"}, c == units.Claim("first.service")
 	}
 	m, u := l.unit(t, Unit{Unit: "second.service", State: running})
 	if _, err := l.engine.Check(t.Context(), m, u); err == nil || !strings.Contains(err.Error(), "which unit:first.service manages") {
@@ -283,7 +282,7 @@ func timerSocketPath(t *testing.T, l *lab) {
 
 func mount(t *testing.T, l *lab) {
 	sh(t, "mkdir -p '/srv/my-data'")
-	name := Escape("srv/my-data")
+	name := units.Escape("srv/my-data")
 	u := Unit{Unit: name + ".mount", Enabled: ptr(true), State: running, Content: ptr(
 		"[Mount]\nWhat=tmpfs\nWhere=/srv/my-data\nType=tmpfs\n[Install]\nWantedBy=local-fs.target\n")}
 	l.converge(t, u)

@@ -11,6 +11,7 @@ import (
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/host/hosttest"
+	"trued.dev/trued/internal/host/units"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/resource/resourcetest"
 )
@@ -63,6 +64,8 @@ func runCases(t *testing.T) {
 		t.Run(name, func(t *testing.T) { run(t, newLab(t)) })
 	}
 }
+
+const running, stopped = units.Running, units.Stopped
 
 // A lab is the running system as one case sees it.
 type lab struct {
@@ -225,4 +228,16 @@ func whileStarting(t *testing.T, l *lab) {
 	if err := l.react(t, u, resource.Restart); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// contextUntil returns a context that is cancelled when a line of shell
+// succeeds.
+func contextUntil(t *testing.T, line string) (context.Context, context.CancelFunc) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	go func() {
+		_ = exec.CommandContext(ctx, "bash", "-c", "until "+line+"; do sleep 0.05; done").Run()
+		cancel()
+	}()
+	return ctx, cancel
 }

@@ -1,64 +1,45 @@
 // Package unit is the kind `unit`: a systemd unit's own file and drop-ins,
 // whether it is enabled or masked, and whether it runs.
-//
-// It talks to systemd over D-Bus alone; the journal's reader is started when a
-// unit failed, to show its last lines. In a tree that is not booted enablement
-// is made of links.
 package unit
 
 import (
+	"context"
 	"errors"
-	"path"
-	"slices"
-	"strings"
-	"sync"
 
 	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/host/units"
 	"trued.dev/trued/internal/resource"
 )
 
 // New returns the module for units of the host.
-func New(h *host.Host) resource.Module { return &module{host: h} }
+func New(h *host.Host) resource.Module { return &module{units.New(h)} }
 
-type module struct {
-	host *host.Host
-
-	mu sync.Mutex
-	// units are all values that were made, so that the first Check can ask for
-	// all of them at once.
-	units []*Unit
-	first map[string]observed
-	// unread is true when links changed that systemd need not know at once.
-	unread bool
-}
+type module struct{ *units.Manager }
 
 func (*module) Kind() string { return "unit" }
 
-// Renew forgets what an earlier run was told by systemd.
-func (m *module) Renew() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.first, m.unread = nil, false
-	for _, u := range m.units {
-		u.batched, u.started = false, nil
+func (m *module) New() resource.Resource { return &Unit{own: m.Manager.New()} }
+
+// Absent returns the value that gives a unit back what it was.
+func (m *module) Absent(held resource.Held) (resource.Resource, error) {
+	d, err := m.Depart(held.Address.Name, held)
+	if err != nil {
+		return nil, err
 	}
+	return &departed{Departed: d, name: held.Address.Name}, nil
 }
 
-func (m *module) New() resource.Resource {
-	u := &Unit{module: m}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.units = append(m.units, u)
-	return u
+// departed is a unit that has left the catalog.
+type departed struct {
+	resource.Meta
+	*units.Departed
+	name string
 }
 
-// States of a unit, as a manifest has them.
-const (
-	running = "running"
-	stopped = "stopped"
-)
+func (d *departed) Name() string    { return d.name }
+func (d *departed) Validate() error { return nil }
 
-// A Unit is the desired state of one systemd unit.
+// A Unit is one systemd unit as a manifest declares it.
 type Unit struct {
 	resource.Meta `yaml:",inline"`
 
@@ -77,11 +58,8 @@ type Unit struct {
 	// File is the content of the unit file, wherever it came from.
 	File *resource.Content `yaml:"-" json:"content,omitempty"`
 
-	module *module
-	// batched is false until the first Check took what was read for all.
-	batched bool
-	// started is what a start or restart in this run left, for Confirm.
-	started *start
+	// own is the unit as it is brought about; Load fills it.
+	own *units.Unit
 }
 
 // Name returns the unit's name.
@@ -97,49 +75,21 @@ func (u *Unit) Load(l resource.Loader) (err error) {
 	case u.Content != nil:
 		u.File = resource.Bytes([]byte(*u.Content))
 	}
+	u.own.Name, u.own.Enabled, u.own.Masked, u.own.State = u.Unit, u.Enabled, u.Masked, u.State
+	u.own.File, u.own.DropIns = u.File, u.DropIns
+	if u.File == nil && count(u.Content != nil, u.Source != "", u.Template != "") > 0 {
+		u.own.File = resource.Bytes(nil) // the path is the unit's, whatever will be in it
+	}
+	u.own.Sensitive, u.own.Kept = u.Sensitive, u.Keeps()
 	return err
 }
 
 // Claims are the unit and the files that make it up.
-func (u *Unit) Claims() []resource.Claim {
-	claims := []resource.Claim{unitClaim(u.Unit)}
-	if u.hasFile() {
-		claims = append(claims, resource.Path(u.filePath()))
-	}
-	for _, key := range u.dropInKeys() {
-		claims = append(claims, resource.Path(u.dropInPath(key)))
-	}
-	return claims
-}
-
-func unitClaim(name string) resource.Claim {
-	return resource.Claim{Space: resource.SpaceUnit, Name: name}
-}
+func (u *Unit) Claims() []resource.Claim { return u.own.Claims() }
 
 // Needs are the unit's own files, wherever systemd looks for them: whoever
 // changes one makes the unit owe a restart.
-func (u *Unit) Needs() []resource.Need {
-	own := u.Claims()
-	var needs []resource.Need
-	for _, dir := range searchPath {
-		for _, name := range fileNames(u.Unit) {
-			claim := resource.Path(path.Join(dir, name))
-			if !slices.Contains(own, claim) {
-				needs = append(needs, resource.Need{Claim: claim, Reaction: resource.Restart})
-			}
-		}
-		for _, name := range dropInDirs(u.Unit) {
-			claim := resource.Path(path.Join(dir, globEscape(name), "*.conf"))
-			needs = append(needs, resource.Need{Claim: claim, Glob: true, Reaction: resource.Restart})
-		}
-	}
-	for _, claim := range own[1:] {
-		needs = append(needs, resource.ParentNeeds(claim.Name)...)
-	}
-	return needs
-}
-
-func globEscape(name string) string { return strings.ReplaceAll(name, `\`, `\\`) }
+func (u *Unit) Needs() []resource.Need { return u.own.Needs() }
 
 // Triggers are what the unit is restarted or reloaded for.
 func (u *Unit) Triggers() []resource.Trigger {
@@ -153,133 +103,13 @@ func (u *Unit) Triggers() []resource.Trigger {
 	return triggers
 }
 
-func (u *Unit) hasFile() bool {
-	return u.Content != nil || u.Source != "" || u.Template != "" || u.File != nil
-}
-
-func (u *Unit) filePath() string { return path.Join(ownDir, u.Unit) }
-
-func (u *Unit) dropInPath(key string) string {
-	return path.Join(ownDir, u.Unit+".d", dropInName(key))
-}
-
-func (u *Unit) dropInKeys() []string {
-	keys := make([]string, 0, len(u.DropIns))
-	for key := range u.DropIns {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// dropInName adds the suffix without which systemd does not see a drop-in.
-func dropInName(key string) string { return strings.TrimSuffix(key, ".conf") + ".conf" }
-
-// shouldRun reports whether a restart of the unit can make sense.
-func (u *Unit) shouldRun() bool { return u.State != stopped && !is(u.Masked) }
-
-func is(b *bool) bool { return b != nil && *b }
-
 // Validate reports what is wrong with the value in itself.
 func (u *Unit) Validate() error {
-	var problems []error
-	wrong := func(field, format string, args ...any) {
-		problems = append(problems, resource.Wrong(field, format, args...))
-	}
-	if p := nameProblem(u.Unit); p != "" {
-		wrong("unit", "%s", p)
-	}
-	if u.State != "" && u.State != running && u.State != stopped {
-		wrong("state", "%q is not a state of a unit: write running or stopped", u.State)
-	}
-	problems = append(problems, u.validateMask(), u.validateTemplate())
+	var problem error
 	if n := count(u.Content != nil, u.Source != "", u.Template != ""); n > 1 {
-		wrong("content", "content, source and template are three ways to give the same thing: keep one")
+		problem = resource.Wrong("content", "content, source and template are three ways to give the same thing: keep one")
 	}
-	if u.Sensitive && (u.hasFile() || len(u.DropIns) > 0) {
-		wrong("sensitive", "systemd shows the text of a unit to every user: put the secret into a file of mode 0600 "+
-			"and give it to the unit with LoadCredential=")
-	}
-	problems = append(problems, u.validateText())
-	return errors.Join(problems...)
-}
-
-func (u *Unit) validateMask() error {
-	if !is(u.Masked) {
-		return nil
-	}
-	var problems []error
-	conflict := func(field string) {
-		problems = append(problems, resource.Wrong(field, "a masked unit cannot have it: leave it out, or write masked: false"))
-	}
-	if u.State == running {
-		conflict("state")
-	}
-	if is(u.Enabled) {
-		conflict("enabled")
-	}
-	if u.hasFile() {
-		problems = append(problems, resource.Wrong("content",
-			"the mask takes the place of the unit file %s: leave one of the two out", u.filePath()))
-	}
-	return errors.Join(problems...)
-}
-
-func (u *Unit) validateTemplate() error {
-	if isTemplate(u.Unit) && u.State != "" {
-		stem, suffix := cutSuffix(u.Unit)
-		return resource.Wrong("state", "%q is a template, which does not run itself: name an instance, such as %q",
-			u.Unit, stem+"INSTANCE"+suffix)
-	}
-	return nil
-}
-
-const maxText = 1 << 20
-
-func (u *Unit) validateText() error {
-	var problems []error
-	if u.File != nil {
-		text, err := u.text()
-		if err != nil {
-			return resource.Wrong(u.textField(), "%v", err)
-		}
-		if p := textProblem(u.Unit, text); p != "" {
-			problems = append(problems, resource.Wrong(u.textField(), "%s", p))
-		} else if is(u.Enabled) && !u.installable(text) {
-			problems = append(problems, resource.Wrong("enabled", "the unit file has no [Install] section, so nothing would "+
-				"start it at boot: add one, such as [Install] with WantedBy=multi-user.target"))
-		}
-	}
-	names := map[string]string{}
-	for _, key := range u.dropInKeys() {
-		name := dropInName(key)
-		if name == ".conf" || strings.HasPrefix(name, ".") || strings.ContainsAny(name, "/\n\x00") {
-			problems = append(problems, resource.Wrong("drop_ins", "%q is not a file name such as 10-limits.conf", key))
-		}
-		if other, double := names[name]; double {
-			problems = append(problems, resource.Wrong("drop_ins", "%q and %q are the same file", other, key))
-		}
-		names[name] = key
-		if p := textProblem(u.Unit, u.DropIns[key]); p != "" {
-			problems = append(problems, resource.Wrong("drop_ins", "%s: %s", key, p))
-		}
-	}
-	return errors.Join(problems...)
-}
-
-// installable reports whether the unit's own files say what enabling is.
-func (u *Unit) installable(text string) bool {
-	var in install
-	texts := []string{text}
-	for _, key := range u.dropInKeys() {
-		texts = append(texts, u.DropIns[key])
-	}
-	for _, t := range texts {
-		if lines, err := parse(t); err == nil {
-			in.add(lines)
-		}
-	}
-	return !in.empty()
+	return errors.Join(u.own.Validate(u.textField()), problem)
 }
 
 func (u *Unit) textField() string {
@@ -303,15 +133,28 @@ func count(given ...bool) int {
 	return n
 }
 
-// Watches are the unit, and all that is below the directory of units, where its
-// files and the links that enable it are. What a package brings is in another.
-func (u *Unit) Watches() []resource.Watch {
-	watches := []resource.Watch{{Space: resource.WatchTree, Name: ownDir}}
-	for _, name := range fileNames(u.Unit) {
-		watches = append(watches, resource.Watch{Space: resource.WatchPath, Name: path.Join("/usr/lib/systemd/system", name)})
-	}
-	if !u.module.host.Offline() {
-		watches = append(watches, resource.Watch{Space: resource.WatchUnit, Name: u.Unit})
-	}
-	return watches
+// Watches are the unit and where its files are.
+func (u *Unit) Watches() []resource.Watch { return u.own.Watches() }
+
+// Check compares the unit's files, enablement and state.
+func (u *Unit) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
+	return u.own.Check(ctx, view)
 }
+
+// Apply makes the changes of the difference.
+func (u *Unit) Apply(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, error) {
+	return u.own.Apply(ctx, view, found)
+}
+
+// Due leaves out what a start or a reload since the last cause has settled.
+func (u *Unit) Due(ctx context.Context, view resource.View, debts []resource.Debt) ([]resource.Debt, error) {
+	return u.own.Due(ctx, view, debts)
+}
+
+// React restarts or reloads the unit. A restart makes a reload needless.
+func (u *Unit) React(ctx context.Context, view resource.View, owed []resource.Reaction) (resource.Result, error) {
+	return u.own.React(ctx, view, owed)
+}
+
+// Confirm looks once more at a unit that was started or restarted.
+func (u *Unit) Confirm(ctx context.Context) error { return u.own.Confirm(ctx) }

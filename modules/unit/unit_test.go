@@ -1,10 +1,9 @@
 package unit
 
 import (
-	"slices"
 	"strings"
 	"testing"
-	"time"
+	"testing/fstest"
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
@@ -17,9 +16,9 @@ func ptr[T any](v T) *T { return &v }
 func loaded(t *testing.T, m resource.Module, fill Unit) *Unit {
 	t.Helper()
 	u := m.New().(*Unit)
-	fill.module = u.module
+	fill.own = u.own
 	*u = fill
-	if err := u.Load(resourcetest.Loader{}); err != nil {
+	if err := u.Load(resourcetest.Loader{FS: fstest.MapFS{"x": {}}}); err != nil {
 		t.Fatal(err)
 	}
 	return u
@@ -60,10 +59,7 @@ func TestValidateSaysWhatIsWrong(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			u := test.unit
-			if u.Content != nil {
-				u.File = resource.Bytes([]byte(*u.Content))
-			}
+			u := loaded(t, New(host.New(t.TempDir(), host.Options{})), test.unit)
 			err := u.Validate()
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("Validate says %v, want %q", err, test.want)
@@ -80,49 +76,6 @@ func TestValidateTakesAGoodUnit(t *testing.T) {
 	})
 	if err := u.Validate(); err != nil {
 		t.Errorf("Validate says %v", err)
-	}
-}
-
-func TestClaimsAreTheUnitItsFileAndDropIns(t *testing.T) {
-	u := Unit{Unit: "a.service", Content: ptr(""), DropIns: map[string]string{"20-b.conf": "", "10-a": ""}}
-	var got []string
-	for _, c := range u.Claims() {
-		got = append(got, c.String())
-	}
-	want := []string{
-		"unit:a.service", "path:/etc/systemd/system/a.service",
-		"path:/etc/systemd/system/a.service.d/10-a.conf", "path:/etc/systemd/system/a.service.d/20-b.conf",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("claims are %v, want %v", got, want)
-	}
-}
-
-func TestNeedsAreAllFilesThatMakeUpTheUnit(t *testing.T) {
-	u := Unit{Unit: `app@a\x2db.service`}
-	needs := u.Needs()
-	for _, name := range []string{
-		`/etc/systemd/system/app@a\x2db.service`, "/usr/lib/systemd/system/app@.service", "/run/systemd/system/app@.service",
-		`/etc/systemd/system/app@a\x2db.service.d/x.conf`, "/etc/systemd/system/app@.service.d/x.conf",
-	} {
-		if !slices.ContainsFunc(needs, func(n resource.Need) bool {
-			if n.Reaction != resource.Restart {
-				return false
-			}
-			if !n.Glob {
-				return n.Claim == resource.Path(name)
-			}
-			ok, err := resource.Address{Kind: "path", Name: name}.Match("path:" + n.Claim.Name)
-			return ok && err == nil
-		}) {
-			t.Errorf("a change of %s causes no restart", name)
-		}
-	}
-	own := Unit{Unit: "b.service", Content: ptr("")}
-	for _, n := range own.Needs() {
-		if n.Claim == resource.Path("/etc/systemd/system/b.service") {
-			t.Error("the unit needs its own file, which it claims")
-		}
 	}
 }
 
@@ -206,46 +159,6 @@ func tree(t *testing.T) string {
 	}
 	write("/etc/systemd/system/local.service", "[Service]\nExecStart=/bin/local\n")
 	link("/etc/systemd/system/multi-user.target.wants/on.service", "/usr/lib/systemd/system/on.service")
-	link("/etc/systemd/system/masked.service", devNull)
+	link("/etc/systemd/system/masked.service", "/dev/null")
 	return h.Root()
-}
-
-func TestAttemptCountsForAnHourOfThisBoot(t *testing.T) {
-	tests := []struct {
-		name   string
-		last   *attempt
-		recent bool
-	}{
-		{"none", nil, false},
-		{"just now", &attempt{Boot: "this", At: time.Now(), Unmet: "x"}, true},
-		{"more than an hour ago", &attempt{Boot: "this", At: time.Now().Add(-61 * time.Minute), Unmet: "x"}, false},
-		{"in another boot", &attempt{Boot: "that", At: time.Now(), Unmet: "x"}, false},
-		{"by a clock that was put back", &attempt{Boot: "this", At: time.Now().Add(time.Minute), Unmet: "x"}, false},
-		{"work that was done", &attempt{Boot: "this", At: time.Now().Add(-48 * time.Hour)}, true},
-	}
-	for _, test := range tests {
-		if got := test.last.recent("this"); got != test.recent {
-			t.Errorf("%s: recent is %v", test.name, got)
-		}
-	}
-}
-
-func TestAStartIsRememberedBesideWhatWasThereBefore(t *testing.T) {
-	n := takeNotes(nil)
-	if err := n.add(unitClaim("a.service"), before{Exists: true, Active: true, Enabled: "disabled"}); err != nil {
-		t.Fatal(err)
-	}
-	if err := n.remember("a.service", &attempt{Boot: "this", Unmet: "x"}); err != nil {
-		t.Fatal(err)
-	}
-	got, noted, err := readBefore(n.changed(), "a.service")
-	if err != nil || !noted || !got.Exists || !got.Active || got.Enabled != "disabled" || got.Last == nil {
-		t.Errorf("what is noted is %+v, %v, %v", got, noted, err)
-	}
-	if err := n.remember("a.service", nil); err != nil {
-		t.Fatal(err)
-	}
-	if got, _, _ := readBefore(n.changed(), "a.service"); got.Last != nil {
-		t.Errorf("a start that took is remembered: %+v", got)
-	}
 }

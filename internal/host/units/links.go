@@ -1,4 +1,4 @@
-package unit
+package units
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 )
 
 // observeOffline reads the state of a unit from the files of a tree.
-func (m *module) observeOffline(name string) (observed, error) {
+func (m *Manager) observeOffline(name string) (observed, error) {
 	o := observed{UnitStatus: host.UnitStatus{Name: name, Load: "not-found"}}
 	file, err := m.findFile(name)
 	if err != nil || file == "" {
@@ -43,7 +43,7 @@ func ownInstance(asked, own string) string {
 
 // findFile returns the path of the unit's file, or its template's; "" when it
 // has none.
-func (m *module) findFile(name string) (string, error) {
+func (m *Manager) findFile(name string) (string, error) {
 	for _, n := range fileNames(name) {
 		for _, dir := range searchPath {
 			at := path.Join(dir, n)
@@ -60,7 +60,7 @@ func (m *module) findFile(name string) (string, error) {
 }
 
 // fileState returns systemd's word for a unit that has a file.
-func (m *module) fileState(name, file string) (string, error) {
+func (m *Manager) fileState(name, file string) (string, error) {
 	links, err := m.links(name, false)
 	if err != nil {
 		return "", err
@@ -85,7 +85,7 @@ func (m *module) fileState(name, file string) (string, error) {
 	return "disabled", nil
 }
 
-func (m *module) enabledByLinks(name string) (enablement, error) {
+func (m *Manager) enabledByLinks(name string) (enablement, error) {
 	links, err := m.links(name, false)
 	if len(links) > 0 {
 		return enabled, err
@@ -94,7 +94,7 @@ func (m *module) enabledByLinks(name string) (enablement, error) {
 }
 
 // installOf reads what a unit's file and its drop-ins say about enabling it.
-func (m *module) installOf(name string) (install, error) {
+func (m *Manager) installOf(name string) (install, error) {
 	var in install
 	file, err := m.findFile(name)
 	if err != nil || file == "" {
@@ -141,7 +141,7 @@ func tolerant(text string) []line {
 	}
 }
 
-func (m *module) confFiles(dir string) ([]string, error) {
+func (m *Manager) confFiles(dir string) ([]string, error) {
 	entries, err := m.host.ReadDir(dir)
 	if missing(err) {
 		return nil, nil
@@ -162,7 +162,7 @@ var linkDirs = []string{".wants", ".requires", ".upholds"}
 
 // links lists the links that enable a unit. For a template they are those of
 // its default instance or, with every, of all instances.
-func (m *module) links(name string, every bool) ([]string, error) {
+func (m *Manager) links(name string, every bool) ([]string, error) {
 	entries, err := m.host.ReadDir(ownDir)
 	if missing(err) {
 		return nil, nil
@@ -196,7 +196,7 @@ func (m *module) links(name string, every bool) ([]string, error) {
 	return links, nil
 }
 
-func (m *module) linkNames(name string) ([]string, error) {
+func (m *Manager) linkNames(name string) ([]string, error) {
 	names := []string{name}
 	if !isTemplate(name) {
 		return names, nil

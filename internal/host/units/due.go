@@ -1,4 +1,4 @@
-package unit
+package units
 
 import (
 	"context"
@@ -13,12 +13,12 @@ import (
 // run that was cut off after it did not come to strike that off, and another may
 // have been made by a person, or by the boot.
 func (u *Unit) Due(ctx context.Context, view resource.View, debts []resource.Debt) ([]resource.Debt, error) {
-	m := u.module
-	if m.host.Offline() || !u.shouldRun() || isTemplate(u.Unit) || m.itself(u.Unit) {
+	m := u.manager
+	if m.host.Offline() || !u.shouldRun() || isTemplate(u.Name) || m.itself(u.Name) {
 		return debts, nil
 	}
 	now := m.host.Moment()
-	d, err := m.host.Systemd().Unit(ctx, u.Unit)
+	d, err := m.host.Systemd().Unit(ctx, u.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -36,8 +36,8 @@ func (u *Unit) Due(ctx context.Context, view resource.View, debts []resource.Deb
 	if len(due) == 0 {
 		// It is looked at once more at the end of the run, as if it was this one
 		// that started it.
-		m.host.Systemd().Pin(ctx, u.Unit)
-		u.started = &start{name: u.Unit, at: time.Now(), queued: true, restarts: d.Restarts}
+		m.host.Systemd().Pin(ctx, u.Name)
+		u.started = &start{name: u.Name, at: time.Now(), queued: true, restarts: d.Restarts}
 	}
 	return due, nil
 }
@@ -88,7 +88,7 @@ func (u *Unit) startOf(ctx context.Context, d host.UnitDetail, now resource.Mome
 		return 0, nil
 	}
 	// Such as while the system is starting: one start will do.
-	status, err := u.module.host.Systemd().Units(ctx, []string{u.Unit})
+	status, err := u.manager.host.Systemd().Units(ctx, []string{u.Name})
 	if err != nil || status[0].JobType != "start" {
 		return 0, err
 	}

@@ -1,4 +1,4 @@
-package unit
+package units
 
 import (
 	"fmt"
@@ -16,9 +16,9 @@ const (
 	maxName     = 255
 )
 
-// nameProblem says what is wrong with a unit's name, and the right spelling
+// NameProblem says what is wrong with a unit's name, and the right spelling
 // where there is one; "" for a good name.
-func nameProblem(name string) string {
+func NameProblem(name string) string {
 	if strings.HasPrefix(name, "/") {
 		return fmt.Sprintf("%q is a path: the unit that mounts it is %q", name, Escape(strings.Trim(name, "/"))+".mount")
 	}

@@ -1,4 +1,4 @@
-package unit
+package units
 
 import (
 	"context"
@@ -54,9 +54,9 @@ func (o observed) word() string {
 	case o.restarting():
 		return "restarting after a failure"
 	case o.Active == "active":
-		return running
+		return Running
 	case o.Active == "inactive" || o.Active == "":
-		return stopped
+		return Stopped
 	default:
 		return o.Active
 	}
@@ -67,14 +67,14 @@ func (o observed) word() string {
 func (u *Unit) observe(ctx context.Context) (observed, error) {
 	if !u.batched {
 		u.batched = true
-		if o, ok := u.module.batch(ctx)[u.Unit]; ok {
+		if o, ok := u.manager.batch(ctx)[u.Name]; ok {
 			return o, nil
 		}
 	}
-	return u.module.observe(ctx, u.Unit)
+	return u.manager.observe(ctx, u.Name)
 }
 
-func (m *module) observe(ctx context.Context, name string) (observed, error) {
+func (m *Manager) observe(ctx context.Context, name string) (observed, error) {
 	o := observed{UnitStatus: host.UnitStatus{Name: name, Load: "template"}}
 	if !isTemplate(name) {
 		status, err := m.host.Systemd().Units(ctx, []string{name})
@@ -92,7 +92,7 @@ func (m *module) observe(ctx context.Context, name string) (observed, error) {
 }
 
 // unalias replaces the word "alias" by the state of the file that it stands for.
-func (m *module) unalias(ctx context.Context, name string, o observed) (observed, error) {
+func (m *Manager) unalias(ctx context.Context, name string, o observed) (observed, error) {
 	if o.file != "alias" || o.Name == name {
 		return o, nil
 	}
@@ -106,7 +106,7 @@ func (m *module) unalias(ctx context.Context, name string, o observed) (observed
 
 // batch reads the state of all units of the run in two calls, once. Units that
 // it cannot tell about are left out, and asked for one by one.
-func (m *module) batch(ctx context.Context) map[string]observed {
+func (m *Manager) batch(ctx context.Context) map[string]observed {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.first != nil {
@@ -115,9 +115,9 @@ func (m *module) batch(ctx context.Context) map[string]observed {
 	m.first = map[string]observed{}
 	var names []string
 	for _, u := range m.units {
-		if _, double := m.first[u.Unit]; !double && nameProblem(u.Unit) == "" && !isTemplate(u.Unit) {
-			m.first[u.Unit] = observed{}
-			names = append(names, u.Unit)
+		if _, double := m.first[u.Name]; !double && NameProblem(u.Name) == "" && !isTemplate(u.Name) {
+			m.first[u.Name] = observed{}
+			names = append(names, u.Name)
 		}
 	}
 	m.first = map[string]observed{}
@@ -144,7 +144,7 @@ func (m *module) batch(ctx context.Context) map[string]observed {
 // itself reports whether a unit is the one that this process runs in, or
 // another of the agent's own: they are never stopped or restarted from within
 // a run.
-func (m *module) itself(name string) bool {
+func (m *Manager) itself(name string) bool {
 	if name == "trued.service" || name == "trued-boot.service" {
 		return true
 	}

@@ -1,4 +1,4 @@
-package unit
+package units
 
 import (
 	"strings"
@@ -19,8 +19,8 @@ func TestNameProblemSuggestsTheRightSpelling(t *testing.T) {
 		"":                                    "does not say",
 		strings.Repeat("x", 300) + ".service": "longer than 255",
 	} {
-		if got := nameProblem(name); !strings.Contains(got, want) {
-			t.Errorf("nameProblem(%.40q) = %q, want it to say %q", name, got, want)
+		if got := NameProblem(name); !strings.Contains(got, want) {
+			t.Errorf("NameProblem(%.40q) = %q, want it to say %q", name, got, want)
 		}
 	}
 }
@@ -30,8 +30,8 @@ func TestNameProblemTakesWhatSystemdTakes(t *testing.T) {
 		"nginx.service", "getty@tty2.service", "getty@.service", "srv-my\\x2ddata.mount", "logrotate.timer",
 		"-.mount", "a@b@c.service", "dev-disk-by\\x2dlabel-root.device", "user.slice", "x.y_z:1.socket",
 	} {
-		if got := nameProblem(name); got != "" {
-			t.Errorf("nameProblem(%q) = %q", name, got)
+		if got := NameProblem(name); got != "" {
+			t.Errorf("NameProblem(%q) = %q", name, got)
 		}
 	}
 }
@@ -54,7 +54,7 @@ func FuzzEscape(f *testing.F) {
 			t.Errorf("%q becomes %q, which becomes %q", text, part, back)
 		}
 		if len(part) > 0 && len(part) < 200 && !strings.HasPrefix(part, "@") {
-			if p := nameProblem("x" + part + ".service"); p != "" {
+			if p := NameProblem("x" + part + ".service"); p != "" {
 				t.Errorf("%q, escaped from %q, is no part of a name: %s", part, text, p)
 			}
 		}

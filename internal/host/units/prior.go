@@ -1,4 +1,4 @@
-package unit
+package units
 
 import (
 	"encoding/json"
@@ -48,7 +48,7 @@ func (b before) enabled() bool {
 
 // readBefore returns what was noted; ok is false when nothing was.
 func readBefore(p resource.Prior, name string) (b before, ok bool, err error) {
-	raw, ok := p[unitClaim(name)]
+	raw, ok := p[Claim(name)]
 	if !ok {
 		return before{}, false, nil
 	}
@@ -94,8 +94,8 @@ func (n *notes) remember(name string, last *attempt) error {
 		return err
 	}
 	b.Last = last
-	n.drop(unitClaim(name))
-	return n.add(unitClaim(name), b)
+	n.drop(Claim(name))
+	return n.add(Claim(name), b)
 }
 
 // drop forgets a claim.

@@ -1,4 +1,4 @@
-package unit
+package units
 
 import (
 	"context"
@@ -29,14 +29,14 @@ func priorOf(view resource.View, found resource.Finding) resource.Prior {
 }
 
 func (u *Unit) apply(ctx context.Context, view resource.View, diff resource.Diff, n *notes) (resource.Result, error) {
-	m := u.module
-	own, err := m.ownName(ctx, u.Unit)
+	m := u.manager
+	own, err := m.ownName(ctx, u.Name)
 	if err != nil {
 		return resource.Result{}, err
 	}
-	unmask := diff.Has(fieldMasked) && !is(u.Masked)
+	unmask := diff.Has(FieldMasked) && !is(u.Masked)
 	if unmask {
-		if err := m.unmask(ctx, u.Unit); err != nil {
+		if err := m.unmask(ctx, u.Name); err != nil {
 			return resource.Result{}, err
 		}
 	}
@@ -44,7 +44,7 @@ func (u *Unit) apply(ctx context.Context, view resource.View, diff resource.Diff
 	if err != nil {
 		return resource.Result{}, err
 	}
-	if diff.Has(fieldEnabled) {
+	if diff.Has(FieldEnabled) {
 		if err := m.enable(ctx, own, is(u.Enabled)); err != nil {
 			return resource.Result{}, err
 		}
@@ -52,23 +52,23 @@ func (u *Unit) apply(ctx context.Context, view resource.View, diff resource.Diff
 	if m.host.Offline() {
 		return u.applyOffline(diff)
 	}
-	if diff.Has(fieldEnabled) {
+	if diff.Has(FieldEnabled) {
 		m.reloadLater()
 	}
-	if unmask || wrote || diff.Has(fieldLoaded) {
+	if unmask || wrote || diff.Has(FieldLoaded) {
 		if err := m.reload(ctx); err != nil {
 			return resource.Result{}, err
 		}
 	}
 	settled := false
-	if diff.Has(fieldState) {
+	if diff.Has(FieldState) {
 		if err := u.setState(ctx, own, n); err != nil {
 			return resource.Result{}, err
 		}
-		settled = u.State == running
+		settled = u.State == Running
 	}
-	if diff.Has(fieldMasked) && is(u.Masked) {
-		if err := m.mask(ctx, u.Unit); err != nil {
+	if diff.Has(FieldMasked) && is(u.Masked) {
+		if err := m.mask(ctx, u.Name); err != nil {
 			return resource.Result{}, err
 		}
 		if err := m.reload(ctx); err != nil {
@@ -80,8 +80,8 @@ func (u *Unit) apply(ctx context.Context, view resource.View, diff resource.Diff
 
 // applyOffline finishes in a tree that is not booted.
 func (u *Unit) applyOffline(diff resource.Diff) (resource.Result, error) {
-	if diff.Has(fieldMasked) && is(u.Masked) {
-		if err := u.module.maskOffline(u.Unit); err != nil {
+	if diff.Has(FieldMasked) && is(u.Masked) {
+		if err := u.manager.maskOffline(u.Name); err != nil {
 			return resource.Result{}, err
 		}
 	}
@@ -93,8 +93,8 @@ func (u *Unit) applyOffline(diff resource.Diff) (resource.Result, error) {
 }
 
 func (u *Unit) setState(ctx context.Context, name string, n *notes) error {
-	s := u.module.host.Systemd()
-	if u.State == stopped {
+	s := u.manager.host.Systemd()
+	if u.State == Stopped {
 		return u.job(ctx, host.StopJob, name, n)
 	}
 	needs, err := s.NeedsReload(ctx, name)
@@ -102,7 +102,7 @@ func (u *Unit) setState(ctx context.Context, name string, n *notes) error {
 		return err
 	}
 	if needs {
-		if err := u.module.reload(ctx); err != nil {
+		if err := u.manager.reload(ctx); err != nil {
 			return err
 		}
 	}
@@ -121,14 +121,14 @@ func (u *Unit) setState(ctx context.Context, name string, n *notes) error {
 
 // reloadLater asks for systemd to read its files again before the run ends. The
 // links that enable a unit count at the next boot: many share one reload.
-func (m *module) reloadLater() {
+func (m *Manager) reloadLater() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.unread = true
 }
 
 // reload makes systemd read its files again now.
-func (m *module) reload(ctx context.Context) error {
+func (m *Manager) reload(ctx context.Context) error {
 	if err := m.host.Systemd().Reload(ctx); err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (m *module) reload(ctx context.Context) error {
 }
 
 // reloadDue does what reloadLater asked for, once.
-func (m *module) reloadDue(ctx context.Context) error {
+func (m *Manager) reloadDue(ctx context.Context) error {
 	m.mu.Lock()
 	due := m.unread
 	m.mu.Unlock()
@@ -149,14 +149,14 @@ func (m *module) reloadDue(ctx context.Context) error {
 	return m.reload(ctx)
 }
 
-func (m *module) mask(ctx context.Context, name string) error {
+func (m *Manager) mask(ctx context.Context, name string) error {
 	if m.host.Offline() {
 		return m.maskOffline(name)
 	}
 	return m.host.Systemd().MaskUnit(ctx, name)
 }
 
-func (m *module) unmask(ctx context.Context, name string) error {
+func (m *Manager) unmask(ctx context.Context, name string) error {
 	if m.host.Offline() {
 		return m.unmaskOffline(name)
 	}
@@ -165,7 +165,7 @@ func (m *module) unmask(ctx context.Context, name string) error {
 
 // ownName returns the unit's own name, which jobs and links are made for: an
 // alias may go with the first link that is removed.
-func (m *module) ownName(ctx context.Context, name string) (string, error) {
+func (m *Manager) ownName(ctx context.Context, name string) (string, error) {
 	if m.host.Offline() || isTemplate(name) {
 		return name, nil
 	}
@@ -177,7 +177,7 @@ func (m *module) ownName(ctx context.Context, name string) (string, error) {
 }
 
 // enable makes or removes the links of a unit, told by its own name.
-func (m *module) enable(ctx context.Context, name string, on bool) error {
+func (m *Manager) enable(ctx context.Context, name string, on bool) error {
 	if m.host.Offline() {
 		return m.enableOffline(name, on)
 	}

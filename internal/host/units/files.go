@@ -1,4 +1,4 @@
-package unit
+package units
 
 import (
 	"context"
@@ -13,9 +13,6 @@ import (
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
 )
-
-// fieldContent is the difference of the unit file, however it was given.
-const fieldContent = "content"
 
 // fieldDropIn is the difference of one drop-in.
 func fieldDropIn(name string) string { return "drop_ins:" + name }
@@ -37,7 +34,7 @@ func (u *Unit) parts() []part {
 		parts = append(parts, part{field, name, spec})
 	}
 	if u.File != nil {
-		add(fieldContent, u.filePath(), *u.File)
+		add(FieldContent, u.FilePath(), *u.File)
 	}
 	for _, key := range u.dropInKeys() {
 		add(fieldDropIn(dropInName(key)), u.dropInPath(key), *resource.Bytes([]byte(u.DropIns[key])))
@@ -75,7 +72,7 @@ func (c *check) files(ctx context.Context) error {
 }
 
 func (c *check) file(ctx context.Context, p part) error {
-	m := c.unit.module
+	m := c.unit.manager
 	if masked, err := c.behindMask(p); masked || err != nil {
 		return err
 	}
@@ -86,7 +83,7 @@ func (c *check) file(ctx context.Context, p part) error {
 	if err := c.notes.add(resource.Path(p.path), found.Prior); err != nil {
 		return err
 	}
-	if p.field == fieldContent && found.Creates {
+	if p.field == FieldContent && found.Creates {
 		c.makesFile, c.found.Creates = true, true
 	}
 	for _, change := range found.Diff {
@@ -101,23 +98,23 @@ func (c *check) file(ctx context.Context, p part) error {
 // behindMask handles a mask that takes the place of the unit file, and that is
 // about to be taken off.
 func (c *check) behindMask(p part) (bool, error) {
-	target, isLink := c.unit.module.link(p.path)
+	target, isLink := c.unit.manager.link(p.path)
 	switch {
-	case p.field != fieldContent || !isLink:
+	case p.field != FieldContent || !isLink:
 		return false, nil
 	case target != devNull:
 		return false, fmt.Errorf("cannot write the file of unit %q: %s is a link to %s: remove the link, "+
-			"or manage the unit that it leads to", c.unit.Unit, p.path, target)
+			"or manage the unit that it leads to", c.unit.Name, p.path, target)
 	}
 	if c.unit.Masked == nil {
-		return true, fmt.Errorf("unit %q is masked: write masked: false to take the mask off", c.unit.Unit)
+		return true, fmt.Errorf("unit %q is masked: write masked: false to take the mask off", c.unit.Name)
 	}
-	prior, err := c.unit.module.host.NotePath(p.path)
+	prior, err := c.unit.manager.host.NotePath(p.path)
 	if err != nil {
 		return true, err
 	}
 	c.makesFile = true
-	c.differs(fieldContent, "", fmt.Sprintf("%d bytes", p.spec.Content.Size))
+	c.differs(FieldContent, "", fmt.Sprintf("%d bytes", p.spec.Content.Size))
 	return true, c.notes.add(resource.Path(p.path), prior)
 }
 
@@ -125,11 +122,11 @@ func (c *check) behindMask(p part) (bool, error) {
 // has, such as a drop-in that was taken out of the manifest.
 func (c *check) leftover(ctx context.Context) error {
 	u := c.unit
-	if u.Keeps() {
+	if u.Kept {
 		return nil
 	}
 	for _, claim := range u.left(c.view) {
-		differs, err := u.module.restores(ctx, claim.Name, c.view.Prior)
+		differs, err := u.manager.restores(ctx, claim.Name, c.view.Prior)
 		if err != nil {
 			return err
 		}
@@ -160,15 +157,15 @@ func (u *Unit) left(view resource.View) []resource.Claim {
 }
 
 func (u *Unit) fieldOf(name string) string {
-	if name == u.filePath() {
-		return fieldContent
+	if name == u.FilePath() {
+		return FieldContent
 	}
 	return fieldDropIn(path.Base(name))
 }
 
 // restores reports whether giving a path back changes anything. Of a path that
 // nothing was noted about, nothing is known and nothing is touched.
-func (m *module) restores(ctx context.Context, name string, noted resource.Prior) (bool, error) {
+func (m *Manager) restores(ctx context.Context, name string, noted resource.Prior) (bool, error) {
 	prior, ok, err := host.NotedPath(noted, name)
 	if err != nil || !ok {
 		return false, err
@@ -185,7 +182,7 @@ func (u *Unit) writeFiles(ctx context.Context, view resource.View, diff resource
 		if !diff.Has(p.field) {
 			continue
 		}
-		if err := u.module.host.WriteFile(ctx, p.path, p.spec); err != nil {
+		if err := u.manager.host.WriteFile(ctx, p.path, p.spec); err != nil {
 			return wrote, err
 		}
 		wrote = true
@@ -195,7 +192,7 @@ func (u *Unit) writeFiles(ctx context.Context, view resource.View, diff resource
 		if !gone {
 			continue
 		}
-		if err := u.module.restore(ctx, name, view.Prior); err != nil {
+		if err := u.manager.restore(ctx, name, view.Prior); err != nil {
 			return wrote, err
 		}
 		wrote = true
@@ -209,14 +206,14 @@ func (u *Unit) goneFile(change resource.Change) (name string, gone bool) {
 	if change.Cause != resource.Prune {
 		return "", false
 	}
-	if change.Field == fieldContent {
-		return u.filePath(), true
+	if change.Field == FieldContent {
+		return u.FilePath(), true
 	}
 	key, gone := strings.CutPrefix(change.Field, fieldDropIn(""))
 	return u.dropInPath(key), gone
 }
 
-func (m *module) restore(ctx context.Context, name string, noted resource.Prior) error {
+func (m *Manager) restore(ctx context.Context, name string, noted resource.Prior) error {
 	prior, ok, err := host.NotedPath(noted, name)
 	if err != nil || !ok {
 		return err
@@ -227,7 +224,7 @@ func (m *module) restore(ctx context.Context, name string, noted resource.Prior)
 const devNull = "/dev/null"
 
 // link returns what a link at a path points to.
-func (m *module) link(name string) (target string, isLink bool) {
+func (m *Manager) link(name string) (target string, isLink bool) {
 	info, err := m.host.Lstat(name)
 	if err != nil || info.Type() != host.TypeLink {
 		return "", false
@@ -237,7 +234,7 @@ func (m *module) link(name string) (target string, isLink bool) {
 
 // linkedFile reports whether a link's target is a unit file outside of the
 // search path.
-func (m *module) linkedFile(target string) bool {
+func (m *Manager) linkedFile(target string) bool {
 	if !strings.HasPrefix(target, "/") || target == devNull || slices.Contains(searchPath, path.Dir(target)) {
 		return false
 	}

@@ -1,4 +1,4 @@
-package unit
+package units
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 )
 
 // maskOffline puts the mask in the place of the unit file.
-func (m *module) maskOffline(name string) error {
+func (m *Manager) maskOffline(name string) error {
 	at := path.Join(ownDir, name)
 	target, isLink := m.link(at)
 	if isLink && target == devNull {
@@ -22,7 +22,7 @@ func (m *module) maskOffline(name string) error {
 	return m.putLink(at, devNull)
 }
 
-func (m *module) unmaskOffline(name string) error {
+func (m *Manager) unmaskOffline(name string) error {
 	at := path.Join(ownDir, name)
 	if target, isLink := m.link(at); !isLink || target != devNull {
 		return nil
@@ -32,7 +32,7 @@ func (m *module) unmaskOffline(name string) error {
 
 // enableOffline makes or removes the links that the [Install] sections of the
 // unit, and of those that it names under Also=, ask for.
-func (m *module) enableOffline(name string, on bool) error {
+func (m *Manager) enableOffline(name string, on bool) error {
 	own, err := m.observeOffline(name)
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func (m *module) enableOffline(name string, on bool) error {
 	})
 }
 
-func (m *module) eachInstall(name string, done map[string]bool, do func(string, install) error) error {
+func (m *Manager) eachInstall(name string, done map[string]bool, do func(string, install) error) error {
 	if done[name] {
 		return nil
 	}
@@ -72,7 +72,7 @@ func (m *module) eachInstall(name string, done map[string]bool, do func(string, 
 	return nil
 }
 
-func (m *module) makeLinks(name string, in install) error {
+func (m *Manager) makeLinks(name string, in install) error {
 	file, err := m.findFile(name)
 	if err != nil || file == "" {
 		return err
@@ -182,7 +182,7 @@ func specifiers(text, name string) (string, error) {
 	return b.String(), nil
 }
 
-func (m *module) removeLinks(name string) error {
+func (m *Manager) removeLinks(name string) error {
 	links, err := m.links(name, true)
 	if err != nil {
 		return err
@@ -209,7 +209,7 @@ func (m *module) removeLinks(name string) error {
 }
 
 // putLink makes a link, in place of an earlier one, and its directory.
-func (m *module) putLink(at, target string) error {
+func (m *Manager) putLink(at, target string) error {
 	if now, isLink := m.link(at); isLink && now == target {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package unit
+package units
 
 import (
 	"context"
@@ -13,13 +13,15 @@ import (
 	"trued.dev/trued/internal/resource"
 )
 
-// The fields of a difference beside those of files.
+// The fields of a difference beside those of drop-ins, as manifests have them.
 const (
-	fieldMasked  = "masked"
-	fieldEnabled = "enabled"
-	fieldState   = "state"
-	// fieldLoaded is a unit whose files are right, and not what systemd read.
-	fieldLoaded = "daemon-reload"
+	FieldMasked  = "masked"
+	FieldEnabled = "enabled"
+	FieldState   = "state"
+	// FieldContent is the unit file, however it was given.
+	FieldContent = "content"
+	// FieldLoaded is a unit whose files are right, and not what systemd read.
+	FieldLoaded = "daemon-reload"
 )
 
 // retryCondition is how long a unit whose start condition was not met is left
@@ -54,8 +56,8 @@ type check struct {
 
 func (c *check) run(ctx context.Context) (err error) {
 	u := c.unit
-	if u.module.host.Offline() {
-		c.seen, err = u.module.observeOffline(u.Unit)
+	if u.manager.host.Offline() {
+		c.seen, err = u.manager.observeOffline(u.Name)
 	} else {
 		c.seen, err = u.observe(ctx)
 	}
@@ -80,7 +82,7 @@ func (c *check) run(ctx context.Context) (err error) {
 	if err := c.enablement(ctx); err != nil {
 		return err
 	}
-	if u.module.host.Offline() {
+	if u.manager.host.Offline() {
 		if u.State != "" && len(c.found.Diff) == 0 {
 			c.found.Pending = pendingBoot
 		}
@@ -94,11 +96,11 @@ const pendingBoot = "its state waits for the tree to be booted"
 // oneOwner refuses a name that is an alias of a unit that is managed by its
 // own name: the two would undo each other's work.
 func (c *check) oneOwner() error {
-	if c.seen.Name == c.unit.Unit || c.view.Owner == nil {
+	if c.seen.Name == c.unit.Name || c.view.Owner == nil {
 		return nil
 	}
-	if owner, ok := c.view.Owner(unitClaim(c.seen.Name)); ok && owner.Name != c.unit.Unit {
-		return fmt.Errorf("unit %q is an alias of %q, which %s manages: keep one of the two", c.unit.Unit, c.seen.Name, owner)
+	if owner, ok := c.view.Owner(Claim(c.seen.Name)); ok && owner.Name != c.unit.Name {
+		return fmt.Errorf("unit %q is an alias of %q, which %s manages: keep one of the two", c.unit.Name, c.seen.Name, owner)
 	}
 	return nil
 }
@@ -107,12 +109,12 @@ func (c *check) oneOwner() error {
 // package or a file of the same run may bring it.
 func (c *check) waits() bool {
 	u := c.unit
-	if !c.seen.missing() || u.hasFile() || u.State != running && !is(u.Enabled) {
+	if !c.seen.missing() || u.File != nil || u.State != Running && !is(u.Enabled) {
 		return false
 	}
-	c.found.Unknown = fmt.Sprintf("unit %q is not there yet", u.Unit)
+	c.found.Unknown = fmt.Sprintf("unit %q is not there yet", u.Name)
 	for _, dir := range searchPath {
-		for _, name := range fileNames(u.Unit) {
+		for _, name := range fileNames(u.Name) {
 			if owner, ok := c.view.Owner(resource.Path(path.Join(dir, name))); ok {
 				c.found.Unknown += fmt.Sprintf(" (%s brings it)", owner)
 				return true
@@ -126,21 +128,21 @@ func (c *check) waits() bool {
 // that is not there and that another resource brings is noted when it comes.
 func (c *check) note() error {
 	u, seen := c.unit, c.seen
-	if seen.missing() && !u.hasFile() && !is(u.Masked) {
+	if seen.missing() && u.File == nil && !is(u.Masked) {
 		return nil
 	}
 	b := before{Exists: !seen.missing(), Active: seen.active(), Masked: seen.masked(), Enabled: seen.file}
 	if b.Masked {
-		if below, err := u.module.enabledByLinks(u.Unit); err != nil {
+		if below, err := u.manager.enabledByLinks(u.Name); err != nil {
 			return err
 		} else if below == enabled {
 			b.Enabled = "enabled"
 		}
 	}
-	if info, ok := u.module.link(u.filePath()); ok && strings.HasPrefix(seen.file, "linked") {
+	if info, ok := u.manager.link(u.FilePath()); ok && strings.HasPrefix(seen.file, "linked") {
 		b.Linked = info
 	}
-	return c.notes.add(unitClaim(u.Unit), b)
+	return c.notes.add(Claim(u.Name), b)
 }
 
 func (c *check) differs(field, old, desired string) {
@@ -155,11 +157,11 @@ func (c *check) mask() error {
 	u, masked := c.unit, c.seen.masked()
 	switch {
 	case is(u.Masked) && c.seen.file != "masked":
-		c.differs(fieldMasked, "false", "true")
+		c.differs(FieldMasked, "false", "true")
 	case u.Masked != nil && !*u.Masked && masked:
-		c.differs(fieldMasked, "true", "false")
-	case u.Masked == nil && masked && (u.State == running || is(u.Enabled)):
-		return fmt.Errorf("unit %q is masked: write masked: false to take the mask off", u.Unit)
+		c.differs(FieldMasked, "true", "false")
+	case u.Masked == nil && masked && (u.State == Running || is(u.Enabled)):
+		return fmt.Errorf("unit %q is masked: write masked: false to take the mask off", u.Name)
 	}
 	return nil
 }
@@ -177,15 +179,15 @@ func (c *check) enablement(ctx context.Context) error {
 		return err
 	}
 	switch {
-	case want && (c.makesFile || is == fixed && c.found.Diff.Has(fieldContent)):
+	case want && (c.makesFile || is == fixed && c.found.Diff.Has(FieldContent)):
 		// The file that is about to be written has an [Install] section.
-		c.differs(fieldEnabled, "false", "true")
+		c.differs(FieldEnabled, "false", "true")
 	case is == fixed && want:
 		c.remark("it is %s: what needs it starts it, and enabling means nothing", c.seen.file)
 	case is == forBoot:
-		c.differs(fieldEnabled, "until the next boot", fmt.Sprint(want))
+		c.differs(FieldEnabled, "until the next boot", fmt.Sprint(want))
 	case (is == enabled) != want && is != fixed:
-		c.differs(fieldEnabled, fmt.Sprint(is == enabled), fmt.Sprint(want))
+		c.differs(FieldEnabled, fmt.Sprint(is == enabled), fmt.Sprint(want))
 	}
 	return nil
 }
@@ -201,7 +203,7 @@ const (
 )
 
 func (c *check) enabledNow(ctx context.Context) (enablement, error) {
-	m, name := c.unit.module, c.unit.Unit
+	m, name := c.unit.manager, c.unit.Name
 	switch c.seen.file {
 	case "enabled", "alias":
 		return enabled, nil
@@ -219,7 +221,7 @@ func (c *check) enabledNow(ctx context.Context) (enablement, error) {
 			return disabled, fmt.Errorf("unit %q is transient: it has no file, and cannot be enabled", name)
 		}
 	case "bad":
-		if !c.makesFile && !c.found.Diff.Has(fieldContent) {
+		if !c.makesFile && !c.found.Diff.Has(FieldContent) {
 			return disabled, fmt.Errorf("systemd cannot read the file of unit %q", name)
 		}
 	}
@@ -227,7 +229,7 @@ func (c *check) enabledNow(ctx context.Context) (enablement, error) {
 }
 
 // indirect tells about a unit that names others to be enabled in its place.
-func (m *module) indirect(ctx context.Context, name string) (enablement, error) {
+func (m *Manager) indirect(ctx context.Context, name string) (enablement, error) {
 	in, err := m.installOf(name)
 	if err != nil {
 		return disabled, err
@@ -252,13 +254,13 @@ func (c *check) state(ctx context.Context) error {
 	if err := c.loaded(ctx); err != nil {
 		return err
 	}
-	own := u.module.itself(u.Unit)
+	own := u.manager.itself(u.Name)
 	switch {
-	case u.State == stopped && seen.active() && own:
+	case u.State == Stopped && seen.active() && own:
 		c.remark("the agent does not stop itself")
-	case u.State == stopped && (seen.active() || seen.restarting()) && !seen.stopping():
-		c.differs(fieldState, seen.word(), stopped)
-	case u.State != running:
+	case u.State == Stopped && (seen.active() || seen.restarting()) && !seen.stopping():
+		c.differs(FieldState, seen.word(), Stopped)
+	case u.State != Running:
 	case seen.active():
 		if seen.starting() {
 			c.remark("it is still starting")
@@ -278,10 +280,10 @@ func (c *check) state(ctx context.Context) error {
 func (c *check) idle(ctx context.Context) error {
 	u := c.unit
 	if c.makesFile || c.seen.masked() || c.seen.Load == "not-found" {
-		c.differs(fieldState, c.seen.word(), running)
+		c.differs(FieldState, c.seen.word(), Running)
 		return nil
 	}
-	d, err := u.module.host.Systemd().Unit(ctx, u.Unit)
+	d, err := u.manager.host.Systemd().Unit(ctx, u.Name)
 	if err != nil {
 		return err
 	}
@@ -290,14 +292,14 @@ func (c *check) idle(ctx context.Context) error {
 	case err != nil:
 		return err
 	case c.seen.Active != "inactive" || last == nil:
-		c.differs(fieldState, c.seen.word(), running)
-	case last.recent(u.module.host.BootID()) && last.Unmet != "":
+		c.differs(FieldState, c.seen.word(), Running)
+	case last.recent(u.manager.host.BootID()) && last.Unmet != "":
 		c.remark("it is not started because %s is not met", last.Unmet)
-	case last.recent(u.module.host.BootID()):
+	case last.recent(u.manager.host.BootID()):
 		c.remark("it has done its work and ended")
 	default:
 		c.found.Diff = append(c.found.Diff, resource.Change{
-			Field: fieldState, Old: "start condition not met", New: running, Cause: resource.Intended,
+			Field: FieldState, Old: "start condition not met", New: Running, Cause: resource.Intended,
 		})
 	}
 	return nil
@@ -306,11 +308,11 @@ func (c *check) idle(ctx context.Context) error {
 // lastAttempt returns a start that left the unit inactive and is in order: from
 // systemd, or from memory where systemd forgot the unit.
 func (c *check) lastAttempt(d host.UnitDetail) (*attempt, error) {
-	boot := c.unit.module.host.BootID()
+	boot := c.unit.manager.host.BootID()
 	if last := attemptOf(d, boot); last != nil || d.Tried != 0 {
 		return last, nil
 	}
-	b, _, err := readBefore(c.view.Prior, c.unit.Unit)
+	b, _, err := readBefore(c.view.Prior, c.unit.Name)
 	if b.Last != nil && b.Last.Boot != boot {
 		return nil, err
 	}
@@ -332,12 +334,12 @@ func attemptOf(d host.UnitDetail, boot string) *attempt {
 // was cut off between the two leaves them unread.
 func (c *check) loaded(ctx context.Context) error {
 	u := c.unit
-	if !u.hasFile() && len(u.DropIns) == 0 || len(c.found.Diff) > 0 || isTemplate(u.Unit) || c.seen.missing() {
+	if u.File == nil && len(u.DropIns) == 0 || len(c.found.Diff) > 0 || isTemplate(u.Name) || c.seen.missing() {
 		return nil
 	}
-	needs, err := u.module.host.Systemd().NeedsReload(ctx, u.Unit)
+	needs, err := u.manager.host.Systemd().NeedsReload(ctx, u.Name)
 	if err == nil && needs {
-		c.differs(fieldLoaded, "an earlier version of its files", "its files as they are")
+		c.differs(FieldLoaded, "an earlier version of its files", "its files as they are")
 	}
 	return err
 }
@@ -351,7 +353,7 @@ func sinceMonotonic(micros uint64) time.Duration {
 	return time.Duration(now.Nano()) - time.Duration(micros)*time.Microsecond //nolint:gosec // the time since the boot
 }
 
-func (m *module) fileStates(ctx context.Context, names []string) ([]string, error) {
+func (m *Manager) fileStates(ctx context.Context, names []string) ([]string, error) {
 	if !m.host.Offline() {
 		return m.host.Systemd().UnitFileStates(ctx, names)
 	}

@@ -1,7 +1,8 @@
-package unit
+package units
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,18 +12,77 @@ import (
 	"time"
 
 	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/host/hosttest"
+	"trued.dev/trued/internal/resource"
 )
 
-// contextUntil returns a context that is cancelled when a line of shell
-// succeeds.
-func contextUntil(t *testing.T, line string) (context.Context, context.CancelFunc) {
+// TestOnHost holds this package against the systemd of a booted host. What a
+// unit goes through there is told by the tests of the kind `unit`.
+func TestOnHost(t *testing.T) {
+	for _, suite := range []string{"bookworm", "trixie"} {
+		t.Run(suite, func(t *testing.T) {
+			if !hosttest.Inside(t, hosttest.Options{Name: "units", Suite: suite}, "") {
+				return
+			}
+			t.Run("links like systemctl's", linksLikeSystemctl)
+			t.Run("many units in one go", manyAtOnce)
+			t.Run("who is the agent", itself)
+		})
+	}
+}
+
+// sh runs a line of shell and returns what it printed, whatever its exit code.
+func sh(t *testing.T, line string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	go func() {
-		_ = exec.CommandContext(ctx, "bash", "-c", "until "+line+"; do sleep 0.05; done").Run()
-		cancel()
-	}()
-	return ctx, cancel
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "bash", "-c", line).CombinedOutput()
+	if ctx.Err() != nil {
+		t.Fatalf("%s: %v %v", line, ctx.Err(), err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func itself(t *testing.T) {
+	m := New(host.New("/", host.Options{}))
+	if m.itself("hosttest-own.service") || !m.itself("trued.service") {
+		t.Error("the agent is not known from others")
+	}
+}
+
+func manyAtOnce(t *testing.T) {
+	h := host.New("/", host.Options{})
+	t.Cleanup(h.Systemd().Close)
+	m := New(h)
+	var units []*Unit
+	for i := range 50 {
+		on := i%2 == 0
+		u := m.New()
+		u.Name, u.Enabled, u.State = fmt.Sprintf("many%d.service", i), &on, []string{Running, Stopped}[i%2]
+		text := "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
+		if err := os.WriteFile("/usr/lib/systemd/system/"+u.Name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		units = append(units, u)
+	}
+	sh(t, "systemctl daemon-reload; systemctl enable --now many{0..49..2}.service")
+	view := resource.View{Owner: func(resource.Claim) (resource.Address, bool) { return resource.Address{}, false }}
+	for _, u := range units {
+		if found, err := u.Check(t.Context(), view); err != nil || !found.InOrder() {
+			t.Errorf("%s: %+v %v", u.Name, found, err)
+		}
+	}
+	sh(t, "systemctl disable --now many0.service")
+	if found, err := units[0].Check(t.Context(), view); err != nil || len(found.Diff) != 2 {
+		t.Errorf("the second Check is not fresh: %+v %v", found, err)
+	}
+	if n := len(m.first); n != 50 {
+		t.Errorf("%d units were read in one go", n)
+	}
+	m.Renew()
+	if found, err := units[0].Check(t.Context(), view); err != nil || len(found.Diff) != 2 {
+		t.Errorf("the first Check of another run is not fresh: %+v %v", found, err)
+	}
 }
 
 var installed = map[string]string{
@@ -43,7 +103,7 @@ var installed = map[string]string{
 }
 
 // linksLikeSystemctl holds what is done in a tree against systemctl --root.
-func linksLikeSystemctl(t *testing.T, _ *lab) {
+func linksLikeSystemctl(t *testing.T) {
 	for _, name := range []string{
 		"plain.service", "many.service", "cleared.service", "aliased.service", "also.service", "also.socket",
 		"onlyalso.service", "static.service", "inst@.service", "inst@one.service", "spec@val.service",
@@ -51,7 +111,7 @@ func linksLikeSystemctl(t *testing.T, _ *lab) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ours, theirs := installTree(t), installTree(t)
-			m := New(host.New(ours, host.Options{})).(*module)
+			m := New(host.New(ours, host.Options{}))
 			for _, verb := range []string{"enable", "disable"} {
 				if err := m.enable(t.Context(), name, verb == "enable"); err != nil {
 					t.Fatal(err)

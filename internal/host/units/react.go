@@ -1,4 +1,4 @@
-package unit
+package units
 
 import (
 	"context"
@@ -14,21 +14,21 @@ import (
 
 // React restarts or reloads the unit. A restart makes a reload needless.
 func (u *Unit) React(ctx context.Context, view resource.View, owed []resource.Reaction) (resource.Result, error) {
-	m := u.module
-	if m.host.Offline() || !u.shouldRun() || isTemplate(u.Unit) || len(owed) == 0 {
+	m := u.manager
+	if m.host.Offline() || !u.shouldRun() || isTemplate(u.Name) || len(owed) == 0 {
 		return resource.Result{}, nil
 	}
-	if m.itself(u.Unit) {
+	if m.itself(u.Name) {
 		return resource.Result{Pending: "the agent restarts itself when the run is over"}, nil
 	}
-	seen, err := m.observe(ctx, u.Unit)
+	seen, err := m.observe(ctx, u.Name)
 	if err != nil {
 		return resource.Result{}, err
 	}
 	if seen.missing() || seen.masked() {
 		return resource.Result{}, nil
 	}
-	needs, err := m.host.Systemd().NeedsReload(ctx, u.Unit)
+	needs, err := m.host.Systemd().NeedsReload(ctx, u.Name)
 	if err != nil {
 		return resource.Result{}, err
 	}
@@ -37,8 +37,8 @@ func (u *Unit) React(ctx context.Context, view resource.View, owed []resource.Re
 			return resource.Result{}, err
 		}
 	}
-	if seen.Active == "failed" && u.State == running {
-		if err := m.host.Systemd().ResetFailed(ctx, u.Unit); err != nil {
+	if seen.Active == "failed" && u.State == Running {
+		if err := m.host.Systemd().ResetFailed(ctx, u.Name); err != nil {
 			return resource.Result{}, err
 		}
 	}
@@ -49,11 +49,11 @@ func (u *Unit) React(ctx context.Context, view resource.View, owed []resource.Re
 
 func (u *Unit) reaction(owed []resource.Reaction) host.Job {
 	switch restart := slices.Contains(owed, resource.Restart); {
-	case restart && u.State == running:
+	case restart && u.State == Running:
 		return host.RestartJob
 	case restart:
 		return host.TryRestartJob
-	case u.State == running:
+	case u.State == Running:
 		return host.ReloadJob
 	default:
 		return host.TryReloadJob
@@ -73,7 +73,7 @@ type start struct {
 // still starting it is queued alone: waiting could be for something that waits
 // for us. What came of a start goes to the notes.
 func (u *Unit) job(ctx context.Context, job host.Job, name string, n *notes) error {
-	s := u.module.host.Systemd()
+	s := u.manager.host.Systemd()
 	state, err := s.SystemState(ctx)
 	if err != nil {
 		return err
@@ -98,7 +98,7 @@ func (u *Unit) job(ctx context.Context, job host.Job, name string, n *notes) err
 		return err
 	}
 	u.started = &start{name: name, at: time.Now(), restarts: d.Restarts}
-	return n.remember(u.Unit, attemptOf(d, u.module.host.BootID()))
+	return n.remember(u.Name, attemptOf(d, u.manager.host.BootID()))
 }
 
 // settle is how long a unit that was started has to show that it lives.
@@ -106,7 +106,7 @@ const settle = time.Second
 
 // Confirm looks once more at a unit that was started or restarted.
 func (u *Unit) Confirm(ctx context.Context) error {
-	if err := u.module.reloadDue(ctx); err != nil || u.started == nil {
+	if err := u.manager.reloadDue(ctx); err != nil || u.started == nil {
 		return err
 	}
 	select {
@@ -115,25 +115,25 @@ func (u *Unit) Confirm(ctx context.Context) error {
 	case <-time.After(settle - time.Since(u.started.at)):
 	}
 	name := u.started.name
-	defer u.module.host.Systemd().Unpin(ctx, name)
-	seen, err := u.module.observe(ctx, name)
+	defer u.manager.host.Systemd().Unpin(ctx, name)
+	seen, err := u.manager.observe(ctx, name)
 	if err != nil {
 		return err
 	}
-	if u.started.queued && seen.Job != 0 || u.State == stopped {
+	if u.started.queued && seen.Job != 0 || u.State == Stopped {
 		return nil
 	}
-	d, err := u.module.host.Systemd().Unit(ctx, name)
+	d, err := u.manager.host.Systemd().Unit(ctx, name)
 	if err != nil {
 		return err
 	}
 	switch {
 	case seen.Active == "failed", seen.restarting(), d.Restarts > u.started.restarts:
-		return u.explain(ctx, name, fmt.Errorf("unit %q died after it was started", u.Unit))
-	case seen.active() || u.State != running || len(d.Unmet) > 0 || d.Oneshot && d.Result == "success":
+		return u.explain(ctx, name, fmt.Errorf("unit %q died after it was started", u.Name))
+	case seen.active() || u.State != Running || len(d.Unmet) > 0 || d.Oneshot && d.Result == "success":
 		return nil
 	default:
-		return u.explain(ctx, name, fmt.Errorf("unit %q ended after it was started", u.Unit))
+		return u.explain(ctx, name, fmt.Errorf("unit %q ended after it was started", u.Name))
 	}
 }
 
@@ -150,7 +150,7 @@ func (u *Unit) explain(ctx context.Context, name string, err error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), explainTimeout)
 	defer cancel()
-	d, detailErr := u.module.host.Systemd().Unit(ctx, name)
+	d, detailErr := u.manager.host.Systemd().Unit(ctx, name)
 	if detailErr != nil {
 		return err
 	}
@@ -179,12 +179,12 @@ func (u *Unit) explain(ctx context.Context, name string, err error) error {
 func (u *Unit) lastLines(ctx context.Context, name string, activated uint64) string {
 	// What the unit wrote last may not have reached the journal's files yet. A
 	// journal that cannot do that is read as it is.
-	_, _ = u.module.host.Run(ctx, host.Command{Args: []string{"journalctl", "--sync"}})
+	_, _ = u.manager.host.Run(ctx, host.Command{Args: []string{"journalctl", "--sync"}})
 	args := []string{
 		"journalctl", "--quiet", "--no-pager", "--output=cat", "--unit=" + name,
 		fmt.Sprintf("--lines=%d", logLines), fmt.Sprintf("--since=@%d", activated/1e6),
 	}
-	out, err := u.module.host.Run(ctx, host.Command{Args: args})
+	out, err := u.manager.host.Run(ctx, host.Command{Args: args})
 	if err != nil {
 		return ""
 	}
