@@ -105,6 +105,45 @@ func owesNothing(t *testing.T, l *lab) {
 	}
 }
 
+// A unit that leaves is stopped before anything else changes, and runs on when
+// its removal has to wait.
+func leavesAndStays(t *testing.T, l *lab) {
+	fill := Unit{Unit: "ls.service", State: running, Enabled: ptr(true), Content: ptr(plainService)}
+	l.converge(t, fill)
+	m, u := l.unit(t, fill)
+	gone, err := l.engine.Absent(m, u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaver, ok := gone.(resource.Leaver)
+	if !ok {
+		t.Fatal("a unit that leaves cannot be stopped first")
+	}
+	view := l.engine.View(m, u)
+	if err := leaver.Leave(t.Context(), view); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "systemctl is-active ls.service; systemctl is-enabled ls.service", "inactive\nenabled")
+	if err := leaver.Stay(t.Context(), view); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "systemctl is-active ls.service", "active")
+	l.leave(t, fill)
+	expect(t, "systemctl is-active ls.service; test -e /etc/systemd/system/ls.service || echo gone", "inactive\ngone")
+
+	foreign(t, "ls-idle.service", plainService)
+	idle := Unit{Unit: "ls-idle.service", State: stopped}
+	l.converge(t, idle)
+	m, u = l.unit(t, idle)
+	if gone, err = l.engine.Absent(m, u); err != nil {
+		t.Fatal(err)
+	}
+	if err := gone.(resource.Leaver).Stay(t.Context(), view); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "systemctl is-active ls-idle.service", "inactive")
+}
+
 func givesBack(t *testing.T, l *lab) {
 	foreign(t, "gb.service", plainService)
 	sh(t, "systemctl enable --now gb.service")

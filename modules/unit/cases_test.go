@@ -36,6 +36,7 @@ var cases = map[string]func(*testing.T, *lab){
 	"restart-and-reload":     restartAndReload,
 	"owes-nothing":           owesNothing,
 	"gives-back":             givesBack,
+	"leaves-and-stays":       leavesAndStays,
 	"reconnects":             reconnects,
 	"cancelled":              cancelled,
 	"agent-itself":           agentItself,

@@ -36,6 +36,8 @@ type departed struct {
 	name string
 }
 
+var _ resource.Leaver = (*departed)(nil)
+
 func (d *departed) Name() string    { return d.name }
 func (d *departed) Validate() error { return nil }
 

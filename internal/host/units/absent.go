@@ -31,6 +31,8 @@ type Departed struct {
 	// manages is false when the unit itself lives on under another resource, or
 	// nothing was noted about it, and files alone are to be given back.
 	manages bool
+	// left is the unit's own name, where Leave stopped it.
+	left string
 }
 
 // Claims are those that are given up.
@@ -48,7 +50,24 @@ func (d *Departed) Leave(ctx context.Context, view resource.View) error {
 		return err
 	}
 	u := &Unit{Name: d.name, State: Stopped, manager: m}
-	return u.job(ctx, host.StopJob, seen.Name, takeNotes(nil))
+	if err := u.job(ctx, host.StopJob, seen.Name, takeNotes(nil)); err != nil {
+		return err
+	}
+	d.left = seen.Name
+	return nil
+}
+
+// Stay starts what Leave stopped.
+func (d *Departed) Stay(ctx context.Context, view resource.View) error {
+	if d.left == "" {
+		return nil
+	}
+	u := &Unit{Name: d.name, State: Running, manager: d.manager}
+	if err := u.setState(ctx, d.left, takeNotes(nil)); err != nil {
+		return err
+	}
+	d.left = ""
+	return nil
 }
 
 func (d *Departed) mustStop(seen observed) bool {
