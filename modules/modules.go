@@ -22,6 +22,7 @@ import (
 	"trued.dev/trued/modules/pkg"
 	"trued.dev/trued/modules/sudoers"
 	"trued.dev/trued/modules/sysctl"
+	"trued.dev/trued/modules/timer"
 	"trued.dev/trued/modules/timezone"
 	"trued.dev/trued/modules/unit"
 	"trued.dev/trued/modules/user"
@@ -49,5 +50,6 @@ func All(h *host.Host) []resource.Module {
 		logrotate.New(h),
 		cacertificate.New(h),
 		download.New(h),
+		timer.New(h),
 	}
 }

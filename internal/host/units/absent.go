@@ -194,7 +194,23 @@ func (d *Departed) apply(ctx context.Context, diff resource.Diff) error {
 			return err
 		}
 	}
-	return d.resume(ctx, u, own, diff, restored)
+	if err := d.resume(ctx, u, own, diff, restored); err != nil || d.before.Exists || len(diff) == 0 {
+		return err
+	}
+	return m.forget(ctx, d.name)
+}
+
+// forget keeps a unit that ended badly when it was stopped, and that is no more,
+// from being told as one that failed.
+func (m *Manager) forget(ctx context.Context, name string) error {
+	if isTemplate(name) {
+		return nil
+	}
+	status, err := m.host.Systemd().Units(ctx, []string{name})
+	if err != nil || status[0].Active != "failed" {
+		return err
+	}
+	return m.host.Systemd().ResetFailed(ctx, name)
 }
 
 func (d *Departed) mustStopNow(diff resource.Diff) bool {

@@ -97,14 +97,8 @@ func (u *Unit) setState(ctx context.Context, name string, n *notes) error {
 	if u.State == Stopped {
 		return u.job(ctx, host.StopJob, name, n)
 	}
-	needs, err := s.NeedsReload(ctx, name)
-	if err != nil {
+	if err := u.manager.reread(ctx, name); err != nil {
 		return err
-	}
-	if needs {
-		if err := u.manager.reload(ctx); err != nil {
-			return err
-		}
 	}
 	status, err := s.Units(ctx, []string{name})
 	if err != nil {
@@ -136,6 +130,23 @@ func (m *Manager) reload(ctx context.Context) error {
 	defer m.mu.Unlock()
 	m.unread = false
 	return nil
+}
+
+// Reread makes systemd read its files again where those of the unit are not as it
+// read them.
+func (u *Unit) Reread(ctx context.Context) error {
+	if u.manager.host.Offline() {
+		return nil
+	}
+	return u.manager.reread(ctx, u.Name)
+}
+
+func (m *Manager) reread(ctx context.Context, name string) error {
+	needs, err := m.host.Systemd().NeedsReload(ctx, name)
+	if err != nil || !needs {
+		return err
+	}
+	return m.reload(ctx)
 }
 
 // reloadDue does what reloadLater asked for, once.

@@ -28,14 +28,8 @@ func (u *Unit) React(ctx context.Context, view resource.View, owed []resource.Re
 	if seen.missing() || seen.masked() {
 		return resource.Result{}, nil
 	}
-	needs, err := m.host.Systemd().NeedsReload(ctx, u.Name)
-	if err != nil {
+	if err := u.Reread(ctx); err != nil {
 		return resource.Result{}, err
-	}
-	if needs {
-		if err := m.reload(ctx); err != nil {
-			return resource.Result{}, err
-		}
 	}
 	if seen.Active == "failed" && u.State == Running {
 		if err := m.host.Systemd().ResetFailed(ctx, u.Name); err != nil {
