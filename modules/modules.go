@@ -9,6 +9,7 @@ import (
 	"trued.dev/trued/modules/block"
 	"trued.dev/trued/modules/cacertificate"
 	"trued.dev/trued/modules/command"
+	"trued.dev/trued/modules/cron"
 	"trued.dev/trued/modules/directory"
 	"trued.dev/trued/modules/download"
 	"trued.dev/trued/modules/file"
@@ -51,5 +52,6 @@ func All(h *host.Host) []resource.Module {
 		cacertificate.New(h),
 		download.New(h),
 		timer.New(h),
+		cron.New(h),
 	}
 }

@@ -1,0 +1,82 @@
+package cron
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/host/hosttest"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/resource/resourcetest"
+)
+
+// TestOnHost holds what follows against the cron of a booted host.
+func TestOnHost(t *testing.T) {
+	if !hosttest.Inside(t, hosttest.Options{Name: "cron", Packages: []string{"cron"}}, "useradd -rm ada") {
+		return
+	}
+	h := host.New("/", host.Options{Backups: host.OpenBackups(t.TempDir())})
+	t.Run("promises", func(t *testing.T) {
+		resourcetest.Run(t, resourcetest.Case{
+			Module: func() resource.Module { return New(h) },
+			Resource: func(m resource.Module) resource.Resource {
+				return filled(m, Resource{Title: "job", Schedule: "@daily", Line: "true", User: "ada", Env: map[string]string{"MAILTO": ""}})
+			},
+			Dirs: []string{"/etc/cron.d"},
+		})
+	})
+	t.Run("schedules are those of cron", schedulesAreCrons)
+	t.Run("cron runs what was written", func(t *testing.T) { cronRuns(t, h) })
+}
+
+func crontabTakes(t *testing.T, schedule string) bool {
+	t.Helper()
+	cmd := exec.Command("crontab", "-")
+	cmd.Stdin = strings.NewReader(schedule + " true\n")
+	return cmd.Run() == nil
+}
+
+func schedulesAreCrons(t *testing.T) {
+	for _, s := range goodSchedules {
+		if !crontabTakes(t, s) {
+			t.Errorf("%q is taken by us, and not by cron", s)
+		}
+	}
+	for s := range badSchedules {
+		if crontabTakes(t, s) {
+			t.Errorf("%q is taken by cron, and not by us", s)
+		}
+	}
+}
+
+// cronRuns waits for cron's next minute.
+func cronRuns(t *testing.T, h *host.Host) {
+	m := New(h)
+	r := filled(m, Resource{
+		Title: "odd", Schedule: "* * * * *", User: "ada",
+		Line: `printf '[%s]' "$A" "$B" "100%" 'a\b' >/home/ada/odd.new; id -un >>/home/ada/odd.new; mv /home/ada/odd.new /home/ada/odd`,
+		Env:  map[string]string{"A": "  x", "B": `"y" z`, "PATH": "/usr/bin:/bin", "MAILTO": ""},
+	})
+	e := &resourcetest.Engine{}
+	if err := e.Converge(t.Context(), m, r); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	const want = "[  x][\"y\" z][100%][a\\b]ada\n"
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
+		got, err := os.ReadFile("/home/ada/odd")
+		if err != nil {
+			continue
+		}
+		if string(got) != want {
+			t.Errorf("the command got %q, want %q", got, want)
+		}
+		return
+	}
+	t.Error("cron did not run it")
+}
