@@ -302,3 +302,8 @@ func (r *Resource) React(ctx context.Context, view resource.View, _ []resource.R
 	}
 	return resource.Result{}, r.store.update(ctx, false)
 }
+
+// Watches are the certificate and the bundle that is made of it.
+func (r *Resource) Watches() []resource.Watch {
+	return append(files.Watches(r.files()), resource.WatchPaths(r.store.layout().bundle)...)
+}

@@ -284,3 +284,6 @@ func (r *Resource) Apply(ctx context.Context, _ resource.View, found resource.Fi
 	}
 	return resource.Result{}, r.host.WriteFile(ctx, r.path(), r.spec().Only(found.Diff))
 }
+
+// Watches are the file.
+func (r *Resource) Watches() []resource.Watch { return resource.WatchPaths(r.path()) }

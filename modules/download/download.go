@@ -248,3 +248,6 @@ func (r *Resource) keeps(noted resource.Prior, name string) (bool, error) {
 	before, ok, err := host.NotedPath(noted, name)
 	return ok && before.Existed && before.SHA256 != "" && !r.host.HasBackup(before.SHA256), err
 }
+
+// Watches are the path.
+func (r *Resource) Watches() []resource.Watch { return resource.WatchPaths(r.Name()) }

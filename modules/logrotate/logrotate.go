@@ -317,3 +317,6 @@ func missing(view resource.View, finding *resource.Finding) error {
 func (r *Resource) Apply(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, error) {
 	return resource.Result{}, files.Apply(ctx, r.host, view, r.files(), found)
 }
+
+// Watches are the file.
+func (r *Resource) Watches() []resource.Watch { return files.Watches(r.files()) }

@@ -314,3 +314,6 @@ func (r *Resource) Apply(ctx context.Context, view resource.View, found resource
 	err := files.Apply(ctx, r.host, view, all, found)
 	return resource.Result{Pending: j.open}, err
 }
+
+// Watches are the file; what others write beside it is for the next full run.
+func (r *Resource) Watches() []resource.Watch { return files.Watches(r.files()) }

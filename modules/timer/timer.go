@@ -306,3 +306,8 @@ func (r *Resource) React(ctx context.Context, view resource.View, owed []resourc
 
 // Confirm looks once more at a timer that was started.
 func (r *Resource) Confirm(ctx context.Context) error { return r.timer.Confirm(ctx) }
+
+// Watches are the two units, and where their files are.
+func (r *Resource) Watches() []resource.Watch {
+	return append(r.timer.Watches(), r.service.Watches()...)
+}

@@ -219,3 +219,12 @@ func (c *Content) Validate() error {
 	}
 	return nil
 }
+
+// Watches are the paths.
+func Watches(all []File) []resource.Watch {
+	names := make([]string, len(all))
+	for i, f := range all {
+		names[i] = f.Path
+	}
+	return resource.WatchPaths(names...)
+}

@@ -101,7 +101,24 @@ func (s *suite) valid(t *testing.T) {
 		if back, err := resource.ParseClaim(c.String()); err != nil || back != c {
 			t.Errorf("claim %q parses back as %q, error %v", c, back, err)
 		}
+		if c.Space == resource.SpacePath && !watched(r, c.Name) {
+			t.Errorf("%q is claimed and not watched", c.Name)
+		}
 	}
+}
+
+// watched reports whether a resource says that a change at a path concerns it.
+func watched(r resource.Resource, name string) bool {
+	w, ok := r.(resource.Watched)
+	return ok && slices.ContainsFunc(w.Watches(), func(w resource.Watch) bool {
+		switch w.Space {
+		case resource.WatchPath, resource.WatchDatabase:
+			return w.Name == name
+		case resource.WatchTree:
+			return w.Name == name || strings.HasPrefix(name, w.Name+"/")
+		}
+		return false
+	})
 }
 
 func (s *suite) checkWritesNothing(t *testing.T) {
