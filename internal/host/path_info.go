@@ -123,6 +123,27 @@ func (h *Host) readFile(name string, limit int64, accept func(Info) error) ([]by
 	return data, nil
 }
 
+// ReadEnd returns the last bytes of a regular file of the machine, at most limit,
+// links followed below the root.
+func (h *Host) ReadEnd(name string, limit int64) ([]byte, error) {
+	p, err := h.resolve(name, true)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	f, i, err := p.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data := make([]byte, min(i.Size(), limit))
+	n, err := f.ReadAt(data, i.Size()-int64(len(data)))
+	if err != nil && !errors.Is(err, io.EOF) { // it may have been cut short meanwhile
+		return nil, explain("read", name, err)
+	}
+	return data[:n], nil
+}
+
 // open opens a regular file for reading. Anything else at the place is only
 // looked at, never opened: to open a FIFO or a device does something.
 func (p place) open(name string) (*os.File, Info, error) {
