@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"trued.dev/trued/internal/control"
+	"trued.dev/trued/internal/culprit"
 	"trued.dev/trued/internal/facts"
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/report"
@@ -39,6 +40,7 @@ type Agent struct {
 	sources   []source.Source
 	// watcher tells of drift as it happens; nil where no daemon runs.
 	watcher *watch.Watcher
+	culprits  *culprit.Finder
 
 	mu sync.Mutex
 	// heard is what sources had to tell and nobody has recorded.
@@ -91,6 +93,7 @@ func New(config Config, opt Options) (*Agent, error) {
 			Fetcher: source.NewFetcher(filepath.Join(dir, "fetch"), opt.FetchChild),
 		}),
 	}
+	a.culprits = culprit.New(a.host, opt.Log)
 	if err := a.openSources(); err != nil {
 		return nil, err
 	}

@@ -92,6 +92,7 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 	if d.agent.watcher = d.agent.newWatcher(); d.agent.watcher != nil {
 		drains.Go(func() { d.agent.watcher.Run(ctx) })
 	}
+	defer d.agent.culprits.Start()()
 
 	c := newClock(d.agent.config, d.agent.unfetched())
 	var beat <-chan time.Time

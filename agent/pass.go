@@ -61,9 +61,13 @@ func (a *Agent) newRun(req Request) (*run, error) {
 		})
 	}
 	r.stream = report.NewRun(a.reportContext(f, r.states()))
-	r.rec = newRecorder(a.store, r.stream, state.Run{
-		ID: r.stream.ID(), Trigger: req.Trigger, Started: r.started, Partial: req.Only != nil,
-	})
+	r.rec = &recorder{
+		store: a.store, stream: r.stream, culprits: a.culprits,
+		run: state.Run{ID: r.stream.ID(), Trigger: req.Trigger, Started: r.started, Partial: req.Only != nil},
+	}
+	if r.last != nil {
+		r.rec.since = r.last.Started
+	}
 	return r, nil
 }
 
@@ -212,6 +216,7 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	past := state.Run{
 		ID: r.stream.ID(), Trigger: r.req.Trigger, Started: r.started, Finished: time.Now().UTC(), Partial: r.partial(),
 		Verdict: string(verdict), Summary: summary(counts, r.sources), Issues: left,
+		Drifts: r.rec.drifts,
 	}
 	sources, err := r.newStates()
 	if err != nil {

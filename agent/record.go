@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"trued.dev/trued/internal/apply"
 	"trued.dev/trued/internal/report"
@@ -24,10 +25,11 @@ type recorder struct {
 	// events are all of the run, for the history.
 	events     []json.RawMessage
 	noteworthy bool
-}
-
-func newRecorder(store *state.Store, stream *report.Run, r state.Run) *recorder {
-	return &recorder{store: store, stream: stream, run: r}
+	// culprits are asked who caused drift since that time.
+	culprits culprits
+	since    time.Time
+	// drifts are what the run found to have drifted.
+	drifts []state.Drift
 }
 
 // Record implements apply.Recorder.
@@ -39,7 +41,10 @@ func (r *recorder) Record(rec state.Record, outcomes []*apply.Outcome) error {
 		if o.Status == apply.InOrder || o.Told {
 			continue
 		}
-		if err := r.queue(r.stream.Resource(reportOutcome(o))); err != nil {
+		told := reportOutcome(o)
+		told.Culprit = r.blame(o)
+		r.drifted(o, told.Culprit)
+		if err := r.queue(r.stream.Resource(told)); err != nil {
 			return err
 		}
 		r.noteworthy = r.noteworthy || o.Status == apply.Applied || o.Status == apply.Repaired || o.Status == apply.Failed

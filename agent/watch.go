@@ -7,14 +7,18 @@ import (
 )
 
 // watch has the watcher of the daemon, if there is one, follow what is in the
-// catalog. It comes before anything is looked at, so that nothing that happens
+// catalog, and whoever touches that be seen. It comes before anything is looked at, so that nothing that happens
 // after the look is missed.
 func (r *run) watch(entries []catalog.Entry) {
-	w := r.agent.watcher
-	if w == nil || r.partial() {
+	if r.partial() {
 		return
 	}
 	r.entries = entries
+	r.agent.watchCulprits(entries)
+	w := r.agent.watcher
+	if w == nil {
+		return
+	}
 	targets := make([]watch.Target, 0, len(entries))
 	for _, e := range entries {
 		if watched, ok := e.Resource.(resource.Watched); ok {

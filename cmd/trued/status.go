@@ -12,6 +12,7 @@ import (
 
 	"trued.dev/trued/agent"
 	"trued.dev/trued/internal/control"
+	"trued.dev/trued/internal/state"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -105,6 +106,7 @@ func (a *app) printStatus(s *agent.Status) error {
 			p.field(issue.Outcome, "%s: %s", issue.Resource, issue.Why)
 		}
 	}
+	p.drifts(s.LastRun)
 	for i, f := range s.Failing {
 		if i == shownIssues {
 			break
@@ -126,6 +128,25 @@ func (a *app) printStatus(s *agent.Status) error {
 		}
 	}
 	return p.err
+}
+
+// drifts says what the last run found to have drifted, and who that is likely to
+// go back to.
+func (p *printer) drifts(r *state.Run) {
+	if r == nil {
+		return
+	}
+	for i, d := range r.Drifts {
+		if i == shownIssues {
+			p.field("", "… and %d more", len(r.Drifts)-shownIssues)
+			return
+		}
+		hint := ""
+		if d.Hint != "" {
+			hint = "; hint: " + d.Hint
+		}
+		p.field("drift", "%s, %s%s", d.Resource, d.Outcome, hint)
+	}
 }
 
 func modeWords(m agent.Mode) string {

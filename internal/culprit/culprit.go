@@ -63,23 +63,23 @@ func (c *Culprit) Text(now time.Time) string {
 	return s + ", " + since(now.Sub(c.When)) + " before"
 }
 
-// Name is what people call the program.
+// Name is what people call the program. What a process calls itself counts where
+// the program's own name says less: vim rather than vim.basic, and a script
+// rather than its interpreter.
 func (c *Culprit) Name() string {
 	if c.Executable == "" {
 		return c.Comm
 	}
 	name := path.Base(c.Executable)
-	// A script is known by its own name, which its interpreter took on.
-	if c.Comm != "" && interprets(name) {
+	if c.Comm != "" && (strings.HasPrefix(name, c.Comm) || interprets(name)) {
 		return c.Comm
 	}
 	return name
 }
 
-// interprets reports whether a program runs scripts, so that its own name says
-// little.
+// interprets reports whether a program does what others are named for.
 func interprets(name string) bool {
-	for _, prefix := range []string{"python", "perl", "ruby", "node", "php"} {
+	for _, prefix := range []string{"sh", "bash", "dash", "zsh", "python", "perl", "ruby", "node", "php", "busybox", "coreutils"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}

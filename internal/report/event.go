@@ -133,6 +133,18 @@ type Event struct {
 	// Omitted is not below trued.changes, which is a list.
 	Omitted int `json:"trued.changes_omitted,omitempty" jsonschema:"minimum=1" jsonschema_description:"how many changes were left off for their size"`
 
+	// The hint of who did it. It hangs on one key, trued.culprit, and is not below
+	// it, since that is text.
+	Culprit           string `json:"trued.culprit,omitempty" jsonschema_description:"on drift: a hint of who did it, one line for a person"`
+	CulpritAction     string `json:"trued.culprit_action,omitempty" jsonschema_description:"on drift: a hint of what was done: edited, removed, stopped"`
+	CulpritTime       string `json:"trued.culprit_time,omitempty" jsonschema:"format=date-time" jsonschema_description:"when that was"`
+	CulpritLogin      string `json:"trued.culprit_login,omitempty" jsonschema_description:"who logged in, or stands behind sudo, where that is known"`
+	CulpritUnit       string `json:"trued.culprit_unit,omitempty" jsonschema_description:"the systemd unit that the process was of"`
+	ProcessPID        int    `json:"process.pid,omitempty" jsonschema:"minimum=1" jsonschema_description:"on drift: a hint of the process that did it"`
+	ProcessExecutable string `json:"process.executable.path,omitempty" jsonschema_description:"its program's path"`
+	ProcessName       string `json:"process.executable.name,omitempty" jsonschema_description:"its program's name"`
+	ProcessUser       string `json:"process.user.name,omitempty" jsonschema_description:"whom it ran as"`
+
 	ErrorType    string `json:"error.type,omitempty" jsonschema_description:"class of the error, one word"`
 	ErrorMessage string `json:"error.message,omitempty" jsonschema_description:"the error in full, as far as its bound allows"`
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"trued.dev/trued/internal/culprit"
 	"trued.dev/trued/internal/resource"
 )
 
@@ -28,6 +29,8 @@ type ResourceOutcome struct {
 	// ErrType is the class of Err, one word; empty leaves it to the error.
 	ErrType string
 	Err     error
+	// Culprit is a hint of who caused drift; nil where there is none.
+	Culprit *culprit.Culprit
 }
 
 // Resource returns the event of one resource that is not simply in order.
@@ -48,7 +51,28 @@ func (r *Run) Resource(o ResourceOutcome) Event {
 	e.Changes, e.Omitted = changes(o)
 	setError(&e, o.ErrType, o.Err)
 	e.Message = o.message()
-	return r.stamp(e, o.Source)
+	e = r.stamp(e, o.Source)
+	if o.Culprit != nil {
+		e.blame(o.Culprit)
+	}
+	return e
+}
+
+// blame adds the hint of who did it, also to the message, of which it is what is
+// cut last.
+func (e *Event) blame(c *culprit.Culprit) {
+	at, err := time.Parse(time.RFC3339Nano, e.Time)
+	if err != nil {
+		return // never: stamp wrote it
+	}
+	name := func(s string) string { return oneLine(cutTo(s, maxValue)) }
+	e.Culprit = name(c.Text(at))
+	e.CulpritAction, e.CulpritTime = name(c.What), timestamp(c.When)
+	e.CulpritLogin, e.CulpritUnit = name(c.LoginUser), name(c.Unit)
+	e.ProcessPID, e.ProcessUser = c.PID, name(c.User)
+	e.ProcessExecutable, e.ProcessName = name(c.Executable), name(c.Name())
+	hint := "; hint: " + cutTo(e.Culprit, maxMessage/2)
+	e.Message = cutTo(e.Message, maxMessage-len(hint)) + hint
 }
 
 // classify tells the type of a resource's event. What was only looked at, or

@@ -139,6 +139,16 @@ type Run struct {
 	// Issues are the resources that were not simply brought into order, the
 	// first hundred of them.
 	Issues []Issue `json:"issues,omitempty"`
+	// Drifts are the first of the resources that had drifted, whatever came of it.
+	Drifts []Drift `json:"drifts,omitempty"`
+}
+
+// A Drift is a resource that the host had changed.
+type Drift struct {
+	Resource resource.Address `json:"resource"`
+	Outcome  string           `json:"outcome"`
+	// Hint says who most likely did it, in one line; empty where nobody is known.
+	Hint string `json:"hint,omitempty"`
 }
 
 // An Issue is a resource that a run left in another state than desired.

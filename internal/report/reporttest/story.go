@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"trued.dev/trued/internal/culprit"
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/resource"
 )
@@ -77,6 +78,14 @@ func Story() []report.Event {
 	}))
 }
 
+// edited is who changed something, as the kernel tells it.
+func edited() *culprit.Culprit {
+	return &culprit.Culprit{
+		PID: 712, Executable: "/usr/bin/vim.basic", Comm: "vim", User: "root", LoginUser: "alice", Via: "sudo",
+		Unit: "session-3.scope", What: "edited", When: time.Date(2026, 11, 24, 8, 30, 0, 0, time.UTC),
+	}
+}
+
 func outcomes() []report.ResourceOutcome {
 	return []report.ResourceOutcome{
 		{
@@ -89,7 +98,7 @@ func outcomes() []report.ResourceOutcome {
 		},
 		{Address: file("/etc/issue"), Cause: resource.Intended, Outcome: report.Applied, Creates: true, Changes: resource.Diff{{Field: "state", Old: "absent", New: "present"}}},
 		{Address: file("/etc/shadow.key"), Cause: resource.Intended, Outcome: report.Applied, Changes: resource.Diff{{Field: "content", Redacted: true}}},
-		{Address: file("/etc/hosts"), Cause: resource.Drift, Outcome: report.Repaired, Changes: resource.Diff{{Field: "owner", Old: "alice", New: "root"}}},
+		{Address: file("/etc/hosts"), Cause: resource.Drift, Outcome: report.Repaired, Changes: resource.Diff{{Field: "owner", Old: "alice", New: "root"}}, Culprit: edited()},
 		{Address: file("/etc/fstab"), Cause: resource.Drift, Outcome: report.Reported, Changes: resource.Diff{{Field: "mode", Old: "0666", New: "0644"}}},
 		{Address: file("/etc/resolv.conf"), Cause: resource.Intended, Outcome: report.Reported, Changes: resource.Diff{{Field: "mode", Old: "0666", New: "0644"}}},
 		{Address: file("/srv/old.conf"), Cause: resource.Prune, Outcome: report.Applied, Changes: resource.Diff{{Field: "state", Old: "present", New: "absent"}}},

@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"slices"
+	"time"
+
+	"trued.dev/trued/internal/apply"
+	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/culprit"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/state"
+)
+
+// culprits tell who changed what is claimed, at or after a time; nil where nobody
+// is known.
+type culprits interface {
+	Who(claims []resource.Claim, since time.Time) *culprit.Culprit
+}
+
+// keptDrifts bounds how many drifts are kept with a run.
+const keptDrifts = 20
+
+// blame finds who caused the drift that an outcome tells of. The run before this
+// one saw things as they should be, or told of them.
+func (r *recorder) blame(o *apply.Outcome) *culprit.Culprit {
+	if o.Cause != resource.Drift || len(o.Changes) == 0 || o.Status == apply.Skipped {
+		return nil
+	}
+	claims := o.Step.Entry.Claims
+	if o.Step.Resource != nil {
+		claims = culpable(o.Step.Resource)
+	}
+	return r.culprits.Who(claims, r.since)
+}
+
+// drifted keeps a drift for status, in which the events of the run are not.
+func (r *recorder) drifted(o *apply.Outcome, c *culprit.Culprit) {
+	if o.Cause != resource.Drift || len(o.Changes) == 0 || o.Status == apply.Skipped {
+		return
+	}
+	d := state.Drift{Resource: o.Step.Address, Outcome: string(o.Status)}
+	if c != nil {
+		d.Hint = c.Text(time.Now())
+	}
+	r.drifts = slices.DeleteFunc(r.drifts, func(have state.Drift) bool { return have.Resource == d.Resource })
+	if len(r.drifts) < keptDrifts {
+		r.drifts = append(r.drifts, d)
+	}
+}
+
+// culpable is what of a resource somebody may have changed: what it claims, and
+// the files that it watches.
+func culpable(r resource.Resource) []resource.Claim {
+	claims := r.Claims()
+	w, ok := r.(resource.Watched)
+	if !ok {
+		return claims
+	}
+	for _, watch := range w.Watches() {
+		if watch.Space == resource.WatchPath || watch.Space == resource.WatchTree {
+			claims = append(claims, resource.Path(watch.Name))
+		}
+	}
+	return claims
+}
+
+// watchCulprits has an eye kept on what is in the catalog, where anybody is
+// watched at all.
+func (a *Agent) watchCulprits(entries []catalog.Entry) {
+	if !a.culprits.Watching() {
+		return
+	}
+	var claims []resource.Claim
+	for _, e := range entries {
+		if e.Resource != nil {
+			claims = append(claims, culpable(e.Resource)...)
+		}
+	}
+	a.culprits.Watch(claims)
+}
