@@ -17,8 +17,8 @@ const nobody = ^uint32(0)
 type process struct {
 	pid       int
 	comm, exe string
-	// uid is whom it runs as; login, who logged in; behind, who runs what gave it
-	// the rights that it has, via.
+	// uid is whom it runs as; login, in whose session; behind, who has run what
+	// gave it the rights that it has, via.
 	uid, login, behind uint32
 	via, unit          string
 	// own is true for this process and all that it started.
@@ -51,26 +51,34 @@ func look(pid int) process {
 	p.login = loginOf(pid)
 	p.unit = unitOf(pid)
 	p.own = ownUnit(p.unit)
-	above := s
+	p.readAncestors(s)
+	return p
+}
+
+// readAncestors finds out who stands behind a process: the first above it that
+// runs as another user, when what is between gives such rights.
+func (p *process) readAncestors(above status) {
+	giver := ""
 	for range longestChain {
 		if above.parent == os.Getpid() {
 			p.own = true
 		}
-		if above.parent <= 1 {
+		var ok bool
+		if above, ok = readStatus(above.parent); !ok || above.parent == 0 {
 			break
 		}
-		if above, ok = readStatus(above.parent); !ok {
-			break
-		}
-		if p.via == "" && givesRights(above.comm) {
-			p.via = above.comm
+		if givesRights(above.comm) {
+			giver = above.comm
 			continue
 		}
-		if p.via != "" && p.behind == nobody && !givesRights(above.comm) {
-			p.behind = above.uid
+		if above.uid != p.uid {
+			if giver != "" {
+				p.behind = above.uid
+			}
+			break
 		}
 	}
-	return p
+	p.via = giver
 }
 
 // givesRights reports whether a program starts others as another user.
