@@ -41,6 +41,8 @@ type Agent struct {
 	// watcher tells of drift as it happens; nil where no daemon runs.
 	watcher *watch.Watcher
 	culprits  *culprit.Finder
+	// looked is when the last run of this process that looked at everything began.
+	looked time.Time
 
 	mu sync.Mutex
 	// heard is what sources had to tell and nobody has recorded.

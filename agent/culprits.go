@@ -15,13 +15,15 @@ import (
 // is known.
 type culprits interface {
 	Who(claims []resource.Claim, since time.Time) *culprit.Culprit
+	// Settle forgets what came before a time, since it has been told.
+	Settle(claims []resource.Claim, before time.Time)
 }
 
 // keptDrifts bounds how many drifts are kept with a run.
 const keptDrifts = 20
 
-// blame finds who caused the drift that an outcome tells of. The run before this
-// one saw things as they should be, or told of them.
+// blame finds who caused the drift that an outcome tells of. The last run that
+// looked at everything saw it as it should be, or told of it.
 func (r *recorder) blame(o *apply.Outcome) *culprit.Culprit {
 	if o.Cause != resource.Drift || len(o.Changes) == 0 || o.Status == apply.Skipped {
 		return nil
@@ -30,7 +32,9 @@ func (r *recorder) blame(o *apply.Outcome) *culprit.Culprit {
 	if o.Step.Resource != nil {
 		claims = culpable(o.Step.Resource)
 	}
-	return r.culprits.Who(claims, r.since)
+	found := r.culprits.Who(claims, r.since)
+	r.culprits.Settle(claims, r.run.Started)
+	return found
 }
 
 // drifted keeps a drift for status, in which the events of the run are not.

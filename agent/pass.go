@@ -65,7 +65,7 @@ func (a *Agent) newRun(req Request) (*run, error) {
 		store: a.store, stream: r.stream, culprits: a.culprits,
 		run: state.Run{ID: r.stream.ID(), Trigger: req.Trigger, Started: r.started, Partial: req.Only != nil},
 	}
-	if r.last != nil {
+	if r.rec.since = a.looked; r.last != nil && r.rec.since.IsZero() {
 		r.rec.since = r.last.Started
 	}
 	return r, nil
@@ -236,6 +236,9 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	}
 	if err := r.agent.store.Compact(); err != nil {
 		return nil, err
+	}
+	if !r.cut {
+		r.agent.looked = r.started
 	}
 	r.keepCaches(verdict, outcomes)
 	if r.rec.noteworthy {

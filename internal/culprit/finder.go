@@ -153,6 +153,21 @@ func (f *Finder) Who(claims []resource.Claim, since time.Time) *Culprit {
 	return last
 }
 
+// Settle forgets who changed what is claimed before a time: it has been told, and
+// is not the cause of what comes next.
+func (f *Finder) Settle(claims []resource.Claim, before time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range claims {
+		if c.Space == resource.SpaceUnit {
+			f.requests.settleUnit(c.Name, before)
+		}
+		if c.Space == resource.SpacePath && f.watcher != nil {
+			f.watcher.settle(c.Name, before)
+		}
+	}
+}
+
 // who returns the candidates for one claim.
 func (f *Finder) who(c resource.Claim, since time.Time) []*Culprit {
 	var found []*Culprit
@@ -188,6 +203,12 @@ func (w *watcher) of(name string, since time.Time) *touch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.touches.of(name, since)
+}
+
+func (w *watcher) settle(name string, before time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.touches.settle(name, before)
 }
 
 // name makes a culprit of a touch: numbers become names.

@@ -91,6 +91,26 @@ func (s *touches) of(name string, since time.Time) *touch {
 	return nil
 }
 
+// settle forgets what touched a path before a time.
+func (s *touches) settle(name string, before time.Time) {
+	if e := s.byPath[name]; e != nil && e.Value.(*touch).when.Before(before) {
+		s.drop(e)
+	}
+}
+
+// settleUnit forgets what was asked about a unit before a time.
+func (s *touches) settleUnit(unit string, before time.Time) {
+	for e := s.order.Front(); e != nil; {
+		next, t := e.Next(), e.Value.(*touch)
+		if t.when.Before(before) {
+			s.bytes -= t.size()
+			t.units = slices.DeleteFunc(t.units, func(p string) bool { return p == unit })
+			s.bytes += t.size()
+		}
+		e = next
+	}
+}
+
 // ofUnit returns the last request about a unit at or after a time, if any. One
 // of root's goes before any other's, which may have been denied.
 func (s *touches) ofUnit(unit string, since time.Time) *touch {

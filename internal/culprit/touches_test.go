@@ -27,6 +27,23 @@ func TestTheLastTouchOfAPathCounts(t *testing.T) {
 	}
 }
 
+// What has been told is not the cause of what comes next.
+func TestWhatIsSettledIsForgotten(t *testing.T) {
+	s, now := newTouches(), time.Now()
+	s.add(touch{path: "/etc/motd", mask: unix.FAN_MODIFY, by: unknown(1000001), when: now})
+	s.add(touch{what: "stopped", units: []string{"a.service", "b.service"}, by: unknown(1000001), when: now})
+	s.settle("/etc/motd", now)
+	s.settleUnit("a.service", now)
+	if s.of("/etc/motd", now) == nil || s.ofUnit("a.service", now) == nil {
+		t.Error("what came later is forgotten")
+	}
+	s.settle("/etc/motd", now.Add(1))
+	s.settleUnit("a.service", now.Add(1))
+	if s.of("/etc/motd", now) != nil || s.ofUnit("a.service", now) != nil || s.ofUnit("b.service", now) == nil {
+		t.Error("it is not forgotten, or the other is")
+	}
+}
+
 // A process that is gone at its second event was there at its first.
 func TestOfOneProcessMoreIsKnownTheFirstTime(t *testing.T) {
 	s, now := newTouches(), time.Now()

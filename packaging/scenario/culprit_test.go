@@ -1,0 +1,111 @@
+package scenario_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"trued.dev/trued/internal/host/hosttest"
+	"trued.dev/trued/internal/report"
+)
+
+// Who broke it is named with the drift, as a hint: in the event, in the journal,
+// in status and in the history.
+func TestADriftNamesWhoDidIt(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Boot(t, hosttest.Options{Name: "web-1", Packages: []string{"sudo", "tree"}})
+	install(t, h)
+	h.Run(t, `useradd -m -s /bin/bash alice; echo 'alice ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/alice`)
+	h.Write(t, "/srv/infra/groups/web/all.yaml", `
+- package: tree
+  drift: report
+- file: /etc/motd
+  content: "as declared\n"
+- file: /etc/app.key
+  content: "hunter2 of old\n"
+  sensitive: true
+- unit: worker.service
+  enabled: true
+  state: running
+  content: |
+    [Service]
+    ExecStart=/bin/sleep infinity
+    [Install]
+    WantedBy=multi-user.target
+`)
+	config{dir: "/srv/infra", group: "groups/web"}.write(t, h)
+	h.Run(t, "systemctl start trued.service")
+	await(t, h, "trued status")
+
+	by := func(line string) string { return `su alice -c '` + line + `; :'` }
+	e := blamed(t, h, "file:/etc/motd", by(`sudo sh -c "echo broken >/etc/motd; sleep 1"`))
+	if e.ProcessPID <= 1 || e.ProcessExecutable != "/usr/bin/dash" || e.ProcessUser != "root" ||
+		e.CulpritLogin != "alice" || e.CulpritAction != "edited" || e.CulpritTime == "" {
+		t.Errorf("the event is %+v", e)
+	}
+	const hint = "edited by sh (pid "
+	if !strings.HasPrefix(e.Culprit, hint) || !strings.Contains(e.Culprit, "), by alice behind sudo, ") || !strings.Contains(e.Message, "; hint: "+hint) {
+		t.Errorf("it says %q: %s", e.Culprit, e.Message)
+	}
+	if out := trued(t, h, 0, "status"); !strings.Contains(out, "file:/etc/motd, repaired; hint: "+hint) {
+		t.Errorf("status says:\n%s", out)
+	}
+	var status struct {
+		LastRun struct {
+			Drifts []struct{ Resource, Outcome, Hint string }
+		} `json:"last_run"`
+	}
+	if err := json.Unmarshal([]byte(trued(t, h, 0, "status -o json")), &status); err != nil {
+		t.Fatal(err)
+	}
+	if d := status.LastRun.Drifts; len(d) != 1 || d[0].Resource != "file:/etc/motd" || !strings.HasPrefix(d[0].Hint, hint) {
+		t.Errorf("status has %+v", d)
+	}
+	if out := trued(t, h, 0, "history "+e.RunID); !strings.Contains(out, "; hint: "+hint) {
+		t.Errorf("the history says:\n%s", out)
+	}
+	if got := h.Run(t, "journalctl --sync; journalctl -t trued -o cat --output-fields=TRUED_CULPRIT,TRUED_CULPRIT_LOGIN,PROCESS_EXECUTABLE_NAME EVENT_ID="+e.ID); !strings.Contains(got, hint) || !strings.Contains(got, "alice\n") {
+		t.Errorf("the journal has %q", got)
+	}
+
+	e = blamed(t, h, "file:/etc/app.key", by(`sudo sh -c "echo hunter2 >/etc/app.key; sleep 1"`))
+	if raw, err := json.Marshal(e); err != nil || strings.Contains(string(raw), "hunter2") || !strings.Contains(e.Culprit, "by alice behind sudo") {
+		t.Errorf("of a sensitive file is told %s", raw)
+	}
+	e = blamed(t, h, "unit:worker.service", by("sudo systemctl stop worker.service"))
+	if !strings.HasPrefix(e.Culprit, "stopped by systemctl (pid ") || !strings.Contains(e.Culprit, "by alice behind sudo") {
+		t.Errorf("of a unit that was stopped it says %q", e.Culprit)
+	}
+	h.Run(t, by("sudo apt-get -q -y remove tree"))
+	e = told(t, h, "package:tree")
+	if !strings.HasPrefix(e.Culprit, "removed by apt-get, by alice behind sudo, ") {
+		t.Errorf("of a package that was removed it says %q", e.Culprit)
+	}
+}
+
+// blamed breaks something until it is known who did it: whoever did may be gone
+// before anybody looks.
+func blamed(t *testing.T, h *hosttest.Host, address, line string) report.Event {
+	t.Helper()
+	const tries = 20
+	var e report.Event
+	for range tries {
+		h.Run(t, line)
+		if e = told(t, h, address); e.ProcessName != "" {
+			return e
+		}
+	}
+	t.Fatalf("%s: nobody is known: %s", address, e.Message)
+	return e
+}
+
+// told has the host looked at, and returns the newest drift of a resource.
+func told(t *testing.T, h *hosttest.Host, address string) report.Event {
+	t.Helper()
+	h.Try(t, "trued sync")
+	drifts := events(t, h).about(address).of(report.ResourceDrifted)
+	if len(drifts) == 0 {
+		t.Fatalf("no drift of %s is told of", address)
+	}
+	return drifts[len(drifts)-1]
+}
