@@ -124,8 +124,8 @@ func (h *Host) nspawn(b *boot) (status int, err error) {
 		"--boot", "--directory=" + h.disk.root(), "--machine=" + cgroupName + "-" + h.disk.id(), "--hostname=" + h.name,
 		"--register=no", "--keep-unit", "--notify-ready=yes", "--console=pipe", "--link-journal=no", "--resolv-conf=off", "--timezone=off",
 		"--network-namespace-path=" + nsPath(h.port.ns), "--capability=CAP_NET_ADMIN",
-		// A machine has Landlock, for any process to use.
-		"--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
+		// A machine has Landlock, for any process to use, and fanotify for root's.
+		"--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self fanotify_init fanotify_mark",
 	}
 	for _, bind := range h.binds {
 		args = append(args, "--bind-ro="+bind)
