@@ -40,12 +40,12 @@ func listen(ctx context.Context, tell func(pid int, uid uint32, r request)) erro
 	if err != nil {
 		return err
 	}
-	defer ask.Close() //nolint:errcheck // it was read
+	defer ask.Close()
 	monitor, err := dbus.ConnectSystemBus()
 	if err != nil {
 		return err
 	}
-	defer monitor.Close() //nolint:errcheck // it was read
+	defer monitor.Close()
 	var rules []string
 	for method := range calls() {
 		iface := managerInterface

@@ -189,7 +189,7 @@ func readProc(pid int, name string, buf []byte) int {
 	if err != nil {
 		return 0
 	}
-	defer unix.Close(fd) //nolint:errcheck // it was read
+	defer unix.Close(fd)
 	n, err := unix.Read(fd, buf)
 	if err != nil {
 		return 0

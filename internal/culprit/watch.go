@@ -219,7 +219,7 @@ func (w *watcher) take(buf []byte) {
 
 func (w *watcher) note(e event, now time.Time) {
 	if e.handle >= 0 {
-		defer unix.Close(e.handle) //nolint:errcheck // it was not written
+		defer unix.Close(e.handle)
 	}
 	switch {
 	case e.mask&unix.FAN_Q_OVERFLOW != 0:
