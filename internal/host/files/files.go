@@ -120,16 +120,25 @@ func compare(ctx context.Context, h *host.Host, f File) (host.PathFinding, error
 // left returns what gives back the files that the resource no longer has; nil
 // when there are none.
 func left(h *host.Host, view resource.View, all []File) (*host.Departure, error) {
-	var claims []resource.Claim
+	var paths []string
 	for _, c := range view.Held {
 		if c.Space == resource.SpacePath && !slices.ContainsFunc(all, func(f File) bool { return f.Path == c.Name }) {
-			claims = append(claims, c)
+			paths = append(paths, c.Name)
 		}
 	}
-	if len(claims) == 0 {
+	return departure(h, view, paths)
+}
+
+// departure gives back files of the resource; it is nil for none.
+func departure(h *host.Host, view resource.View, paths []string) (*host.Departure, error) {
+	if len(paths) == 0 {
 		return nil, nil
 	}
-	return host.NewDeparture(h, resource.Held{Claims: claims, Prior: view.Prior})
+	held := resource.Held{Prior: view.Prior}
+	for _, p := range paths {
+		held.Claims = append(held.Claims, resource.Path(p))
+	}
+	return host.NewDeparture(h, held)
 }
 
 // Apply brings about what a finding of Check says of files.
@@ -158,12 +167,25 @@ func Apply(ctx context.Context, h *host.Host, view resource.View, all []File, fo
 			return err
 		}
 	}
-	gone, err := left(h, view, all)
+	gone, err := departure(h, view, pathsOf(found.Diff))
 	if err != nil || gone == nil {
 		return err
 	}
 	_, err = gone.Apply(ctx, view, found)
 	return err
+}
+
+// pathsOf lists the paths that a difference gives back: they are in its fields, as
+// a Departure writes them.
+func pathsOf(diff resource.Diff) []string {
+	var paths []string
+	for _, c := range diff {
+		_, path, ok := strings.Cut(c.Field, ":")
+		if ok && c.Cause == resource.Prune && !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // cutField is the reverse of field, for fields that a comparison of paths has.
