@@ -21,6 +21,7 @@ import (
 	"trued.dev/trued/modules/link"
 	"trued.dev/trued/modules/logrotate"
 	"trued.dev/trued/modules/pkg"
+	"trued.dev/trued/modules/repository"
 	"trued.dev/trued/modules/sudoers"
 	"trued.dev/trued/modules/sysctl"
 	"trued.dev/trued/modules/timer"
@@ -53,5 +54,6 @@ func All(h *host.Host) []resource.Module {
 		download.New(h),
 		timer.New(h),
 		cron.New(h),
+		repository.New(h),
 	}
 }

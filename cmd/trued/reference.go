@@ -109,7 +109,7 @@ func takes(t reflect.Type) string {
 		return "true, false"
 	case reflect.Slice:
 		return "list"
-	case reflect.Map:
+	case reflect.Map, reflect.Struct:
 		return "map"
 	case reflect.Int, reflect.Int64, reflect.Uint32:
 		return "number"

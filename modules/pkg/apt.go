@@ -30,6 +30,7 @@ type apt struct {
 	h        *host.Host
 	run      runner
 	lockWait time.Duration
+	missed
 
 	mu    sync.Mutex
 	stamp dpkgStamp
@@ -169,7 +170,8 @@ func (a *apt) Refresh(ctx context.Context) error {
 	}
 	err := a.patiently(ctx, func() error {
 		out, err := a.h.Run(ctx, a.command("apt-get", "-q", "update"))
-		return ifLocked(err, out.Text)
+		a.note(out.Text)
+		return ifLocked(shortened(err, out.Text), out.Text)
 	})
 	if err != nil {
 		return fmt.Errorf("cannot refresh package index: %w", err)

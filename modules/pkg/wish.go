@@ -198,6 +198,9 @@ func (m *Module) target(ctx context.Context, db *database, r *Resource, w *wish)
 		if m.failed != nil {
 			return fmt.Errorf("%w (%w)", chooseErr, m.failed)
 		}
+		if part, ok := m.manager.(interface{ Missed() string }); ok && part.Missed() != "" {
+			return fmt.Errorf("%w (not fetched of it: %s)", chooseErr, part.Missed())
+		}
 		return chooseErr
 	}
 	w.name, w.version = name, version
