@@ -16,6 +16,7 @@ import (
 	"trued.dev/trued/modules/group"
 	"trued.dev/trued/modules/hostname"
 	"trued.dev/trued/modules/ini"
+	"trued.dev/trued/modules/kernelmodule"
 	"trued.dev/trued/modules/key"
 	"trued.dev/trued/modules/line"
 	"trued.dev/trued/modules/link"
@@ -55,5 +56,6 @@ func All(h *host.Host) []resource.Module {
 		timer.New(h),
 		cron.New(h),
 		repository.New(h),
+		kernelmodule.New(h),
 	}
 }
