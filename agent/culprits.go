@@ -32,9 +32,15 @@ func (r *recorder) blame(o *apply.Outcome) *culprit.Culprit {
 	if o.Step.Resource != nil {
 		claims = culpable(o.Step.Resource)
 	}
-	found := r.culprits.Who(claims, r.since)
-	r.culprits.Settle(claims, r.run.Started)
-	return found
+	r.blamed = append(r.blamed, claims...)
+	return r.culprits.Who(claims, r.since)
+}
+
+// settle has what was told of be forgotten, so that it is not taken for the cause
+// of what comes next. Several resources may be of one file, so it comes last.
+func (r *recorder) settle() {
+	r.culprits.Settle(r.blamed, r.run.Started)
+	r.blamed = nil
 }
 
 // drifted keeps a drift for status, in which the events of the run are not.

@@ -237,11 +237,11 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	if err := r.agent.store.Compact(); err != nil {
 		return nil, err
 	}
-	if !r.cut {
+	if r.rec.settle(); !r.cut && !r.partial() {
 		r.agent.looked = r.started
 	}
 	r.keepCaches(verdict, outcomes)
-	if r.rec.noteworthy {
+	if r.rec.noteworthy && !r.stood {
 		r.watch(r.entries) // links may lead elsewhere now
 	}
 	return &Result{

@@ -7,6 +7,7 @@ import (
 
 	"trued.dev/trued/internal/apply"
 	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/state"
 )
 
@@ -28,8 +29,10 @@ type recorder struct {
 	// culprits are asked who caused drift since that time.
 	culprits culprits
 	since    time.Time
-	// drifts are what the run found to have drifted.
+	// drifts are what the run found to have drifted, blamed what of that somebody
+	// was looked for.
 	drifts []state.Drift
+	blamed []resource.Claim
 }
 
 // Record implements apply.Recorder.

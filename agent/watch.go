@@ -7,8 +7,8 @@ import (
 )
 
 // watch has the watcher of the daemon, if there is one, follow what is in the
-// catalog, and whoever touches that be seen. It comes before anything is looked at, so that nothing that happens
-// after the look is missed.
+// catalog, and whoever touches that be seen. It comes before anything is looked
+// at, so that nothing that happens after the look is missed.
 func (r *run) watch(entries []catalog.Entry) {
 	if r.partial() {
 		return

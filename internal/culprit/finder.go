@@ -119,6 +119,13 @@ func (f *Finder) asked(by process, r request) {
 	f.requests.add(touch{what: r.what, units: r.units, by: by, when: time.Now()})
 }
 
+// Watching reports whether anything is seen as it happens.
+func (f *Finder) Watching() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.watcher != nil
+}
+
 // Watch makes what is claimed what is watched from now on, and nothing else. It
 // is to be called again when that may have become other files than it was.
 func (f *Finder) Watch(claims []resource.Claim) {
