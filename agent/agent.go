@@ -39,8 +39,8 @@ type Agent struct {
 	store     *state.Store
 	sources   []source.Source
 	// watcher tells of drift as it happens; nil where no daemon runs.
-	watcher *watch.Watcher
-	culprits  *culprit.Finder
+	watcher  *watch.Watcher
+	culprits *culprit.Finder
 	// looked is when the last run of this process that looked at everything began.
 	looked time.Time
 
