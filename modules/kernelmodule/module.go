@@ -173,6 +173,10 @@ func (r *Resource) parameters() string {
 	return strings.Join(words, " ")
 }
 
+// Watches are the files. A module that somebody unloads is found by the next full
+// run: the kernel tells nobody.
+func (r *Resource) Watches() []resource.Watch { return files.Watches(r.files()) }
+
 // fieldLoaded tells whether the kernel has the module now.
 const fieldLoaded = "loaded"
 

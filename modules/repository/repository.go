@@ -280,6 +280,9 @@ func (r *Resource) files() []files.File {
 	return all
 }
 
+// Watches are the files.
+func (r *Resource) Watches() []resource.Watch { return files.Watches(r.files()) }
+
 // Check compares the files.
 func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
 	if err := r.suits(); err != nil {

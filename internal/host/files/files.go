@@ -122,7 +122,7 @@ func compare(ctx context.Context, h *host.Host, f File) (host.PathFinding, error
 func left(h *host.Host, view resource.View, all []File) (*host.Departure, error) {
 	var paths []string
 	for _, c := range view.Held {
-		if c.Space == resource.SpacePath && !slices.ContainsFunc(all, func(f File) bool { return f.Path == c.Name }) {
+		if c.Space == resource.SpacePath && c.Part == "" && !slices.ContainsFunc(all, func(f File) bool { return f.Path == c.Name }) {
 			paths = append(paths, c.Name)
 		}
 	}
