@@ -20,6 +20,7 @@ import (
 	"trued.dev/trued/modules/key"
 	"trued.dev/trued/modules/line"
 	"trued.dev/trued/modules/link"
+	"trued.dev/trued/modules/locale"
 	"trued.dev/trued/modules/logrotate"
 	"trued.dev/trued/modules/pkg"
 	"trued.dev/trued/modules/repository"
@@ -57,5 +58,6 @@ func All(h *host.Host) []resource.Module {
 		cron.New(h),
 		repository.New(h),
 		kernelmodule.New(h),
+		locale.New(h),
 	}
 }
