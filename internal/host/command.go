@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,9 +24,14 @@ type Command struct {
 	User string
 	// Sensitive keeps arguments and output out of errors.
 	Sensitive bool
+	// Apart keeps standard error out of the output, for a program to read what is
+	// left; it is in the error alone.
+	Apart bool
+	// Keep is how many bytes of the output are returned at most; 64 KiB for 0.
+	Keep int
 }
 
-// An Output is what a command printed: both streams in one, the last 64 KiB.
+// An Output is what a command printed: both streams in one, the last of it.
 type Output struct {
 	Text     string
 	ExitCode int
@@ -59,12 +65,16 @@ const (
 // Run runs a command to its end, or until ctx is done: then its whole process
 // group is ended. The error is a *CommandError.
 func (h *Host) Run(ctx context.Context, c Command) (Output, error) {
-	out := &tail{limit: keptOutput}
+	out := &tail{limit: cmp.Or(c.Keep, keptOutput)}
+	failure := out
+	if c.Apart {
+		failure = &tail{limit: keptOutput}
+	}
 	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...) //nolint:gosec // running what it is told is what this is for
 	cmd.Dir = c.Dir
 	cmd.Env = []string{"PATH=" + searchPath, "LANG=C.UTF-8", "HOME=/root"}
 	cmd.Stdin = strings.NewReader(c.Stdin)
-	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Stdout, cmd.Stderr = out, failure
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := h.become(cmd, c.User); err != nil {
 		return Output{}, err
@@ -87,7 +97,7 @@ func (h *Host) Run(ctx context.Context, c Command) (Output, error) {
 	if err == nil {
 		return res, nil
 	}
-	failed := &CommandError{Args: c.Args, Output: res.Text, Err: err}
+	failed := &CommandError{Args: c.Args, Output: failure.last(keptOutput), Err: err}
 	if c.Sensitive {
 		failed.Args, failed.Output = c.Args[:1], ""
 	}
@@ -154,3 +164,8 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 func (t *tail) String() string { return t.buf.String() }
+
+func (t *tail) last(n int) string {
+	b := t.buf.Bytes()
+	return string(b[max(0, len(b)-n):])
+}
