@@ -4,65 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
 )
 
-const (
-	searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	aptLists   = "/var/lib/apt/lists"
-	// Somebody else's hold of apt's locks is waited for, this long.
-	defaultLockWait = 5 * time.Minute
-)
+const aptLists = "/var/lib/apt/lists"
 
 // apt is dpkg's database with apt above it.
 type apt struct {
-	h        *host.Host
-	run      runner
-	lockWait time.Duration
+	site
 	missed
-
-	mu    sync.Mutex
-	stamp dpkgStamp
-	db    *database
 }
 
-func newApt(h *host.Host) *apt {
-	return &apt{h: h, run: runner{h: h}, lockWait: defaultLockWait}
-}
+func newApt(h *host.Host) *apt { return &apt{site: newSite(h)} }
 
 // Installed returns the database, read again only when its files moved.
 func (a *apt) Installed(context.Context) (*database, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	stamp := readStamp(a.h)
-	same := a.db != nil && a.stamp == stamp
-	if same && a.db.witness != nil {
-		return a.db, nil
-	}
-	// What was read right after a change is read once more, when a second change
-	// would have left a trace.
-	witness := a.h.WitnessFiles(databaseFiles()...)
-	if same && witness == nil {
-		return a.db, nil
-	}
-	db, err := readDpkg(a.h)
-	if err != nil {
-		return nil, err
-	}
-	db.witness = witness
-	a.stamp, a.db = stamp, db
-	return db, nil
+	return a.installed(databaseFiles(), func() (*database, error) { return readDpkg(a.h) })
 }
 
 // databaseFiles are all files that readDpkg reads. Those that an interrupted dpkg
@@ -73,7 +35,9 @@ func databaseFiles() []string { return []string{dpkgStatus, dpkgUpdates, dpkgArc
 func (a *apt) Holds(w resource.Witness) bool { return a.h.HoldsFiles(w, databaseFiles()...) }
 
 // ConfigFiles lists where apt and dpkg are configured.
-func (a *apt) ConfigFiles() []string {
+func (a *apt) ConfigFiles() []string { return aptConfigFiles() }
+
+func aptConfigFiles() []string {
 	return []string{
 		"/etc/apt/apt.conf", "/etc/apt/apt.conf.d/*",
 		"/etc/apt/auth.conf", "/etc/apt/auth.conf.d/*",
@@ -84,83 +48,28 @@ func (a *apt) ConfigFiles() []string {
 	}
 }
 
-// Configured is the newest change of a configuration file, or of a directory of
-// them, from which one may have gone.
-func (a *apt) Configured() time.Time {
-	var newest time.Time
-	look := func(name string) {
-		info, err := os.Stat(name)
-		if err != nil {
-			return
-		}
-		if t := changeOf(info); t.After(newest) {
-			newest = t
-		}
-	}
-	for _, pattern := range a.ConfigFiles() {
-		names, _ := filepath.Glob(a.h.Path(pattern))
-		for _, name := range names {
-			look(name)
-		}
-		look(filepath.Dir(a.h.Path(pattern)))
-	}
-	return newest
-}
+// Configured is when apt's configuration last changed.
+func (a *apt) Configured() time.Time { return a.newestChange(aptConfigFiles()) }
 
-// Refreshed is when the index was last fetched, by us as far as we know, else by
-// what apt leaves behind.
+// Refreshed is when the index was last fetched.
 func (a *apt) Refreshed() time.Time {
-	lists, _ := filepath.Glob(a.h.Path(aptLists) + "/*_*")
-	if len(lists) == 0 {
-		return time.Time{}
-	}
-	var newest time.Time
-	for _, name := range []string{runDir + "/refreshed", "/var/lib/apt/periodic/update-success-stamp", aptLists} {
-		if info, err := os.Stat(a.h.Path(name)); err == nil && info.ModTime().After(newest) {
-			newest = info.ModTime()
-		}
-	}
-	return newest
+	return a.indexAge(aptLists+"/*_*", "/var/lib/apt/periodic/update-success-stamp", aptLists)
 }
 
 // Ready says why nothing can be changed in a tree that is not the running system.
-func (a *apt) Ready() string {
-	if !a.h.Offline() {
-		return ""
-	}
-	if os.Geteuid() != 0 {
-		return "packages are installed into a tree by root alone"
-	}
-	if _, err := os.Stat(a.h.Path("/usr/bin/apt-get")); err != nil {
-		return "the tree has no apt-get to install packages with"
-	}
-	return ""
-}
+func (a *apt) Ready() string { return a.ready("apt-get") }
 
 // Compare orders versions as dpkg does.
 func (a *apt) Compare(x, y string) int { return compareDpkg(x, y) }
 
 // Busy reports whether somebody holds dpkg's lock.
-func (a *apt) Busy() bool {
-	f, err := os.Open(a.h.Path(dpkgLock))
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	err = unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock)
-	return err == nil && lock.Type != unix.F_UNLCK
-}
+func (a *apt) Busy() bool { return a.locked(dpkgLock) }
 
-// Attach waits for the transaction of an earlier run.
-func (a *apt) Attach(ctx context.Context) error { return a.run.attach(ctx) }
-
-// command returns a command of the machine, or of the tree.
+// command returns a command of the machine, or of the tree, that asks nothing.
 func (a *apt) command(args ...string) host.Command {
-	if a.h.Offline() {
-		args = append([]string{"chroot", a.h.Root()}, args...)
-	}
-	return host.Command{Args: args, Env: []string{"DEBIAN_FRONTEND=noninteractive"}}
+	c := a.site.command(args...)
+	c.Env = []string{"DEBIAN_FRONTEND=noninteractive"}
+	return c
 }
 
 // Refresh fetches the index.
@@ -171,29 +80,12 @@ func (a *apt) Refresh(ctx context.Context) error {
 	err := a.patiently(ctx, func() error {
 		out, err := a.h.Run(ctx, a.command("apt-get", "-q", "update"))
 		a.note(out.Text)
-		return ifLocked(shortened(err, out.Text), out.Text)
+		return ifLocked(shortened(err, out.Text), out.Text, aptLocked)
 	})
 	if err != nil {
 		return fmt.Errorf("cannot refresh package index: %w", err)
 	}
 	return a.markRefreshed()
-}
-
-func (a *apt) markRefreshed() error {
-	desk, err := a.run.desk()
-	if err != nil {
-		return err
-	}
-	defer desk.Close()
-	err = desk.WriteFile("refreshed", nil, 0o600)
-	if err == nil {
-		now := time.Now()
-		err = desk.Chtimes("refreshed", now, now)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot note that the package index was refreshed: %w", err)
-	}
-	return nil
 }
 
 // Offers asks apt what its index has, with its pins taken into account.
@@ -277,58 +169,29 @@ func (a *apt) Commit(ctx context.Context, t transaction) error {
 	return a.patiently(ctx, func() error { return a.script(ctx, script) })
 }
 
-// patiently does something again while it fails for a lock of somebody else. Of
-// its locks apt waits only for that on dpkg's database.
-func (a *apt) patiently(ctx context.Context, do func() error) error {
-	deadline := time.Now().Add(a.lockWait)
-	for {
-		err := do()
-		var locked *lockedError
-		if !errors.As(err, &locked) || ctx.Err() != nil || time.Now().After(deadline) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-// A lockedError is a lock that somebody else holds.
-type lockedError struct{ err error }
-
-func (e *lockedError) Error() string { return e.err.Error() }
-func (e *lockedError) Unwrap() error { return e.err }
-
-// ifLocked marks an error whose output says that a lock is held.
-func ifLocked(err error, output string) error {
-	if err != nil && strings.Contains(output, "Could not get lock") {
-		return &lockedError{err}
-	}
-	return err
-}
+// Of its locks apt waits only for that on dpkg's database.
+const aptLocked = "Could not get lock"
 
 func (a *apt) commitScript(t transaction) string {
 	var s strings.Builder
-	step := func(args ...string) { s.WriteString(quote(args) + " || failed=$?\n") }
+	do := func(args ...string) { s.WriteString(step(args...)) }
 	wait := fmt.Sprintf("DPkg::Lock::Timeout=%d", int(a.lockWait.Seconds()))
 	if t.moves() {
 		args := []string{"apt-get", "-q", "-o", wait}
 		if len(t.Remove)+len(t.Purge) == 0 {
 			args = append(args, "--no-remove") // the index may have moved since the simulation
 		}
-		step(append(args, installArgs(t)...)...)
+		do(append(args, installArgs(t)...)...)
 	}
 	if len(t.Purge) > 0 {
 		// Not after a failure: it would then remove more than was simulated.
 		s.WriteString("[ $failed != 0 ] || ")
-		step(append([]string{"apt-get", "-q", "-y", "-o", wait, "-o", "Dpkg::Use-Pty=0",
+		do(append([]string{"apt-get", "-q", "-y", "-o", wait, "-o", "Dpkg::Use-Pty=0",
 			"-o", "APT::Get::AutomaticRemove=false", "purge", "--"}, t.Purge...)...)
 	}
 	mark := func(how string, names []string) {
 		if len(names) > 0 {
-			step(append([]string{"apt-mark", how, "--"}, names...)...)
+			do(append([]string{"apt-mark", how, "--"}, names...)...)
 		}
 	}
 	mark("unhold", t.Unhold)
@@ -360,9 +223,7 @@ func (a *apt) busyUntil(deadline time.Time) func() (bool, error) {
 
 // script runs steps apart from the agent, with no question ever asked.
 func (a *apt) script(ctx context.Context, steps string) error {
-	head := "export " + searchPath + " HOME=/root LANG=C.UTF-8\n" +
-		"export DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none UCF_FORCE_CONFFOLD=1\n" +
-		"exec </dev/null\nfailed=0\n"
+	head := "export DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none UCF_FORCE_CONFFOLD=1\n"
 	if strings.Contains(steps, "--force-confnew") {
 		head = strings.Replace(head, "UCF_FORCE_CONFFOLD", "UCF_FORCE_CONFFNEW", 1)
 	}
@@ -371,39 +232,14 @@ func (a *apt) script(ctx context.Context, steps string) error {
 		head += "policy=/usr/sbin/policy-rc.d\nif ! [ -e $policy ]; then\n" +
 			"printf '#!/bin/sh\\nexit 101\\n' >$policy; chmod 755 $policy; trap 'rm -f $policy' EXIT\nfi\n"
 	}
-	out, err := a.run.run(ctx, head+steps+"( exit $failed )")
+	out, err := a.site.script(ctx, head, steps)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	f := parseFailure(out)
 	f.Err = fmt.Errorf("package transaction %w: %s; its last output was:\n%s", err, aptReason(out), lastLines(out, 20))
-	f.Err = ifLocked(f.Err, out)
+	f.Err = ifLocked(f.Err, out, aptLocked)
 	return f
-}
-
-func quote(args []string) string {
-	quoted := make([]string, len(args))
-	for i, arg := range args {
-		quoted[i] = arg
-		if strings.Trim(arg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-._:=/") != "" {
-			quoted[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
-		}
-	}
-	return strings.Join(quoted, " ")
-}
-
-func inodeOf(info os.FileInfo) uint64 {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return st.Ino
-	}
-	return 0
-}
-
-func changeOf(info os.FileInfo) time.Time {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return time.Unix(st.Ctim.Unix())
-	}
-	return info.ModTime()
 }
 
 // Watches are dpkg's database and apt's marks. Whoever changes packages holds one

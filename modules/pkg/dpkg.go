@@ -9,7 +9,6 @@ import (
 	"path"
 	"sort"
 	"strings"
-	"time"
 
 	"pault.ag/go/debian/version"
 
@@ -26,27 +25,6 @@ const (
 
 	databaseLimit = 512 << 20
 )
-
-// dpkgStamp changes whenever the database may have changed.
-type dpkgStamp [3]fileStamp
-
-type fileStamp struct {
-	size  int64
-	mtime time.Time
-	inode uint64
-}
-
-func readStamp(h *host.Host) dpkgStamp {
-	return dpkgStamp{stampOf(h, dpkgStatus), stampOf(h, dpkgUpdates), stampOf(h, aptStates)}
-}
-
-func stampOf(h *host.Host, name string) fileStamp {
-	info, err := os.Stat(h.Path(name))
-	if err != nil {
-		return fileStamp{}
-	}
-	return fileStamp{size: info.Size(), mtime: info.ModTime(), inode: inodeOf(info)}
-}
 
 // readDpkg reads dpkg's status, what an interrupted dpkg has not yet folded into
 // it, and apt's marks.
