@@ -3,7 +3,6 @@ package pkg
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 )
 
@@ -19,7 +18,7 @@ type condition struct {
 
 var (
 	conditionForm = pattern(`^(=|!=|>|<|>=|<=|~>)?\s*([^\s=!<>~,][^\s,]*)$`)
-	versionForm   = pattern(`^(\d+:)?\d[A-Za-z0-9.+~]*(-[A-Za-z0-9.+~-]*[A-Za-z0-9.+~])?$`)
+	versionForm   = pattern(`^(\d+:)?\d[A-Za-z0-9.+~^_]*(-[A-Za-z0-9.+~^_-]*[A-Za-z0-9.+~^_])?$`)
 	numbersForm   = pattern(`^(\d+:)?\d+(\.\d+)*$`)
 )
 
@@ -81,33 +80,45 @@ func (c condition) holds(compare func(a, b string) int, version string) bool {
 	case "<=":
 		return order <= 0
 	default: // ~>
-		bound, ok := pessimistic(c.operand)
-		return order >= 0 && (!ok || compare(version, bound) < 0)
+		return order >= 0 && c.sameSeries(version)
 	}
 }
 
-// pessimistic returns the first version that `~> operand` no longer takes: the
-// last number may grow, the one before it may not. It begins with the next
-// number's earliest pre-release. With one number alone there is no such bound.
-func pessimistic(operand string) (string, bool) {
-	epoch, rest, has := strings.Cut(operand, ":")
-	if !has {
-		epoch, rest = "", operand
-	} else {
-		epoch += ":"
+// sameSeries reports whether a version has the numbers of a `~>` operand, but for
+// the last, which may grow. It looks at numbers alone, for managers differ in
+// what comes before a release.
+func (c condition) sameSeries(version string) bool {
+	want := numbersOf(c.operand)
+	have := numbersOf(version)
+	want = want[:len(want)-1]
+	if len(want) == 0 {
+		return true
 	}
-	numbers := strings.Split(rest, ".")
-	if len(numbers) < 2 {
-		return "", false
+	if epochOf(c.operand) != epochOf(version) {
+		return false
 	}
-	numbers = numbers[:len(numbers)-1]
-	last := len(numbers) - 1
-	n, err := strconv.ParseUint(numbers[last], 10, 63)
-	if err != nil {
-		return "", false
+	for i, n := range want {
+		if i >= len(have) && n != "" || i < len(have) && have[i] != n {
+			return false
+		}
 	}
-	numbers[last] = strconv.FormatUint(n+1, 10)
-	return epoch + strings.Join(numbers, ".") + "~~", true
+	return true
+}
+
+// numbersOf returns the numbers with dots between that a version begins with,
+// behind its epoch and without leading zeros.
+func numbersOf(version string) []string {
+	if _, rest, has := strings.Cut(version, ":"); has {
+		version = rest
+	}
+	if i := strings.IndexFunc(version, func(r rune) bool { return r != '.' && (r < '0' || r > '9') }); i >= 0 {
+		version = version[:i]
+	}
+	numbers := strings.Split(version, ".")
+	for i, n := range numbers {
+		numbers[i] = strings.TrimLeft(n, "0")
+	}
+	return numbers
 }
 
 func withoutRevision(version string) string {

@@ -30,16 +30,6 @@ func TestVersionsCompareAsDpkgComparesThem(t *testing.T) {
 	}
 }
 
-func sign(n int) int {
-	switch {
-	case n < 0:
-		return -1
-	case n > 0:
-		return 1
-	}
-	return 0
-}
-
 func TestConstraintTakesVersions(t *testing.T) {
 	tests := []struct {
 		constraint, version string
@@ -72,6 +62,10 @@ func TestConstraintTakesVersions(t *testing.T) {
 		{"~> 1.22", "1.99-1", true},
 		{"~> 1.22", "2.0~rc1-1", false},
 		{"~> 1", "7-1", true},
+		{"~> 1.22", "1.22", true},
+		{"~> 1.022.3", "1.22.4-1", true},
+		{"~> 1.22.1", "1.22-1", false},
+		{"~> 1.22", "1:1.22-1", false},
 		{"~> 2:1.2", "2:1.9-1", true},
 		{"~> 2:1.2", "2:2.0-1", false},
 		{">= 5", "1:2.0-1", true},
@@ -120,4 +114,14 @@ func TestEpochThatTheConstraintForgotIsSaid(t *testing.T) {
 			t.Errorf("%q with %s remarks %q", tt.constraint, tt.version, got)
 		}
 	}
+}
+
+func sign(n int) int {
+	switch {
+	case n < 0:
+		return -1
+	case n > 0:
+		return 1
+	}
+	return 0
 }
