@@ -34,9 +34,7 @@ func databaseFiles() []string { return []string{dpkgStatus, dpkgUpdates, dpkgArc
 // Holds reports whether a database that Installed returned is still right.
 func (a *apt) Holds(w resource.Witness) bool { return a.h.HoldsFiles(w, databaseFiles()...) }
 
-// ConfigFiles lists where apt and dpkg are configured.
-func (a *apt) ConfigFiles() []string { return aptConfigFiles() }
-
+// aptConfigFiles are the paths, and globs of paths, that configure it.
 func aptConfigFiles() []string {
 	return []string{
 		"/etc/apt/apt.conf", "/etc/apt/apt.conf.d/*",
@@ -202,23 +200,11 @@ func (a *apt) commitScript(t transaction) string {
 
 // Repair lets dpkg configure what it has unpacked.
 func (a *apt) Repair(ctx context.Context) error {
-	err := waitWhile(ctx, a.busyUntil(time.Now().Add(a.lockWait)))
+	err := waitWhile(ctx, a.busyUntil(a))
 	if err != nil {
 		return err
 	}
 	return a.script(ctx, "dpkg --force-confdef --force-confold --configure -a || failed=$?\n")
-}
-
-func (a *apt) busyUntil(deadline time.Time) func() (bool, error) {
-	return func() (bool, error) {
-		if !a.Busy() {
-			return false, nil
-		}
-		if time.Now().After(deadline) {
-			return false, errors.New("another package manager has been at work for too long")
-		}
-		return true, nil
-	}
 }
 
 // script runs steps apart from the agent, with no question ever asked.

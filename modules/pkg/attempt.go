@@ -283,7 +283,7 @@ func (a *attempt) orphans(ctx context.Context, db *database, wishes []*wish, t t
 		for _, name := range w.note.Brought {
 			_, owned := w.view.Owner(claim(name))
 			have := db.find(name)
-			came[name] = !owned && have != nil && have.Auto
+			came[name] = !owned && have != nil
 		}
 	}
 	if len(came) == 0 {

@@ -23,6 +23,9 @@ func (m *Module) check(
 	if errors.Is(err, fs.ErrNotExist) && view.Offline {
 		return resource.Finding{Pending: "the tree has no package database"}, nil
 	}
+	if errors.Is(err, errRootAlone) {
+		return resource.Finding{Pending: err.Error()}, nil
+	}
 	if err != nil {
 		return resource.Finding{}, err
 	}

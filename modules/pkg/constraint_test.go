@@ -115,13 +115,3 @@ func TestEpochThatTheConstraintForgotIsSaid(t *testing.T) {
 		}
 	}
 }
-
-func sign(n int) int {
-	switch {
-	case n < 0:
-		return -1
-	case n > 0:
-		return 1
-	}
-	return 0
-}

@@ -69,7 +69,6 @@ func (f *fake) Offers(_ context.Context, names []string) (map[string]offer, erro
 
 func (f *fake) Refreshed() time.Time  { return f.refreshed }
 func (f *fake) Configured() time.Time { return f.configured }
-func (f *fake) ConfigFiles() []string { return []string{"/etc/fake.d/*"} }
 
 func (f *fake) Refresh(context.Context) error {
 	f.refreshes++

@@ -2,6 +2,7 @@ package pkg
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"trued.dev/trued/internal/resource"
@@ -37,9 +38,6 @@ type manager interface {
 	Attach(ctx context.Context) error
 	// Busy reports whether somebody else is changing packages right now.
 	Busy() bool
-	// ConfigFiles are the paths, and globs of paths, that the manager is
-	// configured by.
-	ConfigFiles() []string
 	// Compare orders two versions.
 	Compare(a, b string) int
 	// Ready says what keeps the manager from changing anything; empty for nothing.
@@ -126,6 +124,15 @@ type transaction struct {
 	// Orphans removes what came as a dependency and is needed no longer; for
 	// simulations alone.
 	Orphans bool
+}
+
+// names are all packages that the transaction is about, less the marks.
+func (t transaction) names() []string {
+	var names []string
+	for _, p := range t.Install {
+		names = append(names, p.Name)
+	}
+	return slices.Concat(names, t.Remove, t.Purge)
 }
 
 // moves reports whether the transaction is more than marks.

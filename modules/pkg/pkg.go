@@ -1,7 +1,8 @@
 // Package pkg is the kind "package": software from the host's package manager.
 //
 // What is installed is read from the manager's own database, without starting a
-// process; all changes of a run form one transaction, which outlives the agent.
+// process where that can be read; all changes of a run form one transaction,
+// which outlives the agent.
 // No package is changed that was not declared, other than what the manager needs
 // for those that were: a transaction that would take anything else away is
 // refused.
@@ -49,7 +50,7 @@ var (
 
 // New returns the kind over a host.
 func New(h *host.Host) resource.Module {
-	return newModule(newApt(h))
+	return newModule(choose(h))
 }
 
 func newModule(m manager) *Module {
@@ -209,10 +210,10 @@ func (m *Module) offer(ctx context.Context, db *database, name string) (offer, e
 	return m.offers[name], nil
 }
 
-// needs puts packages after what the manager is configured by.
+// needs puts packages after what package managers are configured by.
 func (m *Module) needs() []resource.Need {
 	var needs []resource.Need
-	for _, name := range m.manager.ConfigFiles() {
+	for _, name := range allConfigFiles() {
 		needs = append(needs, resource.Need{
 			Claim: resource.Path(name), Glob: strings.ContainsAny(name, "*?["), Reaction: resource.Refresh,
 		})

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/resource/resourcetest"
 )
@@ -179,7 +180,7 @@ func TestRefreshThatIsOwedIsDoneOnceForAll(t *testing.T) {
 }
 
 func TestWhatConfiguresTheManagerComesFirst(t *testing.T) {
-	r := New(nil).New().(*Resource)
+	r := New(host.New(t.TempDir(), host.Options{})).New().(*Resource)
 	var named []string
 	for _, need := range r.Needs() {
 		if need.Reaction != resource.Refresh {
@@ -188,7 +189,8 @@ func TestWhatConfiguresTheManagerComesFirst(t *testing.T) {
 		named = append(named, need.Claim.String())
 	}
 	for _, want := range []string{"path:/etc/apt/sources.list", "path:/etc/apt/sources.list.d/*", "path:/etc/apt/preferences.d/*",
-		"path:/etc/apt/keyrings/*", "path:/usr/share/keyrings/*", "path:/etc/apt/apt.conf.d/*", "path:/etc/apt/trusted.gpg.d/*"} {
+		"path:/etc/apt/keyrings/*", "path:/usr/share/keyrings/*", "path:/etc/apt/apt.conf.d/*", "path:/etc/apt/trusted.gpg.d/*",
+		"path:/etc/yum.repos.d/*", "path:/etc/zypp/repos.d/*", "path:/etc/pacman.conf", "path:/etc/pacman.d/*"} {
 		if !strings.Contains(strings.Join(named, " ")+" ", want+" ") {
 			t.Errorf("%s is not among %v", want, named)
 		}

@@ -255,3 +255,49 @@ func changeOf(info os.FileInfo) time.Time {
 	}
 	return info.ModTime()
 }
+
+// quiet begins a script whose steps must be readable and start no service of a
+// tree on this machine.
+func (s *site) quiet() string {
+	head := "export LC_ALL=C.UTF-8\n"
+	if s.h.Offline() {
+		head += "export SYSTEMD_OFFLINE=1\n"
+	}
+	return head
+}
+
+// busyUntil asks whether somebody else is at work, and fails after as long as a
+// lock is waited for.
+func (s *site) busyUntil(m interface{ Busy() bool }) func() (bool, error) {
+	deadline := time.Now().Add(s.lockWait)
+	return func() (bool, error) {
+		if !m.Busy() {
+			return false, nil
+		}
+		if time.Now().After(deadline) {
+			return false, errors.New("another package manager has been at work for too long")
+		}
+		return true, nil
+	}
+}
+
+// setHolds brings about the marks of a transaction.
+func (s *site) setHolds(ctx context.Context, m manager, list holdList, t transaction) error {
+	if len(t.Hold)+len(t.Unhold) == 0 {
+		return nil
+	}
+	db, err := m.Installed(ctx)
+	if err != nil {
+		return err
+	}
+	return list.set(ctx, s.h, db, t.Hold, t.Unhold)
+}
+
+// errorText is what a failed command printed.
+func errorText(err error) string {
+	var failed *host.CommandError
+	if errors.As(err, &failed) {
+		return failed.Output
+	}
+	return ""
+}

@@ -1,0 +1,104 @@
+package pkg
+
+import (
+	"cmp"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"trued.dev/trued/internal/host"
+)
+
+// A solvable is one version of a package in one repository.
+type solvable struct {
+	name, version, arch, repository string
+}
+
+// available is all that an index has under some names.
+type available []solvable
+
+// offers makes offers of it. Of several repositories those with the lowest number
+// come before the others, whatever versions they have.
+func (a available) offers(
+	names []string, native string, priorities map[string]int, compare func(a, b string) int,
+) map[string]offer {
+	offers := map[string]offer{}
+	for _, name := range names {
+		bare, arch, qualified := strings.Cut(name, ":")
+		priority := func(s solvable) int { return cmp.Or(priorities[s.repository], defaultPriority) }
+		var fit available
+		for _, s := range a {
+			matches := s.arch == "all" || s.arch == native && !qualified || qualified && s.arch == arch
+			if s.name == bare && matches {
+				fit = append(fit, s)
+			}
+		}
+		slices.SortStableFunc(fit, func(x, y solvable) int {
+			return cmp.Or(priority(x)-priority(y), compare(y.version, x.version))
+		})
+		var o offer
+		for _, s := range fit {
+			if priority(s) == priority(fit[0]) && !slices.Contains(o.Versions, s.version) {
+				o.Versions = append(o.Versions, s.version)
+			}
+		}
+		if len(o.Versions) > 0 {
+			o.Candidate = o.Versions[0]
+		}
+		offers[name] = o
+	}
+	return offers
+}
+
+const defaultPriority = 99
+
+// repositoryPriorities reads the priorities of rpm repositories. name picks what
+// a repository is called by.
+func repositoryPriorities(h *host.Host, dir string, name func(id string, conf map[string]string) string) map[string]int {
+	priorities := map[string]int{}
+	files, _ := filepath.Glob(h.Path(dir) + "/*.repo")
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue // the manager says what is wrong with it
+		}
+		for _, id := range iniSections(string(data)) {
+			conf := iniValues(string(data), id)
+			if n, err := strconv.Atoi(conf["priority"]); err == nil {
+				priorities[name(id, conf)] = n
+			}
+		}
+	}
+	return priorities
+}
+
+func iniSections(text string) []string {
+	var sections []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if id, ok := strings.CutPrefix(line, "["); ok {
+			id, _, _ = strings.Cut(id, "]")
+			sections = append(sections, id)
+		}
+	}
+	return sections
+}
+
+// iniValues are the keys of one section.
+func iniValues(text, section string) map[string]string {
+	values := map[string]string{}
+	inside := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "["):
+			inside = line == "["+section+"]"
+		case inside && line != "" && line[0] != '#' && line[0] != ';':
+			key, value, _ := strings.Cut(line, "=")
+			values[strings.TrimSpace(key)] = strings.TrimSpace(value)
+		}
+	}
+	return values
+}
