@@ -2,8 +2,7 @@ package pkg
 
 import (
 	"cmp"
-	"os"
-	"path/filepath"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,20 +57,31 @@ const defaultPriority = 99
 // a repository is called by.
 func repositoryPriorities(h *host.Host, dir string, name func(id string, conf map[string]string) string) map[string]int {
 	priorities := map[string]int{}
-	files, _ := filepath.Glob(h.Path(dir) + "/*.repo")
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			continue // the manager says what is wrong with it
-		}
-		for _, id := range iniSections(string(data)) {
-			conf := iniValues(string(data), id)
+	for _, data := range filesIn(h, dir, ".repo") {
+		for _, id := range iniSections(data) {
+			conf := iniValues(data, id)
 			if n, err := strconv.Atoi(conf["priority"]); err == nil {
 				priorities[name(id, conf)] = n
 			}
 		}
 	}
 	return priorities
+}
+
+// filesIn returns what the files of a directory hold whose names end in a suffix.
+// Where one cannot be read, the manager itself says what is wrong with it.
+func filesIn(h *host.Host, dir, suffix string) []string {
+	entries, _ := h.ReadDir(dir)
+	var all []string
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name, suffix) {
+			continue
+		}
+		if data, err := h.ReadFile(path.Join(dir, e.Name), holdsLimit); err == nil {
+			all = append(all, string(data))
+		}
+	}
+	return all
 }
 
 func iniSections(text string) []string {

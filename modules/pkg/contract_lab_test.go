@@ -43,14 +43,11 @@ type lab struct {
 	// age makes the index look as if it was fetched two hours ago.
 	age string
 	// version is what the manager itself says is installed, with %s for a name.
-	version string
-	held    string // lists what is held
-	auto    string // marks %s as a dependency
-	// kept is where the loser of two configuration files goes.
+	version    string
+	held       string // lists what is held
+	auto       string // marks %s as a dependency
 	recommends bool
 	vital      string // a package that must not go
-	failing    string // what a script after the installation does when it fails: "" for nothing
-	lock       string // a file to lock, and whether by its mere existence
 }
 
 func labs() []lab {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -77,13 +76,8 @@ func (d *dnf) Installed(ctx context.Context) (*database, error) {
 // protected are the packages that dnf itself refuses to remove.
 func (d *dnf) protected() []string {
 	var names []string
-	files, _ := filepath.Glob(d.h.Path("/etc/dnf/protected.d/*.conf"))
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			continue // dnf refuses in its own words
-		}
-		names = append(names, strings.Fields(string(data))...)
+	for _, text := range filesIn(d.h, "/etc/dnf/protected.d", ".conf") {
+		names = append(names, strings.Fields(text)...)
 	}
 	return names
 }

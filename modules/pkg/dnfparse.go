@@ -63,7 +63,9 @@ func parseDnfPlan(text string, db *database) (effect, error) {
 	}
 	_, table, there := strings.Cut(text, "\n Package ")
 	if !there {
-		if strings.Contains(text, "Nothing to do.") {
+		// Its shell says so at its end, too.
+		if strings.Contains(text, "Nothing to do.") && !strings.Contains(text, "Transaction Summary") &&
+			!strings.Contains(text, "Operation aborted") {
 			return effect{}, nil
 		}
 		return effect{}, fmt.Errorf("cannot read what dnf would do:\n%s", lastLines(text, 10))

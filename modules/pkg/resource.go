@@ -27,7 +27,7 @@ type Resource struct {
 	resource.Meta `yaml:",inline"`
 
 	Package        string `yaml:"package" json:"package" doc:"the package's name, or name:architecture for another than the host's"`
-	State          string `yaml:"state" json:"state,omitempty" doc:"present (default), absent, purged (its configuration, too), or latest"`
+	State          string `yaml:"state" json:"state,omitempty" doc:"present (default), absent, purged (its configuration, too, where the package manager can), or latest"`
 	Version        string `yaml:"version" json:"version,omitempty" doc:"conditions on the version, such as \">= 1.22, < 2\""`
 	Hold           *bool  `yaml:"hold" json:"hold,omitempty" doc:"whether the package manager may move it on its own"`
 	Recommends     *bool  `yaml:"recommends" json:"recommends,omitempty" doc:"false: install it without what it recommends"`
