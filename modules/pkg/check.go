@@ -95,6 +95,9 @@ func (r *Resource) checkGone(have *record) resource.Finding {
 		return found
 	}
 	found.Diff = resource.Diff{{Field: "state", Old: word(have), New: r.State}}
+	if m, ok := r.m.manager.(remainder); ok && r.State == statePurged {
+		found.Note = m.Remains()
+	}
 	return found
 }
 

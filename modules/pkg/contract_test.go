@@ -141,7 +141,10 @@ func contractPresence(t *testing.T, l lab) {
 		t.Errorf("removed, Check found %+v", again["plain"].found)
 	}
 	w.converge(Resource{Package: "plain"})
-	w.converge(Resource{Package: "plain", State: "purged"}, Resource{Package: "second", State: "absent"})
+	out = w.converge(Resource{Package: "plain", State: "purged"}, Resource{Package: "second", State: "absent"})
+	if _, rpm := w.manager.(remainder); rpm != strings.Contains(out["plain"].found.Note, "cannot purge") {
+		t.Errorf("to be purged, it has note %q", out["plain"].found.Note)
+	}
 	l.has(t, map[string]string{"plain": "", "second": ""})
 	if _, err := os.Stat("/etc/plain.conf"); err == nil {
 		t.Error("the configuration of a purged package is there")

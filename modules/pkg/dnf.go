@@ -85,6 +85,9 @@ func (d *dnf) protected() []string {
 // Holds reports whether a database that Installed returned is still right.
 func (d *dnf) Holds(w resource.Witness) bool { return d.h.HoldsFiles(w, d.files()...) }
 
+// Remains says what stays of a purged package.
+func (d *dnf) Remains() string { return rpmRemains }
+
 // Compare orders versions as rpm does.
 func (d *dnf) Compare(a, b string) int { return compareRPM(a, b) }
 

@@ -44,6 +44,12 @@ type manager interface {
 	Ready() string
 }
 
+// A remainder is a manager that cannot purge: there, purged is absent.
+type remainder interface {
+	// Remains says what stays of a package.
+	Remains() string
+}
+
 // A status is what a package manager's database says of a package.
 type status string
 

@@ -85,6 +85,9 @@ func rpmArch(goarch string) string {
 	}
 }
 
+// rpmRemains is what stays of a package that was to be purged.
+const rpmRemains = "rpm cannot purge: configuration that was changed stays as .rpmsave"
+
 // readRPM reads what rpmQuery prints.
 func readRPM(db *database, text string) error {
 	var r *record

@@ -61,6 +61,9 @@ func (z *zypper) Installed(ctx context.Context) (*database, error) {
 // Holds reports whether a database that Installed returned is still right.
 func (z *zypper) Holds(w resource.Witness) bool { return z.h.HoldsFiles(w, z.files()...) }
 
+// Remains says what stays of a purged package.
+func (z *zypper) Remains() string { return rpmRemains }
+
 // Compare orders versions as rpm does.
 func (z *zypper) Compare(a, b string) int { return compareRPM(a, b) }
 
