@@ -141,19 +141,19 @@ func alpmFile(base string) (name, version string, ok bool) {
 }
 
 var (
-	alpmNotFetched = regexp.MustCompile(`(?m)^error: failed retrieving file '([^']+)'`)
-	alpmCorrupt    = regexp.MustCompile(`(?m)^(?::: File |error: )(?:\S*/)?([^/\s]+\.pkg\.tar\S*?)(?: is corrupted|: )`)
-	alpmRivals     = regexp.MustCompile(`(?m)^:: (\S+?)(?:-\d\S*)? and (\S+?)(?:-\d\S*)? are in conflict`)
-	alpmTaken      = regexp.MustCompile(`(?m)^(\S+): \S+ exists in filesystem`)
-	alpmShared     = regexp.MustCompile(`(?m)exists in both '([^']+)' and '([^']+)'`)
-	alpmNeeded     = regexp.MustCompile(`(?m)^:: .* required by (\S+)`)
-	alpmSaid       = regexp.MustCompile(`(?m)^(?:error: |:: .*(?:conflict$|required by |exists )|\S+: \S+ exists in filesystem|.* exists in both ).*`)
+	alpmNotFetched = pattern(`(?m)^error: failed retrieving file '([^']+)'`)
+	alpmCorrupt    = pattern(`(?m)^(?::: File |error: )(?:\S*/)?([^/\s]+\.pkg\.tar\S*?)(?: is corrupted|: )`)
+	alpmRivals     = pattern(`(?m)^:: (\S+?)(?:-\d\S*)? and (\S+?)(?:-\d\S*)? are in conflict`)
+	alpmTaken      = pattern(`(?m)^(\S+): \S+ exists in filesystem`)
+	alpmShared     = pattern(`(?m)exists in both '([^']+)' and '([^']+)'`)
+	alpmNeeded     = pattern(`(?m)^:: .* required by (\S+)`)
+	alpmSaid       = pattern(`(?m)^(?:error: |:: .*(?:conflict$|required by |exists )|\S+: \S+ exists in filesystem|.* exists in both ).*`)
 )
 
 // alpmReason picks the lines of pacman's output that say why it failed.
 func alpmReason(text string) string {
 	var reasons []string
-	for _, line := range alpmSaid.FindAllString(text, -1) {
+	for _, line := range alpmSaid().FindAllString(text, -1) {
 		reasons = append(reasons, strings.TrimPrefix(strings.TrimPrefix(line, "error: "), ":: "))
 	}
 	if len(reasons) == 0 {
@@ -166,7 +166,7 @@ func alpmReason(text string) string {
 // the one that was asked for.
 func parseAlpmFailure(text string, t transaction) *failure {
 	f := &failure{}
-	for _, form := range []*regexp.Regexp{alpmNotFetched, alpmCorrupt} {
+	for _, form := range []*regexp.Regexp{alpmNotFetched(), alpmCorrupt()} {
 		for _, m := range form.FindAllStringSubmatch(text, -1) {
 			if name, _, ok := alpmFile(m[1]); ok {
 				f.Fetch = true
@@ -174,13 +174,13 @@ func parseAlpmFailure(text string, t transaction) *failure {
 			}
 		}
 	}
-	for _, m := range alpmTaken.FindAllStringSubmatch(text, -1) {
+	for _, m := range alpmTaken().FindAllStringSubmatch(text, -1) {
 		f.Culprits = append(f.Culprits, m[1])
 	}
 	asked := func(name string) bool {
 		return slices.ContainsFunc(t.Install, func(i target) bool { return i.Name == name })
 	}
-	for _, form := range []*regexp.Regexp{alpmRivals, alpmShared} {
+	for _, form := range []*regexp.Regexp{alpmRivals(), alpmShared()} {
 		for _, m := range form.FindAllStringSubmatch(text, -1) {
 			switch {
 			case asked(m[1]):
@@ -192,7 +192,7 @@ func parseAlpmFailure(text string, t transaction) *failure {
 			}
 		}
 	}
-	for _, m := range alpmNeeded.FindAllStringSubmatch(text, -1) {
+	for _, m := range alpmNeeded().FindAllStringSubmatch(text, -1) {
 		f.Culprits = append(f.Culprits, m[1])
 	}
 	slices.Sort(f.Culprits)

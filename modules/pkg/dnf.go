@@ -85,6 +85,9 @@ func (d *dnf) protected() []string {
 // Holds reports whether a database that Installed returned is still right.
 func (d *dnf) Holds(w resource.Witness) bool { return d.h.HoldsFiles(w, d.files()...) }
 
+// Watches are rpm's database.
+func (d *dnf) Watches() []resource.Watch { return d.rpm.watches() }
+
 // Remains says what stays of a purged package.
 func (d *dnf) Remains() string { return rpmRemains }
 

@@ -58,7 +58,7 @@ const (
 // parseDnfPlan reads what dnf's shell would do. What it cannot make sense of is
 // an error: a removal must not be overlooked.
 func parseDnfPlan(text string, db *database) (effect, error) {
-	if dnfProblem.MatchString(text) {
+	if dnfProblem().MatchString(text) {
 		return effect{}, &refusal{Reason: dnfReason(text)}
 	}
 	_, table, there := strings.Cut(text, "\n Package ")
@@ -175,13 +175,13 @@ func cutArch(full string) (name, arch string) {
 }
 
 var (
-	dnfProblem = regexp.MustCompile(`(?m)^(?: Problem(?: \d+)?: |Error: (?:Unable to find|Problem|There are no))`)
-	dnfFailed  = regexp.MustCompile(`(?m)^(?:Error: |RPM: error: )(.*)`)
+	dnfProblem = pattern(`(?m)^(?: Problem(?: \d+)?: |Error: (?:Unable to find|Problem|There are no))`)
+	dnfFailed  = pattern(`(?m)^(?:Error: |RPM: error: )(.*)`)
 	// Whom dnf blames: what it could not set up, and what it could not get.
-	dnfScriptlet = regexp.MustCompile(`(?m)^Error in (?:PREIN|PRETRANS|PREUN|PRE\w*) scriptlet in rpm package (\S+)`)
-	dnfUnpacked  = regexp.MustCompile(`(?m)^Error unpacking rpm package (\S+)`)
-	dnfFetch     = regexp.MustCompile(`(?m)(?:Cannot download |Package "|Error opening )([^\s":]+)`)
-	dnfConflict  = regexp.MustCompile(`(?m)^  file \S+ (?:from install of|conflicts between attempted installs of) (\S+)`)
+	dnfScriptlet = pattern(`(?m)^Error in (?:PREIN|PRETRANS|PREUN|PRE\w*) scriptlet in rpm package (\S+)`)
+	dnfUnpacked  = pattern(`(?m)^Error unpacking rpm package (\S+)`)
+	dnfFetch     = pattern(`(?m)(?:Cannot download |Package "|Error opening )([^\s":]+)`)
+	dnfConflict  = pattern(`(?m)^  file \S+ (?:from install of|conflicts between attempted installs of) (\S+)`)
 )
 
 // dnfReason picks the lines of dnf's output that say why it will not, or why it
@@ -215,20 +215,20 @@ func dnfReason(text string) string {
 
 // parseDnfFailure finds whom dnf blames; nil when it tells of no failure.
 func parseDnfFailure(text string) *failure {
-	if !dnfFailed.MatchString(text) && !strings.Contains(text, "\nFailed:\n") && !dnfProblem.MatchString(text) {
+	if !dnfFailed().MatchString(text) && !strings.Contains(text, "\nFailed:\n") && !dnfProblem().MatchString(text) {
 		return nil
 	}
 	f := &failure{}
-	for _, form := range []*regexp.Regexp{dnfScriptlet, dnfUnpacked} {
+	for _, form := range []*regexp.Regexp{dnfScriptlet(), dnfUnpacked()} {
 		for _, m := range form.FindAllStringSubmatch(text, -1) {
 			f.Culprits = append(f.Culprits, m[1])
 		}
 	}
-	for _, m := range dnfFetch.FindAllStringSubmatch(text, -1) {
+	for _, m := range dnfFetch().FindAllStringSubmatch(text, -1) {
 		f.Fetch = true
 		f.Culprits = append(f.Culprits, nameOfNEVRA(m[1]))
 	}
-	for _, m := range dnfConflict.FindAllStringSubmatch(text, -1) {
+	for _, m := range dnfConflict().FindAllStringSubmatch(text, -1) {
 		f.Culprits = append(f.Culprits, nameOfNEVRA(m[1]))
 	}
 	if _, list, ok := strings.Cut(text, "\nFailed:\n"); ok {

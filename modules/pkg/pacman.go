@@ -69,6 +69,10 @@ func (p *pacman) vital() []string {
 // Holds reports whether a database that Installed returned is still right.
 func (p *pacman) Holds(w resource.Witness) bool { return p.h.HoldsFiles(w, p.files()...) }
 
+// Watches are pacman's lock, which goes when it is done, and the list of what is
+// held. A watch on each package's directory would be some thousand.
+func (p *pacman) Watches() []resource.Watch { return resource.WatchPaths(pacmanLock, pacmanConf) }
+
 // Compare orders versions as pacman does.
 func (p *pacman) Compare(a, b string) int { return compareAlpm(a, b) }
 

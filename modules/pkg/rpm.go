@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	version "github.com/knqyf263/go-rpm-version"
+
+	"trued.dev/trued/internal/resource"
 )
 
 // An rpmDatabase is what dnf and zypper have below them.
@@ -188,6 +190,19 @@ func nameOfNEVRA(s string) string {
 		}
 	}
 	return s
+}
+
+// watches are the files of the database. rpm has its lock as long as it works.
+func (d rpmDatabase) watches() []resource.Watch {
+	var locks []string
+	for _, dir := range rpmDirectories {
+		locks = append(locks, dir+"/"+rpmLock)
+	}
+	var watches []resource.Watch
+	for _, name := range d.files() {
+		watches = append(watches, resource.Watch{Space: resource.WatchDatabase, Name: name, Locks: locks})
+	}
+	return watches
 }
 
 // busy reports whether somebody changes packages with rpm.

@@ -61,6 +61,9 @@ func (z *zypper) Installed(ctx context.Context) (*database, error) {
 // Holds reports whether a database that Installed returned is still right.
 func (z *zypper) Holds(w resource.Witness) bool { return z.h.HoldsFiles(w, z.files()...) }
 
+// Watches are rpm's database.
+func (z *zypper) Watches() []resource.Watch { return z.rpm.watches() }
+
 // Remains says what stays of a purged package.
 func (z *zypper) Remains() string { return rpmRemains }
 

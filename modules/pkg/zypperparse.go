@@ -102,18 +102,18 @@ func parseZypperPlan(text string, db *database) (effect, error) {
 }
 
 var (
-	zypperProblem  = regexp.MustCompile(`(?ms)Problem: (.*?)^ Solution `)
-	zypperMessage  = regexp.MustCompile(`(?s)<message type="error">(.*?)</message>`)
-	zypperBroken   = regexp.MustCompile(`(?m)^(?:Installation|Removal) of (\S+) failed:`)
-	zypperFetch    = regexp.MustCompile(`(?m)(?:File '(?:\./)?|Failed to provide Package |Can't provide file '(?:\./)?)([^\s']+)`)
-	zypperConflict = regexp.MustCompile(`(?m)^File \S+\s+from install of\s+(\S+)`)
+	zypperProblem  = pattern(`(?ms)Problem: (.*?)^ Solution `)
+	zypperMessage  = pattern(`(?s)<message type="error">(.*?)</message>`)
+	zypperBroken   = pattern(`(?m)^(?:Installation|Removal) of (\S+) failed:`)
+	zypperFetch    = pattern(`(?m)(?:File '(?:\./)?|Failed to provide Package |Can't provide file '(?:\./)?)([^\s']+)`)
+	zypperConflict = pattern(`(?m)^File \S+\s+from install of\s+(\S+)`)
 )
 
 // zypperReason picks the words of zypper that say why it will not, or why it
 // failed.
 func zypperReason(text string) string {
 	var reasons []string
-	for _, form := range []*regexp.Regexp{zypperProblem, zypperMessage} {
+	for _, form := range []*regexp.Regexp{zypperProblem(), zypperMessage()} {
 		for _, m := range form.FindAllStringSubmatch(text, -1) {
 			reasons = append(reasons, strings.Join(strings.Fields(xmlText(m[1])), " "))
 		}
@@ -126,7 +126,7 @@ func zypperReason(text string) string {
 	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "error: ") || zypperBroken.MatchString(line) || strings.HasPrefix(line, "System management is locked") {
+		if strings.HasPrefix(line, "error: ") || zypperBroken().MatchString(line) || strings.HasPrefix(line, "System management is locked") {
 			reasons = append(reasons, strings.TrimPrefix(line, "error: "))
 		}
 	}
@@ -143,14 +143,14 @@ func xmlText(s string) string {
 // parseZypperFailure finds whom zypper blames.
 func parseZypperFailure(text string) *failure {
 	f := &failure{}
-	for _, m := range zypperBroken.FindAllStringSubmatch(text, -1) {
+	for _, m := range zypperBroken().FindAllStringSubmatch(text, -1) {
 		f.Culprits = append(f.Culprits, nameOfNEVRA(m[1]))
 	}
-	for _, m := range zypperFetch.FindAllStringSubmatch(text, -1) {
+	for _, m := range zypperFetch().FindAllStringSubmatch(text, -1) {
 		f.Fetch = true
 		f.Culprits = append(f.Culprits, nameOfNEVRA(m[1]))
 	}
-	for _, m := range zypperConflict.FindAllStringSubmatch(text, -1) {
+	for _, m := range zypperConflict().FindAllStringSubmatch(text, -1) {
 		f.Culprits = append(f.Culprits, nameOfNEVRA(m[1]))
 	}
 	slices.Sort(f.Culprits)
