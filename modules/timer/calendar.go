@@ -2,7 +2,6 @@ package timer
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,9 +14,16 @@ var shorthands = []string{
 
 func isShorthand(word string) bool { return slices.Contains(shorthands, strings.ToLower(word)) }
 
-// zone is what the name of a time zone looks like. Whether there is one of that
-// name only the host can tell.
-var zone = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$`)
+// isZone reports whether a word looks like the name of a time zone. Whether there
+// is one of that name only the host can tell.
+func isZone(word string) bool {
+	for part := range strings.SplitSeq(word, "/") {
+		if part == "" || strings.Trim(part, variableLetters+"+-") != "" {
+			return false
+		}
+	}
+	return isLetter(word[0]) && !isShorthand(word)
+}
 
 // calendarProblem says what is wrong with a calendar expression of systemd; ""
 // for a good one.
@@ -26,7 +32,7 @@ func calendarProblem(text string) string {
 	if rest == "" {
 		return "is empty: write when to run, such as daily, Mon..Fri 02:30 or *-*-01 04:00:00"
 	}
-	if i := strings.LastIndexByte(rest, ' '); i > 0 && zone.MatchString(rest[i+1:]) && !isShorthand(rest[i+1:]) {
+	if i := strings.LastIndexByte(rest, ' '); i > 0 && isZone(rest[i+1:]) {
 		rest = strings.TrimSpace(rest[:i])
 	}
 	if isShorthand(rest) {
