@@ -22,6 +22,7 @@ import (
 	"trued.dev/trued/modules/link"
 	"trued.dev/trued/modules/locale"
 	"trued.dev/trued/modules/logrotate"
+	"trued.dev/trued/modules/mount"
 	"trued.dev/trued/modules/pkg"
 	"trued.dev/trued/modules/repository"
 	"trued.dev/trued/modules/sudoers"
@@ -59,5 +60,6 @@ func All(h *host.Host) []resource.Module {
 		repository.New(h),
 		kernelmodule.New(h),
 		locale.New(h),
+		mount.New(h),
 	}
 }

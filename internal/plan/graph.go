@@ -113,6 +113,14 @@ func (g *graph) linkNeeds(owner map[resource.Claim][]int) {
 					g.add(i, link{to: to, hard: true, reaction: n.Reaction})
 				}
 			}
+			if n.Claim.Space != resource.SpacePath {
+				continue
+			}
+			for _, to := range owner[resource.Claim{Space: resource.SpaceMount, Name: n.Claim.Name}] {
+				if to != i {
+					g.add(i, link{to: to, hard: true})
+				}
+			}
 		}
 	}
 	if len(weaks) == 0 {

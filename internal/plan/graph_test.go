@@ -49,7 +49,8 @@ func (packs) Transact(context.Context, []resource.Item) []resource.ItemResult { 
 
 // parse reads a catalog: one resource a line, "name: what it comes after".
 // Names with a capital are of a kind that works in transactions; "/path" claims
-// and needs paths; ">glob" needs by glob; "~glob" watches.
+// and needs paths; "@/path" is what is mounted there; ">glob" needs by glob;
+// "~glob" watches.
 func parse(text string) []catalog.Entry {
 	var entries []catalog.Entry
 	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
@@ -57,6 +58,10 @@ func parse(text string) []catalog.Entry {
 		n := &node{name: name, claims: []resource.Claim{resource.Path(name)}}
 		if strings.HasPrefix(name, "/") {
 			n.needs = resource.ParentNeeds(name)
+		}
+		if at, ok := strings.CutPrefix(name, "@"); ok {
+			n.claims = []resource.Claim{{Space: resource.SpaceMount, Name: at}}
+			n.needs = append(resource.ParentNeeds(at), resource.Need{Claim: resource.Path(at)})
 		}
 		for _, word := range strings.Fields(rest) {
 			switch word[0] {
@@ -69,7 +74,7 @@ func parse(text string) []catalog.Entry {
 			}
 		}
 		var m resource.Module = plain{}
-		if strings.ToUpper(name[:1]) == name[:1] && name[0] != '/' {
+		if strings.ToUpper(name[:1]) == name[:1] && !strings.Contains(name, "/") {
 			m = packs{}
 		}
 		entries = append(entries, catalog.Entry{
@@ -86,6 +91,7 @@ func TestOrder(t *testing.T) {
 		{"moved later only where needed", "a: c\nb\nc", "b c a"},
 		{"a chain", "a: b\nb: c\nc", "c b a"},
 		{"a path after the directory that holds it", "/d/x/f\nb\n/d", "b /d /d/x/f"},
+		{"a path after what is mounted above it", "/d/x/f\n@/d/x\n/d/x\n@/d\n/e", "@/d /d/x @/d/x /d/x/f /e"},
 		{"a watcher after what it watches", "s: ~f*\nf1\nf2", "f1 f2 s"},
 		{"a need by glob", "P: >/etc/apt/*\n/etc/apt/x", "/etc/apt/x P"},
 		{"a need by glob gives way to what was written", "P: >/etc/apt/*\n/etc/apt/x: P", "P /etc/apt/x"},

@@ -170,9 +170,14 @@ func inReverse(steps []*Step) ([]*Step, map[*Step][]*Step) {
 			continue
 		}
 		for _, n := range needy.Needs() {
-			if j, ok := owner[n.Claim]; ok && j != i && !n.Glob {
-				blockers[j] = append(blockers[j], i)
-				within[steps[j]] = append(within[steps[j]], s)
+			for _, claim := range [...]resource.Claim{n.Claim, {Space: resource.SpaceMount, Name: n.Claim.Name}} {
+				if claim.Space == resource.SpaceMount && n.Claim.Space != resource.SpacePath {
+					continue
+				}
+				if j, ok := owner[claim]; ok && j != i && !n.Glob {
+					blockers[j] = append(blockers[j], i)
+					within[steps[j]] = append(within[steps[j]], s)
+				}
 			}
 		}
 	}

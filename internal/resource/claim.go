@@ -16,6 +16,9 @@ const (
 	SpaceGroup   = "group"
 	// SpaceMember is who is in a group: all of it, or with Part one user.
 	SpaceMember = "member"
+	// SpaceMount is what is mounted on a directory. What needs a path needs what
+	// is mounted there, too.
+	SpaceMount = "mount"
 )
 
 // A Claim is something on the host that has one owner: a whole thing, or with
