@@ -2,9 +2,19 @@
 // know as well.
 package packaging
 
-import _ "embed" // the unit is a file of its own
+import _ "embed" // what is here are files of their own
 
 // DaemonUnit is the systemd unit of the daemon.
 //
 //go:embed trued.service
 var DaemonUnit string
+
+// The JSON Schemas of what people write, for their editors.
+var (
+	//go:embed schema/manifest.schema.json
+	ManifestSchema string
+	//go:embed schema/group.schema.json
+	GroupSchema string
+	//go:embed schema/hosts.schema.json
+	HostsSchema string
+)

@@ -17,8 +17,9 @@ type Module interface {
 	// Kind is the key that names the kind in a manifest, such as "file".
 	Kind() string
 	// New returns an empty value for strict decoding. Its exported fields carry
-	// `yaml` tags (the key in a manifest) and `doc` tags (one sentence for the
-	// reference), and it embeds Meta.
+	// `yaml` tags (the key in a manifest), `doc` tags (one sentence for the
+	// reference) and, where it is one of a few words, `words` tags with commas
+	// between them (for the schema that editors read). It embeds Meta.
 	New() Resource
 	// Absent returns the value that gives the host back what was there before
 	// the claims of held came under management. Its Check and Apply are called
@@ -50,7 +51,7 @@ type Resource interface {
 // for_each, raw, override) is used up by the loader and is not here.
 type Meta struct {
 	Requires  []string      `yaml:"requires" json:"-" doc:"addresses that must have succeeded first"`
-	Drift     string        `yaml:"drift" json:"-" doc:"repair (default) or report"`
+	Drift     string        `yaml:"drift" json:"-" words:"repair,report" doc:"repair (default) or report"`
 	Ignore    []string      `yaml:"ignore" json:"-" doc:"attributes to leave alone once the resource exists"`
 	Prune     *bool         `yaml:"prune" json:"-" doc:"false: leave it on the host when it leaves Git"`
 	Sensitive bool          `yaml:"sensitive" json:"sensitive,omitempty" doc:"true: its values never leave the process"`

@@ -49,7 +49,7 @@ type Resource struct {
 	Comment  *string `yaml:"comment" json:"comment,omitempty" doc:"what a comment begins with, in the lines that mark the block; # where it is not given"`
 	Top      bool    `yaml:"top" json:"-" doc:"true: a new block goes to the beginning of the file, in place of the end"`
 	Create   bool    `yaml:"create" json:"-" doc:"true: make the file where it is missing"`
-	State    string  `yaml:"state" json:"state,omitempty" doc:"present (default) or absent"`
+	State    string  `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default) or absent"`
 	Accept   string  `yaml:"validate" json:"-" doc:"a command that must accept the new file; {path} stands for it"`
 
 	// Wanted is the content, however it was given.

@@ -69,7 +69,7 @@ type Resource struct {
 	resource.Meta `yaml:",inline"`
 
 	Title string `yaml:"ca_certificate" json:"ca_certificate" doc:"what the certificate's file is called, without an ending"`
-	State string `yaml:"state" json:"state,omitempty" doc:"present (default) or absent"`
+	State string `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default) or absent"`
 
 	files.Content `yaml:",inline"`
 

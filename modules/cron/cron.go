@@ -55,7 +55,7 @@ type Resource struct {
 	Line     string            `yaml:"run" json:"run,omitempty" doc:"what to run: a line of shell; a % is just that, and kept from what cron would make of it"`
 	User     string            `yaml:"user" json:"user,omitempty" doc:"name of the user to run as; root where it is not given"`
 	Env      map[string]string `yaml:"env" json:"env,omitempty" doc:"variables, such as PATH and SHELL; MAILTO says who gets what the command prints"`
-	State    string            `yaml:"state" json:"state,omitempty" doc:"present (default) or absent"`
+	State    string            `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default) or absent"`
 
 	host *host.Host
 }

@@ -44,7 +44,7 @@ type Resource struct {
 	DirectoryMode resource.Mode `yaml:"directory_mode" json:"directory_mode,omitzero" doc:"mode of each directory of the tree"`
 	Purge         bool          `yaml:"purge" json:"purge,omitempty" doc:"true: remove what is in the directory and not managed"`
 	Recurse       bool          `yaml:"recurse" json:"recurse,omitempty" doc:"true: owner, group and mode hold for all below; directories get the execute bit where read is set"`
-	State         string        `yaml:"state" json:"state,omitempty" doc:"present (default) or absent"`
+	State         string        `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default) or absent"`
 	Force         bool          `yaml:"force" json:"-" doc:"true: replace a file or a link; when absent, remove what is not managed as well"`
 	Backup        *bool         `yaml:"backup" json:"-" doc:"false: keep no copy of what is replaced or purged"`
 	Restore       *bool         `yaml:"restore" json:"-" doc:"false: delete files of the tree when they leave Git, whatever was there before"`

@@ -46,7 +46,7 @@ type Resource struct {
 	Owner      string        `yaml:"owner" json:"owner,omitempty" doc:"name or number of the owner"`
 	Group      string        `yaml:"group" json:"group,omitempty" doc:"name or number of the group"`
 	Mode       resource.Mode `yaml:"mode" json:"mode,omitzero" doc:"octal mode with a leading zero; a new file gets 0644, or 0755 where it is executable in Git"`
-	State      string        `yaml:"state" json:"state,omitempty" doc:"present (default) or absent"`
+	State      string        `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default) or absent"`
 	Accept     string        `yaml:"validate" json:"-" doc:"a command that must accept the new file; {path} stands for it"`
 	Follow     bool          `yaml:"follow" json:"follow,omitempty" doc:"true: manage what a link at the path points to"`
 	CreateOnly bool          `yaml:"create_only" json:"create_only,omitempty" doc:"true: leave the content alone once there is a file"`

@@ -47,7 +47,7 @@ type Resource struct {
 	GID     *int     `yaml:"gid" json:"gid,omitempty" doc:"the group's number; a new group gets a free one where it is not given"`
 	System  bool     `yaml:"system" json:"-" doc:"true: a new group gets a number of the system's range"`
 	Members []string `yaml:"members" json:"members,omitzero" doc:"the names of all members, those apart whose primary group it is; not given: they are left alone"`
-	State   string   `yaml:"state" json:"state,omitempty" doc:"present (default) or absent"`
+	State   string   `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default) or absent"`
 
 	host *host.Host
 }

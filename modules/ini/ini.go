@@ -46,7 +46,7 @@ type Resource struct {
 	Value   *string `yaml:"value" json:"value,omitempty" doc:"the value, which may be empty"`
 	Tight   bool    `yaml:"tight" json:"-" doc:"true: a new key has no spaces around its ="`
 	Create  bool    `yaml:"create" json:"-" doc:"true: make the file where it is missing"`
-	State   string  `yaml:"state" json:"state,omitempty" doc:"present (default); or absent: the key is not in the section"`
+	State   string  `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default); or absent: the key is not in the section"`
 	Accept  string  `yaml:"validate" json:"-" doc:"a command that must accept the new file; {path} stands for it"`
 
 	host *host.Host

@@ -63,7 +63,7 @@ type Resource struct {
 	Title       string            `yaml:"kernel_module" json:"kernel_module" doc:"the module's name, such as br_netfilter; - and _ are the same in it"`
 	Options     map[string]Option `yaml:"options" json:"options,omitempty" doc:"its parameters, which count when it is loaded"`
 	Blacklisted bool              `yaml:"blacklisted" json:"blacklisted,omitempty" doc:"true: it is not loaded, by nobody, and unloaded where it is"`
-	State       string            `yaml:"state" json:"state,omitempty" doc:"present (default): loaded now and at boot; configured: its options or blacklisting are kept, nothing is loaded or unloaded"`
+	State       string            `yaml:"state" json:"state,omitempty" words:"present,configured" doc:"present (default): loaded now and at boot; configured: its options or blacklisting are kept, nothing is loaded or unloaded"`
 
 	host   *host.Host
 	kernel kernel

@@ -52,7 +52,7 @@ type Resource struct {
 	Source    string   `yaml:"source" json:"-" doc:"a file of the group's directory with public keys, one a line"`
 	Options   string   `yaml:"options" json:"-" doc:"what sshd allows with the keys, such as restrict,from=\"10.0.0.0/8\""`
 	Exclusive bool     `yaml:"exclusive" json:"exclusive,omitempty" doc:"true: all other keys of the user are removed"`
-	State     string   `yaml:"state" json:"state,omitempty" doc:"present (default), or absent: these keys let nobody in"`
+	State     string   `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default), or absent: these keys let nobody in"`
 
 	// Wanted is the keys, wherever they came from.
 	Wanted []Line `yaml:"-" json:"keys,omitempty"`

@@ -55,7 +55,7 @@ type Resource struct {
 	After  string `yaml:"after" json:"-" doc:"a regular expression: a new line goes after the last line that matches, in place of the end of the file"`
 	Before string `yaml:"before" json:"-" doc:"a regular expression: a new line goes before the first line that matches"`
 	Create bool   `yaml:"create" json:"-" doc:"true: make the file where it is missing"`
-	State  string `yaml:"state" json:"state,omitempty" doc:"present (default); or absent: all lines that match, or are the line, are removed"`
+	State  string `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default); or absent: all lines that match, or are the line, are removed"`
 	Accept string `yaml:"validate" json:"-" doc:"a command that must accept the new file; {path} stands for it"`
 
 	match, after, before *regexp.Regexp

@@ -40,7 +40,7 @@ type Resource struct {
 	Target  string `yaml:"target" json:"target,omitempty" doc:"what the link points to; it need not be there"`
 	Owner   string `yaml:"owner" json:"owner,omitempty" doc:"name or number of the link's owner"`
 	Group   string `yaml:"group" json:"group,omitempty" doc:"name or number of the link's group"`
-	State   string `yaml:"state" json:"state,omitempty" doc:"present (default) or absent"`
+	State   string `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default) or absent"`
 	Force   bool   `yaml:"force" json:"-" doc:"true: replace a file, or a directory with all that is in it"`
 	Backup  *bool  `yaml:"backup" json:"-" doc:"false: keep no copy of a file that is replaced"`
 	Restore *bool  `yaml:"restore" json:"-" doc:"false: delete the link when it leaves Git, whatever was there before"`

@@ -55,7 +55,7 @@ type Resource struct {
 
 	File          string   `yaml:"logrotate" json:"logrotate" doc:"the file's name in /etc/logrotate.d"`
 	Paths         []string `yaml:"paths" json:"paths,omitempty" doc:"the logs: absolute paths, or globs of them"`
-	Frequency     string   `yaml:"frequency" json:"frequency,omitempty" doc:"hourly (as far as logrotate itself runs each hour), daily, weekly, monthly or yearly"`
+	Frequency     string   `yaml:"frequency" json:"frequency,omitempty" words:"hourly,daily,weekly,monthly,yearly" doc:"hourly (as far as logrotate itself runs each hour), daily, weekly, monthly or yearly"`
 	Size          string   `yaml:"size" json:"size,omitempty" doc:"rotate a log when it is larger, such as 100M"`
 	Rotate        *int     `yaml:"rotate" json:"rotate,omitempty" doc:"how many old ones are kept"`
 	Compress      *bool    `yaml:"compress" json:"compress,omitempty" doc:"whether old ones are compressed"`
@@ -69,7 +69,7 @@ type Resource struct {
 	PreRotate     string   `yaml:"prerotate" json:"prerotate,omitempty" doc:"lines of shell that run before a log is rotated"`
 	PostRotate    string   `yaml:"postrotate" json:"postrotate,omitempty" doc:"lines of shell that run after a log was rotated"`
 	Options       []string `yaml:"options" json:"options,omitempty" doc:"other directives of logrotate's, one each"`
-	State         string   `yaml:"state" json:"state,omitempty" doc:"present (default) or absent"`
+	State         string   `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default) or absent"`
 
 	files.Content `yaml:",inline"`
 

@@ -27,12 +27,12 @@ type Resource struct {
 	resource.Meta `yaml:",inline"`
 
 	Package        string `yaml:"package" json:"package" doc:"the package's name, or name:architecture for another than the host's"`
-	State          string `yaml:"state" json:"state,omitempty" doc:"present (default), absent, purged (its configuration, too, where the package manager can), or latest"`
+	State          string `yaml:"state" json:"state,omitempty" words:"present,absent,purged,latest" doc:"present (default), absent, purged (its configuration, too, where the package manager can), or latest"`
 	Version        string `yaml:"version" json:"version,omitempty" doc:"conditions on the version, such as \">= 1.22, < 2\""`
 	Hold           *bool  `yaml:"hold" json:"hold,omitempty" doc:"whether the package manager may move it on its own"`
 	Recommends     *bool  `yaml:"recommends" json:"recommends,omitempty" doc:"false: install it without what it recommends"`
 	AllowDowngrade bool   `yaml:"allow_downgrade" json:"allow_downgrade,omitempty" doc:"whether it may go to an older version to meet its constraint"`
-	Conffiles      string `yaml:"conffiles" json:"conffiles,omitempty" doc:"what becomes of changed configuration files at an upgrade: keep (default) or replace"`
+	Conffiles      string `yaml:"conffiles" json:"conffiles,omitempty" words:"keep,replace" doc:"what becomes of changed configuration files at an upgrade: keep (default) or replace"`
 
 	m *Module
 }

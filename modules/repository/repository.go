@@ -74,7 +74,7 @@ type Resource struct {
 	Fingerprint   string            `yaml:"fingerprint" json:"fingerprint,omitempty" doc:"the key's fingerprint, which it must have; with commas between those of several. A key in Git must have one"`
 	Pin           *Pin              `yaml:"pin" json:"pin,omitempty" doc:"apt: how much its packages are preferred: priority, and packages (all by default)"`
 	Options       map[string]string `yaml:"options" json:"options,omitempty" doc:"other fields of the package manager's own file"`
-	State         string            `yaml:"state" json:"state,omitempty" doc:"present (default) or absent"`
+	State         string            `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default) or absent"`
 
 	// Keyring is the key as it was read.
 	Keyring *keyring `yaml:"-" json:"keyring,omitempty"`

@@ -65,7 +65,7 @@ type Resource struct {
 	Commands []string `yaml:"commands" json:"commands,omitempty" doc:"what may be run: absolute paths with their arguments, in which * stands for anything, or ALL"`
 	RunAs    string   `yaml:"run_as" json:"run_as,omitempty" doc:"as whom: a user (root by default), or user:group; ALL for anybody"`
 	NoPasswd bool     `yaml:"nopasswd" json:"nopasswd,omitempty" doc:"true: without a password"`
-	State    string   `yaml:"state" json:"state,omitempty" doc:"present (default) or absent"`
+	State    string   `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default) or absent"`
 
 	files.Content `yaml:",inline"`
 

@@ -48,7 +48,7 @@ type Unit struct {
 	Unit     string            `yaml:"unit" json:"-" doc:"the unit's name with its suffix, such as nginx.service"`
 	Enabled  *bool             `yaml:"enabled" json:"enabled,omitempty" doc:"true: it is started at boot, or by what its [Install] section names"`
 	Masked   *bool             `yaml:"masked" json:"masked,omitempty" doc:"true: nothing can start it; it need not exist"`
-	State    string            `yaml:"state" json:"state,omitempty" doc:"running or stopped"`
+	State    string            `yaml:"state" json:"state,omitempty" words:"running,stopped" doc:"running or stopped"`
 	Content  *string           `yaml:"content" json:"-" doc:"the text of the unit file, written to /etc/systemd/system"`
 	Source   string            `yaml:"source" json:"-" doc:"a file of the group whose content is the unit file"`
 	Template string            `yaml:"template" json:"-" doc:"a template of the group whose output is the unit file"`

@@ -64,7 +64,7 @@ type Resource struct {
 	Lock       *bool    `yaml:"lock" json:"lock,omitempty" doc:"true: no password lets the user in; keys still do (see expires)"`
 	Expires    string   `yaml:"expires" json:"expires,omitempty" doc:"the day from which nobody can log in, such as 2027-01-31, or never"`
 	RemoveHome bool     `yaml:"remove_home" json:"-" doc:"true: the home directory goes with the user; one that was there before the user was managed goes by state: absent alone"`
-	State      string   `yaml:"state" json:"state,omitempty" doc:"present (default) or absent"`
+	State      string   `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default) or absent"`
 
 	host *host.Host
 	// target is the groups that the last comparison found to be right.
