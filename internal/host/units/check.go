@@ -350,7 +350,7 @@ func sinceMonotonic(micros uint64) time.Duration {
 	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
 		return 0
 	}
-	return time.Duration(now.Nano()) - time.Duration(micros)*time.Microsecond //nolint:gosec // the time since the boot
+	return time.Duration(now.Nano()) - time.Duration(micros)*time.Microsecond
 }
 
 func (m *Manager) fileStates(ctx context.Context, names []string) ([]string, error) {
