@@ -87,10 +87,12 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 	hard, kill := context.WithCancel(context.WithoutCancel(ctx))
 	defer kill()
 	var drains sync.WaitGroup
-	drains.Go(func() { d.drain.Run(ctx) })
+	serving, leave := context.WithCancel(ctx)
+	drains.Go(func() { d.drain.Run(serving) })
 	defer drains.Wait()
+	defer leave()
 	if d.agent.watcher = d.agent.newWatcher(); d.agent.watcher != nil {
-		drains.Go(func() { d.agent.watcher.Run(ctx) })
+		drains.Go(func() { d.agent.watcher.Run(serving) })
 	}
 	defer d.agent.culprits.Start()()
 
