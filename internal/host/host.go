@@ -31,7 +31,7 @@ type Host struct {
 	users, groups accounts
 	packages      packaged
 	departing     sync.Map // paths that are to be given back
-	swept         sync.Map // a sync.Once for each directory that was written to
+	swept         sync.Map // a sync.Once for each directory, or disguised file, that was written
 }
 
 // Options are what a Host works with beside its files.

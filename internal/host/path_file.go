@@ -47,6 +47,9 @@ type FileSpec struct {
 	// opening Content. Content then has the digest alone, "" when that is not
 	// known, and -1 for its size: nothing reads it to compare.
 	Receive func(ctx context.Context, to *os.File) error
+	// Disguised has the temporary file's name end in another way, for a directory
+	// of which a program reads all files that end like this one.
+	Disguised bool
 
 	// same is the content that the file has already, if that is known.
 	same *resource.Content

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -89,7 +90,7 @@ func (s *StagedFile) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	s.closed = false
-	if err := s.host.sweepOnce(s.at); err != nil {
+	if err := s.sweep(); err != nil {
 		return err
 	}
 	s.old, err = s.at.stat()
@@ -123,6 +124,29 @@ func (s *StagedFile) prepare(ctx context.Context) (err error) {
 	return nil
 }
 
+// finalName is what the temporary file's name ends like.
+func (s *StagedFile) finalName() string {
+	if s.spec.Disguised {
+		return s.at.base + "~"
+	}
+	return s.at.base
+}
+
+// sweep removes what an earlier process left here. A disguised file is written
+// also while a run of another process is under way, whose files are its own.
+func (s *StagedFile) sweep() error {
+	if !s.spec.Disguised {
+		return s.host.sweepOnce(s.at)
+	}
+	final := s.finalName()
+	once, _ := s.host.swept.LoadOrStore(s.at.path()+"~", &sync.Once{})
+	var err error
+	once.(*sync.Once).Do(func() {
+		_, err = s.at.sweep(func(base string) bool { return temporaryOf(base, []string{final}) })
+	})
+	return err
+}
+
 // keepsFile reports whether there is a file whose attributes stay.
 func (s *StagedFile) keepsFile() bool { return s.had && s.old.Type() == TypeFile }
 
@@ -152,7 +176,7 @@ func (s *StagedFile) writeTemporary(ctx context.Context) error {
 	if err := s.keepBackup(old); err != nil {
 		return err
 	}
-	s.tmpName = temporaryName(s.at.base)
+	s.tmpName = temporaryName(s.finalName())
 	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(s.at.dir, s.tmpName, flags, 0o600)
 	if err != nil {
