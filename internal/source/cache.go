@@ -169,7 +169,8 @@ func (c *cache) Revision(commit string) (Revision, error) {
 	ref := c.shownRef()
 	c.mu.Unlock()
 	return Revision{
-		Commit: commit, Ref: ref, Author: info.Author, Email: info.Email, Date: info.Date, Subject: info.Subject,
+		Commit: commit, Ref: ref, Author: info.Author, Email: info.Email,
+		Date: info.Date, Committed: info.Committed, Subject: info.Subject,
 	}, nil
 }
 

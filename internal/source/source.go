@@ -39,12 +39,15 @@ type Source interface {
 
 // A Revision is a commit.
 type Revision struct {
-	Commit  string    `json:"commit"`
-	Ref     string    `json:"ref,omitempty"`
-	Author  string    `json:"author,omitempty"`
-	Email   string    `json:"email,omitempty"`
-	Date    time.Time `json:"date,omitzero"`
-	Subject string    `json:"subject,omitempty"`
+	Commit string `json:"commit"`
+	Ref    string `json:"ref,omitempty"`
+	Author string `json:"author,omitempty"`
+	Email  string `json:"email,omitempty"`
+	// Date is when it was written, Committed when it came to be as it is; both are
+	// those of 1970 for a directory.
+	Date      time.Time `json:"date,omitzero"`
+	Committed time.Time `json:"committed,omitzero"`
+	Subject   string    `json:"subject,omitempty"`
 }
 
 // Short returns as much of the commit's name as people read.
