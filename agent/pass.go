@@ -42,6 +42,7 @@ type run struct {
 	entries []catalog.Entry
 	// loaded is true when the catalog was loaded to watch what is in it.
 	loaded bool
+	took   phases
 }
 
 func (a *Agent) newRun(req Request) (*run, error) {
@@ -216,7 +217,8 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	past := state.Run{
 		ID: r.stream.ID(), Trigger: r.req.Trigger, Started: r.started, Finished: time.Now().UTC(), Partial: r.partial(),
 		Verdict: string(verdict), Summary: summary(counts, r.sources), Issues: left,
-		Drifts: r.rec.drifts,
+		Drifts:    r.rec.drifts,
+		Resources: r.tally(outcomes, left), Phases: r.took.end(),
 	}
 	sources, err := r.newStates()
 	if err != nil {

@@ -23,6 +23,8 @@ type recorder struct {
 	// waiting are events that no change of the state hangs on; they go with the
 	// next record.
 	waiting []json.RawMessage
+	// told counts those of them that are about resources.
+	told state.Tallies
 	// events are all of the run, for the history.
 	events     []json.RawMessage
 	noteworthy bool
@@ -47,9 +49,11 @@ func (r *recorder) Record(rec state.Record, outcomes []*apply.Outcome) error {
 		told := reportOutcome(o)
 		told.Culprit = r.blame(o)
 		r.drifted(o, told.Culprit)
-		if err := r.queue(r.stream.Resource(told)); err != nil {
+		e := r.stream.Resource(told)
+		if err := r.queue(e); err != nil {
 			return err
 		}
+		r.told = r.told.Add(state.Tally{Kind: e.Kind, Cause: resource.Cause(e.Cause), Outcome: string(e.Outcome), Count: 1})
 		r.noteworthy = r.noteworthy || o.Status == apply.Applied || o.Status == apply.Repaired || o.Status == apply.Failed
 	}
 	if rec.Begin == nil && !rec.Done && len(rec.Put) == 0 && len(rec.Drop) == 0 &&
@@ -94,6 +98,7 @@ func (r *recorder) write(rec state.Record) error {
 		rec.Started = &run
 	}
 	rec.Events, r.waiting = r.waiting, nil
+	rec.Told, r.told = r.told, nil
 	return r.store.Append(rec)
 }
 

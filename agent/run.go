@@ -77,22 +77,28 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 		return nil, err
 	}
 	defer r.close()
+	r.took.begin(phaseRecover)
 	if err := r.recover(ctx); err != nil {
 		return nil, err
 	}
+	r.took.begin(phaseFetch)
 	r.fetch(ctx)
 	r.widen()
 	r.watchFirst()
+	r.took.begin(phaseWitness)
 	if r.stands(ctx) {
 		return r.finish(ctx, nil, r.agent.witnesses.counts())
 	}
+	r.took.begin(phaseLoad)
 	entries := r.load()
 	r.watch(entries)
 	r.freshen(ctx, entries)
+	r.took.begin(phasePlan)
 	p, err := r.plan(ctx, entries)
 	if err != nil {
 		return nil, err
 	}
+	r.took.begin(phaseApply)
 	outcomes, err := r.apply(ctx, stop, p)
 	if r.cut = errors.Is(err, context.Canceled); err != nil && !r.cut {
 		return nil, err

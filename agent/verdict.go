@@ -6,6 +6,8 @@ import (
 
 	"trued.dev/trued/internal/apply"
 	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/state"
 )
 
 // A Verdict is how a run, or a look at the host, ended.
@@ -28,6 +30,11 @@ const (
 	InOrder Verdict = "in order"
 )
 
+// verdicts lists them, the best first.
+func verdicts() []Verdict {
+	return []Verdict{InOrder, Differs, Interrupted, Behind, Failed, Unusable}
+}
+
 // count counts outcomes.
 func count(outcomes []*apply.Outcome) report.Counts {
 	var c report.Counts
@@ -35,6 +42,41 @@ func count(outcomes []*apply.Outcome) report.Counts {
 		c.Add(report.Outcome(o.Status))
 	}
 	return c
+}
+
+// tally counts resources by kind and outcome. What a partial run did not look at
+// is as the last one left it: in order, but for its issues.
+func (r *run) tally(outcomes []*apply.Outcome, left []state.Issue) state.Tallies {
+	if r.stood {
+		return r.agent.witnesses.tally()
+	}
+	var all state.Tallies
+	seen, rest := map[resource.Address]bool{}, map[string]int{}
+	add := func(a resource.Address, outcome string) {
+		all = all.Add(state.Tally{Kind: a.Kind, Outcome: outcome, Count: 1})
+		rest[a.Kind]--
+	}
+	for _, o := range outcomes {
+		add(o.Step.Address, string(o.Status))
+		seen[o.Step.Address] = r.partial()
+	}
+	if !r.partial() {
+		return all
+	}
+	for _, i := range left {
+		if !seen[i.Resource] {
+			add(i.Resource, i.Outcome)
+		}
+	}
+	for _, t := range r.last.Resources {
+		rest[t.Kind] += int(t.Count) //nolint:gosec // resources of a host
+	}
+	for kind, n := range rest {
+		if n > 0 {
+			all = all.Add(state.Tally{Kind: kind, Outcome: string(apply.InOrder), Count: uint64(n)})
+		}
+	}
+	return all
 }
 
 // judge returns the verdict on a run.

@@ -15,6 +15,7 @@ import (
 	"trued.dev/trued/internal/apply"
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/state"
 )
 
 // Most runs find what the run before them found: the same commit, the same
@@ -233,6 +234,29 @@ func (w *witnesses) suspects(ctx context.Context, of []resource.Address, modules
 // counts are those of a run in which everything stands.
 func (w *witnesses) counts() report.Counts {
 	return report.Counts{Total: w.count, InOrder: w.count}
+}
+
+// tally are the same by kind.
+func (w *witnesses) tally() state.Tallies {
+	kinds := map[string]uint64{}
+	for body := w.body; body != ""; {
+		var kind string
+		var ok bool
+		if kind, body, ok = cutPart(body); !ok {
+			break
+		}
+		kinds[kind]++
+		for range 2 { // name and witness
+			if _, body, ok = cutPart(body); !ok {
+				break
+			}
+		}
+	}
+	var all state.Tallies
+	for kind, n := range kinds {
+		all = all.Add(state.Tally{Kind: kind, Outcome: string(apply.InOrder), Count: n})
+	}
+	return all
 }
 
 // hold reports whether every witness holds.

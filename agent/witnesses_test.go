@@ -469,6 +469,6 @@ func (s *standing) lastEvents() ([]map[string]any, *state.Run) {
 		events = append(events, event)
 	}
 	last := *snap.LastRun
-	last.ID, last.Started, last.Finished = "", time.Time{}, time.Time{}
+	last.ID, last.Started, last.Finished, last.Phases = "", time.Time{}, time.Time{}, nil
 	return events, &last
 }

@@ -8,6 +8,7 @@ package state
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"time"
 
@@ -37,6 +38,10 @@ type Snapshot struct {
 	Open *Begin `json:"open,omitempty"`
 	// LastRun is the last run that finished.
 	LastRun *Run `json:"last_run,omitempty"`
+	// Runs counts the runs that finished, by verdict, and Told the events about
+	// resources, since the state was made.
+	Runs map[string]uint64 `json:"runs,omitempty"`
+	Told Tallies           `json:"told,omitempty"`
 	// RunEvents is how many events the run that is under way has written.
 	RunEvents uint64 `json:"run_events,omitempty"`
 	// Running is a run that started and has not finished.
@@ -141,6 +146,10 @@ type Run struct {
 	Issues []Issue `json:"issues,omitempty"`
 	// Drifts are the first of the resources that had drifted, whatever came of it.
 	Drifts []Drift `json:"drifts,omitempty"`
+	// Resources counts all of them by kind and outcome.
+	Resources Tallies `json:"resources,omitempty"`
+	// Phases is how long each part of the run took.
+	Phases map[string]time.Duration `json:"phases,omitempty"`
 }
 
 // A Drift is a resource that the host had changed.
@@ -196,6 +205,8 @@ type Record struct {
 	Forget   []string `json:"forget,omitempty"`
 	Started  *Run     `json:"started,omitempty"`
 	Finished *Run     `json:"finished,omitempty"`
+	// Told counts those of Events that are about resources.
+	Told Tallies `json:"told,omitempty"`
 	// FirstEvent is the number of the first of Events.
 	FirstEvent uint64            `json:"first_event,omitempty"`
 	Events     []json.RawMessage `json:"events,omitempty"`
@@ -269,10 +280,23 @@ func (s *Snapshot) fold(r Record) {
 	s.RunEvents += uint64(len(r.Events))
 	if r.Finished != nil {
 		s.LastRun, s.Running = r.Finished, nil
+		s.count(r.Finished.Verdict)
+	}
+	if len(r.Told) > 0 {
+		// Whoever has the snapshot as it was goes on reading it.
+		s.Told = slices.Clone(s.Told).Add(r.Told...)
 	}
 	if n := len(r.Events); n > 0 {
 		s.Events = r.FirstEvent + uint64(n) - 1
 	}
+}
+
+// count counts a run. The map may be in somebody's hands.
+func (s *Snapshot) count(verdict string) {
+	runs := make(map[string]uint64, len(s.Runs)+1)
+	maps.Copy(runs, s.Runs)
+	runs[verdict]++
+	s.Runs = runs
 }
 
 // begin makes what is about to be changed part of the inventory: from here on
