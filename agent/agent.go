@@ -49,6 +49,10 @@ type Agent struct {
 	heard []source.Event
 	// next is when the daemon polls each source; nil where none runs.
 	next map[string]time.Time
+	// failures count, since the start, fetches that failed and commits that were
+	// refused.
+	failures map[failure]uint64
+	started  time.Time
 	// kept serves the next run; nil when there is none, or while it is in use.
 	kept *kit
 }
@@ -88,6 +92,8 @@ func New(config Config, opt Options) (*Agent, error) {
 		digests:   digests,
 		backups:   backups,
 		contents:  openContents(filepath.Join(dir, "cache", "contents")),
+		started:   time.Now(),
+		failures:  map[failure]uint64{},
 		witnesses: witnesses{file: filepath.Join(dir, "cache", "witnesses")},
 		host: host.New(opt.Root, host.Options{
 			Backups: backups,

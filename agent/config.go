@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"trued.dev/trued/internal/document"
+	"trued.dev/trued/internal/metrics"
 	"trued.dev/trued/internal/report/sinks"
 	"trued.dev/trued/internal/source"
 )
@@ -36,6 +37,7 @@ type Config struct {
 	Resync   time.Duration  `yaml:"resync" doc:"between full runs when nothing is new; 15m"`
 	Mode     Mode           `yaml:"mode" doc:"enforce, or observe: plan and report, change nothing"`
 	Report   []sinks.Config `yaml:"report" doc:"where events go: journal, stdout, file, syslog, http, otlp"`
+	Metrics  metrics.Config `yaml:"metrics" doc:"where a Prometheus finds how the host stands: listen, textfile"`
 }
 
 // A SourceConfig is one source of the configuration.

@@ -26,6 +26,8 @@ type Daemon struct {
 	drain  *report.Drain
 	sync   chan syncCall
 	work   chan done
+	// news has an element when metrics may be others.
+	news chan struct{}
 	// line is how the last run ended, said what the log has of the polls that
 	// fail now.
 	line, said string
@@ -74,7 +76,7 @@ const stopWait = 30 * time.Second
 
 // NewDaemon returns a daemon for the agent.
 func NewDaemon(a *Agent, n Notifier, drain *report.Drain) *Daemon {
-	return &Daemon{agent: a, notify: n, drain: drain, sync: make(chan syncCall), work: make(chan done, 1)}
+	return &Daemon{agent: a, notify: n, drain: drain, sync: make(chan syncCall), work: make(chan done, 1), news: make(chan struct{}, 1)}
 }
 
 // ErrRestart is returned by Serve when a run changed the agent itself: its
@@ -89,6 +91,7 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 	var drains sync.WaitGroup
 	serving, leave := context.WithCancel(ctx)
 	drains.Go(func() { d.drain.Run(serving) })
+	drains.Go(func() { d.exportMetrics(serving) })
 	defer drains.Wait()
 	defer leave()
 	if d.agent.watcher = d.agent.newWatcher(); d.agent.watcher != nil {
@@ -206,6 +209,7 @@ func (d *Daemon) poll(ctx context.Context, names []string) {
 
 func (d *Daemon) finished(w done) {
 	d.drain.Notify()
+	d.changed()
 	if w.result != nil && !w.result.Partial {
 		d.agent.rest(w.result)
 	}

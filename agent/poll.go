@@ -15,6 +15,9 @@ func (a *Agent) fromSource(e source.Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.heard = append(a.heard, e)
+	if e.Type == source.EventRefused {
+		a.failures[failure{source: e.Source, reason: "history", refused: true}]++
+	}
 }
 
 // hear returns what sources had to tell since the last time.
@@ -62,6 +65,7 @@ func (a *Agent) Poll(ctx context.Context, names []string) (news bool, polled map
 		}
 		rev, err := s.Fetch(ctx)
 		if polled[s.Name()] = err; err != nil {
+			a.fetchFailed(ctx, s.Name(), err)
 			errs = append(errs, err)
 			continue
 		}

@@ -65,11 +65,13 @@ const (
 )
 
 func (k *desk) Suspend(ctx context.Context, r control.SuspendRequest) error {
+	defer k.d.changed()
 	defer k.d.drain.Notify()
 	return k.d.agent.Suspend(ctx, r)
 }
 
 func (k *desk) Resume(ctx context.Context) error {
+	defer k.d.changed()
 	defer k.d.drain.Notify()
 	return k.d.agent.Resume(ctx)
 }

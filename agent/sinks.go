@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/report/sinks"
 	"trued.dev/trued/internal/report/spool"
 	"trued.dev/trued/internal/state"
 )
@@ -67,11 +68,13 @@ func (a *Agent) LookAtSinks() (*report.Drain, error) {
 
 func (a *Agent) routes(stdout io.Writer, asJSON bool) ([]report.Route, error) {
 	var routes []report.Route
-	for _, c := range a.config.Report {
+	labels := sinks.Labels(a.config.Report)
+	for i, c := range a.config.Report {
 		r, err := c.Open(stdout, asJSON, filepath.Join(a.store.Dir(), spoolDir))
 		if err != nil {
 			return nil, err
 		}
+		r.Label = labels[i]
 		routes = append(routes, r)
 	}
 	return routes, nil

@@ -48,12 +48,14 @@ type SourceStatus struct {
 	Group string `json:"group,omitempty"`
 	// Applied is the commit that the host was last brought to, Attempted the
 	// newest one seen, when it is another.
-	Applied   string    `json:"applied,omitempty"`
-	Attempted string    `json:"attempted,omitempty"`
-	Problem   string    `json:"problem,omitempty"`
-	Subject   string    `json:"subject,omitempty"`
-	Author    string    `json:"author,omitempty"`
+	Applied   string `json:"applied,omitempty"`
+	Attempted string `json:"attempted,omitempty"`
+	Problem   string `json:"problem,omitempty"`
+	Subject   string `json:"subject,omitempty"`
+	Author    string `json:"author,omitempty"`
+	// Date is when it was written, Committed when it came to be as it is.
 	Date      time.Time `json:"date,omitzero"`
+	Committed time.Time `json:"committed,omitzero"`
 }
 
 func (a *Agent) statusOf(src source.Source, known state.Source) SourceStatus {
@@ -62,7 +64,7 @@ func (a *Agent) statusOf(src source.Source, known state.Source) SourceStatus {
 		Attempted: known.Attempted, Problem: known.Problem,
 	}
 	if rev, err := src.Revision(known.Applied); known.Applied != "" && err == nil {
-		s.Subject, s.Author, s.Date = rev.Subject, rev.Author, rev.Date
+		s.Subject, s.Author, s.Date, s.Committed = rev.Subject, rev.Author, rev.Date, rev.Committed
 	}
 	if s.Problem == "" {
 		s.Problem = s.Error
@@ -124,6 +126,7 @@ func (r *run) fetch(ctx context.Context) {
 		}
 		if _, err := fetch(ctx); err != nil {
 			s.err = err
+			r.agent.fetchFailed(ctx, s.name(), err)
 		}
 	}
 	for _, e := range r.agent.hear() {
@@ -233,6 +236,7 @@ func (s *sourceRun) refuse(r *run, err error) {
 	if s.before.Attempted == s.newest.Commit && s.before.Problem != "" {
 		return
 	}
+	r.agent.count(failure{source: s.name(), reason: "load", refused: true})
 	r.agent.told(r.rec.incident(report.Incident{
 		Type: report.SourceRefused, Source: s.name(), ErrType: "load", Err: err,
 		Message: fmt.Sprintf("commit %s of source %q cannot be loaded", Short(s.newest.Commit), s.name()),

@@ -68,6 +68,7 @@ func (a *app) apply(ctx context.Context, req agent.Request) error {
 	}
 	result, err := ag.Run(hard, ctx, req)
 	a.flush(ctx, drain)
+	ag.WriteMetrics(context.WithoutCancel(ctx), drain)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,9 @@ type Drain struct {
 
 // A Route is a sink, and what goes to it.
 type Route struct {
-	Sink   Sink
+	Sink Sink
+	// Label stands for the sink where its receiver is not to be named.
+	Label  string
 	Filter Filter
 	// Spool is the directory where events wait for a sink that is a network
 	// away, within the limits. Without one they wait in the log.
@@ -316,6 +319,7 @@ type TestResult struct {
 // SinkStatus is how a sink stands.
 type SinkStatus struct {
 	Name   string `json:"name"`
+	Label  string `json:"label,omitempty"`
 	Cursor uint64 `json:"cursor"`
 	// Ahead is how many events the ledger holds that the sink, or its spool, has
 	// yet to take.
@@ -324,13 +328,15 @@ type SinkStatus struct {
 	Since time.Time `json:"since,omitzero"`
 	// Spool is how its spool stands, for one that has it.
 	Spool *spool.Status `json:"spool,omitempty"`
+	// Limit is the most bytes that may be in it.
+	Limit int64 `json:"limit,omitempty"`
 }
 
 // Status tells how each sink stands.
 func (d *Drain) Status() []SinkStatus {
 	all := make([]SinkStatus, 0, len(d.lanes))
 	for _, l := range d.lanes {
-		s := SinkStatus{Name: l.Sink.Name(), Cursor: d.log.Cursor(l.Sink.Name())}
+		s := SinkStatus{Name: l.Sink.Name(), Label: l.Label, Cursor: d.log.Cursor(l.Sink.Name())}
 		if newest := d.log.Newest(); newest > s.Cursor {
 			s.Ahead = newest - s.Cursor
 		}
@@ -340,6 +346,7 @@ func (d *Drain) Status() []SinkStatus {
 		}
 		l.mu.Unlock()
 		if l.Spool != "" {
+			s.Limit = cmp.Or(l.Limits.Bytes, spool.UsualBytes)
 			st, err := spool.Look(l.Spool)
 			if s.Spool = &st; err != nil && s.Error == "" {
 				s.Error = err.Error()

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,6 +112,25 @@ func (c Config) kinds() []string {
 		}
 	}
 	return found
+}
+
+// Labels returns a word for each sink that says no more of its receiver than the
+// operator does: its name or else its kind, with a number where that is there
+// already.
+func Labels(all []Config) []string {
+	labels := make([]string, len(all))
+	for i, c := range all {
+		word := c.Name
+		if kinds := c.kinds(); word == "" && len(kinds) > 0 {
+			word = kinds[0]
+		}
+		label := word
+		for n := 2; slices.Contains(labels[:i], label); n++ {
+			label = fmt.Sprintf("%s-%d", word, n)
+		}
+		labels[i] = label
+	}
+	return labels
 }
 
 // remote reports whether the sink is a network away, so that events wait in a
