@@ -65,7 +65,7 @@ func listen(ctx context.Context, at Address) (net.Listener, error) {
 			return nil, fmt.Errorf("cannot listen at %q: there is something that is not a socket", path)
 		default:
 			if c, err := net.Dial("unix", path); err == nil {
-				c.Close()
+				_ = c.Close()
 				return nil, fmt.Errorf("cannot listen at %q: another process does", path)
 			}
 			if err := os.Remove(path); err != nil {
