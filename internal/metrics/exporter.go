@@ -71,17 +71,19 @@ func textFormat() expfmt.Format { return expfmt.NewFormat(expfmt.TypeTextPlain) 
 // textfileMode lets the node exporter, which is nobody, read the file.
 const textfileMode = 0o644
 
-// WriteFile puts it into a file of the host, by rename. A reader of the directory
+// WriteFile puts it into a file of the host, by rename, unless the file has it. A
+// reader of the directory
 // finds no file beside it that it would take for one of its own.
 func (e *Exporter) WriteFile(ctx context.Context, h *host.Host, path string) error {
 	var b bytes.Buffer
 	if err := e.Write(&b); err != nil {
 		return err
 	}
-	err := h.WriteFile(ctx, path, host.FileSpec{
-		Content: resource.Bytes(b.Bytes()), Mode: resource.NewMode(textfileMode), Disguised: true,
-	})
-	if err != nil {
+	spec := host.FileSpec{Content: resource.Bytes(b.Bytes()), Mode: resource.NewMode(textfileMode), Disguised: true}
+	if found, err := h.CompareFile(ctx, path, spec); err == nil && len(found.Diff) == 0 {
+		return nil // a disk may sleep while nothing happens
+	}
+	if err := h.WriteFile(ctx, path, spec); err != nil {
 		return fmt.Errorf("cannot write metrics: %w", err)
 	}
 	return nil

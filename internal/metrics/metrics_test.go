@@ -168,10 +168,19 @@ func TestTheTextfileIsForOthersToRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := host.New(root, host.Options{})
+	var first os.FileInfo
 	for range 2 {
 		if err := e.WriteFile(t.Context(), h, "/var/lib/node/trued.prom"); err != nil {
 			t.Fatal(err)
 		}
+		info, err := os.Stat(filepath.Join(dir, "trued.prom"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first != nil && !os.SameFile(first, info) {
+			t.Error("what had not changed was written")
+		}
+		first = info
 	}
 	info, err := os.Stat(filepath.Join(dir, "trued.prom"))
 	if err != nil || info.Mode() != 0o644 {
