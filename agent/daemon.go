@@ -209,10 +209,13 @@ func (d *Daemon) poll(ctx context.Context, names []string) {
 
 func (d *Daemon) finished(w done) {
 	d.drain.Notify()
-	d.changed()
-	if w.result != nil && !w.result.Partial {
+	switch {
+	case w.result != nil && !w.result.Partial:
 		d.agent.rest(w.result)
+	case w.polled != nil:
+		unmapProgram()
 	}
+	d.changed()
 	if w.call != nil {
 		w.call.reply <- syncReply{w.result, w.err}
 	}

@@ -81,7 +81,9 @@ func (d *Daemon) exportMetrics(ctx context.Context) {
 	if at := d.agent.config.Metrics.Listen; at != "" {
 		all.Go(func() { e.Serve(ctx, at, d.agent.opt.Log) })
 	}
-	d.keepTextfile(ctx, e)
+	if d.agent.config.Metrics.Textfile != "" {
+		d.keepTextfile(ctx, e)
+	}
 }
 
 // keepTextfile says once that the file cannot be written, and of what.
@@ -93,7 +95,9 @@ func (d *Daemon) keepTextfile(ctx context.Context, e *metrics.Exporter) {
 			return
 		case <-d.news:
 		}
-		switch err := d.agent.writeMetrics(ctx, e); {
+		err := d.agent.writeMetrics(ctx, e)
+		unmapProgram()
+		switch {
 		case err == nil:
 			said = ""
 		case ctx.Err() == nil && err.Error() != said:
