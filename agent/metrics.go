@@ -79,6 +79,7 @@ func (d *Daemon) exportMetrics(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	if at := d.agent.config.Metrics.Listen; at != "" {
+		e.Rest = unmapProgram
 		all.Go(func() { e.Serve(ctx, at, d.agent.opt.Log) })
 	}
 	if d.agent.config.Metrics.Textfile != "" {

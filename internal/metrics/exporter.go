@@ -16,6 +16,8 @@ import (
 // An Exporter writes what is known in Prometheus' text format. Its methods may be
 // called from several goroutines.
 type Exporter struct {
+	// Rest is called after each answer to a scrape; nil for nothing.
+	Rest     func()
 	registry *prometheus.Registry
 }
 

@@ -111,4 +111,7 @@ func (e *Exporter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", string(textFormat()))
 	_, _ = w.Write(b.Bytes()) // whoever asked may be gone
+	if e.Rest != nil {
+		e.Rest()
+	}
 }
