@@ -9,9 +9,16 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-const cursorFile = "cursors.json"
+const (
+	cursorFile = "cursors.json"
+	cursorLock = "cursors.lock"
+	cursorWait = time.Second
+)
 
 // A StoredEvent is an event that waits in the ledger.
 type StoredEvent struct {
@@ -73,6 +80,11 @@ func (s *Store) Cursor(sink string) uint64 {
 func (s *Store) SetCursor(sink string, seq uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	unlock, err := s.lockCursors()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	cursors, err := s.readCursors()
 	if err != nil {
 		return err
@@ -86,6 +98,11 @@ func (s *Store) SetCursor(sink string, seq uint64) error {
 func (s *Store) Enroll(sinks []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	unlock, err := s.lockCursors()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	old, err := s.readCursors()
 	if err != nil {
 		old = map[string]uint64{}
@@ -101,6 +118,26 @@ func (s *Store) Enroll(sinks []string) error {
 		return nil
 	}
 	return s.writeCursors(now)
+}
+
+// lockCursors keeps other processes, which deliver to sinks as well, from writing
+// the cursors in between. One that was stopped with the lock holds nobody up for
+// long: without it an event may be sent twice, no worse.
+func (s *Store) lockCursors() (unlock func(), err error) {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot write sinks' cursors: %w", err)
+	}
+	file, err := os.OpenFile(s.path(cursorLock), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write sinks' cursors: %w", err)
+	}
+	const pause = 2 * time.Millisecond
+	for deadline := time.Now().Add(cursorWait); time.Now().Before(deadline); time.Sleep(pause) {
+		if unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			break
+		}
+	}
+	return func() { _ = file.Close() }, nil
 }
 
 func (s *Store) readCursors() (map[string]uint64, error) {
@@ -123,9 +160,6 @@ func (s *Store) readCursors() (map[string]uint64, error) {
 func (s *Store) writeCursors(cursors map[string]uint64) error {
 	data, err := json.Marshal(cursors)
 	if err != nil {
-		return fmt.Errorf("cannot write sinks' cursors: %w", err)
-	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("cannot write sinks' cursors: %w", err)
 	}
 	tmp := s.path("." + cursorFile + ".new")

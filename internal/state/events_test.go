@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -58,4 +59,31 @@ func TestEventsAreReadInParts(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The daemon delivers to one sink while a command delivers to another.
+func TestCursorsOfTwoProcessesBothStay(t *testing.T) {
+	dir := t.TempDir()
+	const turns = 300
+	var both sync.WaitGroup
+	for _, sink := range []string{"a", "b"} {
+		s, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		both.Go(func() {
+			for seq := range uint64(turns) {
+				if err := s.SetCursor(sink, seq+1); err != nil {
+					t.Error(err)
+					return
+				}
+				if got := s.Cursor(sink); got != seq+1 {
+					t.Errorf("the cursor of %s is %d after it was set to %d", sink, got, seq+1)
+					return
+				}
+			}
+		})
+	}
+	both.Wait()
 }
