@@ -14,17 +14,6 @@ import (
 	"trued.dev/trued/internal/report/sinktest"
 )
 
-// central is rsyslog's configuration on the host that takes all logs: TCP, and
-// TLS with a certificate of the sender's. Both write a line for each message.
-const central = `global(DefaultNetstreamDriverCAFile="/etc/logs/ca.pem" DefaultNetstreamDriverCertFile="/etc/logs/server.pem" DefaultNetstreamDriverKeyFile="/etc/logs/server.key")
-module(load="imtcp")
-template(name="all" type="string" string="%hostname% %app-name% %msgid% %syslogfacility-text%.%syslogseverity-text% %structured-data% %msg%\n")
-ruleset(name="tcp") { action(type="omfile" file="/var/log/tcp.log" template="all") }
-ruleset(name="tls") { action(type="omfile" file="/var/log/tls.log" template="all") }
-input(type="imtcp" port="601" ruleset="tcp")
-input(type="imtcp" port="6514" ruleset="tls" StreamDriver.Name="gtls" StreamDriver.Mode="1" StreamDriver.AuthMode="x509/certvalid")
-`
-
 // rounds is how often everything drifts while something is wrong, and drifting is
 // how many files there are.
 func rounds() (rounds, drifting int) {
@@ -48,7 +37,7 @@ func TestCentralLoggingLosesNothing(t *testing.T) {
 	for _, file := range []string{"ca.pem", "client.pem", "client.key"} {
 		web.Copy(t, filepath.Join(certs.Dir, file), "/etc/trued/"+file)
 	}
-	logs.Write(t, "/etc/rsyslog.d/central.conf", central)
+	logs.Copy(t, "../recipes/rsyslog/central.conf", "/etc/rsyslog.d/central.conf")
 	logs.Run(t, "systemctl restart rsyslog")
 	install(t, web)
 	n, drifting := rounds()
