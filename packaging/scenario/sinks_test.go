@@ -2,6 +2,7 @@ package scenario_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,13 +24,15 @@ func rounds() (rounds, drifting int) {
 	return 8, 60
 }
 
-// Each event arrives at a central rsyslog, over TCP and over TLS, in order,
-// whatever happens to it, to the network, to the agent and to its disk.
+// Each event arrives at a central rsyslog, over TCP and over TLS, and at receivers
+// of CloudEvents and of OpenTelemetry logs, in order, whatever happens to them, to
+// the network, to the agent and to its disk.
 func TestCentralLoggingLosesNothing(t *testing.T) {
 	t.Parallel()
 	lab := hosttest.New(t)
 	logs := lab.Boot(t, hosttest.Options{Name: "logs", Net: true, Packages: []string{"rsyslog", "rsyslog-gnutls"}})
 	web := lab.Boot(t, hosttest.Options{Name: "web-1", Net: true})
+	receivers := onGateway(t, lab)
 	certs := sinktest.NewCertificates(t, "logs")
 	for _, file := range []string{"ca.pem", "server.pem", "server.key"} {
 		logs.Copy(t, filepath.Join(certs.Dir, file), "/etc/logs/"+file)
@@ -44,14 +47,20 @@ func TestCentralLoggingLosesNothing(t *testing.T) {
 	web.Run(t, fmt.Sprintf("mkdir -p /srv/lab/groups/web; for i in $(seq %d); do printf -- '- file: /srv/d%%s\\n  content: kept\\n' $i; done >/srv/lab/groups/web/all.yaml", drifting))
 	config{dir: "/srv/lab", group: "groups/web", agent: []string{
 		"  - syslog: tcp://logs:601",
+		"  - http: http://gateway:8080/events",
+		"  - otlp: http://gateway:4318",
 		"  - syslog: {address: tls://logs, ca_file: /etc/trued/ca.pem, client_cert_file: /etc/trued/client.pem, client_key_file: /etc/trued/client.key}",
 	}}.write(t, web)
 	// A disk of its own for the spools, which is soon full.
-	web.Run(t, "mkdir -p /var/lib/trued/spool; mount -t tmpfs -o size=192k tmpfs /var/lib/trued/spool")
+	web.Run(t, "mkdir -p /var/lib/trued/spool; mount -t tmpfs -o size=384k tmpfs /var/lib/trued/spool")
 	web.Run(t, "systemctl start trued.service")
 	trued(t, web, 0, "sync")
-	if out := trued(t, web, 0, "report test"); strings.Count(out, ": sent") != 4 {
+	if out := trued(t, web, 0, "report test"); strings.Count(out, ": sent") != 6 {
 		t.Errorf("report test says:\n%s", out)
+	}
+	var stop []func()
+	for _, r := range receivers {
+		stop = append(stop, r.Fail(t))
 	}
 
 	for i := range n {
@@ -60,11 +69,16 @@ func TestCentralLoggingLosesNothing(t *testing.T) {
 		// Whatever the sinks do, the run takes place.
 		web.Await(t, "trued sync")
 		web.Run(t, "! grep -L kept /srv/d* | grep -q .")
+		// Sinks that fail are left alone for longer and longer; here they are not.
+		web.Try(t, "trued report flush --wait 1s")
 		heal()
 	}
 
+	for _, end := range stop {
+		end()
+	}
 	await(t, web, "trued report flush")
-	if out := trued(t, web, 0, "report status -o json"); strings.Count(out, `"waiting": 0`) != 2 || strings.Count(out, `"lost": 0`) != 2 {
+	if out := trued(t, web, 0, "report status -o json"); strings.Count(out, `"waiting": 0`) != 4 || strings.Count(out, `"lost": 0`) != 4 {
 		t.Errorf("report status says:\n%s", out)
 	}
 	var want []string
@@ -81,7 +95,27 @@ func TestCentralLoggingLosesNothing(t *testing.T) {
 	for _, file := range []string{"/var/log/tcp.log", "/var/log/tls.log"} {
 		// rsyslog writes when it has a moment.
 		logs.Await(t, "grep -q "+want[len(want)-1]+" "+file)
-		inOrder(t, file, logs.Read(t, file), want)
+		var arrived []string
+		for _, m := range eventID.FindAllStringSubmatch(logs.Read(t, file), -1) {
+			arrived = append(arrived, m[1])
+		}
+		inOrder(t, file, arrived, want)
+	}
+	for what, r := range receivers {
+		inOrder(t, what, r.Arrived(), want)
+	}
+}
+
+// onGateway starts receivers on the lab's gateway: of CloudEvents at port 8080, of
+// OpenTelemetry logs at 4318.
+func onGateway(t *testing.T, lab *hosttest.Lab) map[string]*sinktest.Receiver {
+	t.Helper()
+	at := func(port string, serve func(net.Listener, *sinktest.Receiver)) *sinktest.Receiver {
+		return sinktest.Start(t, sinktest.Kind{Serve: serve, Answers: true}, func() (net.Listener, error) { return lab.Listen(port) })
+	}
+	return map[string]*sinktest.Receiver{
+		"CloudEvents":   at("8080", sinktest.ServeCloudEvents),
+		"OpenTelemetry": at("4318", sinktest.ServeOTLP),
 	}
 }
 
@@ -124,7 +158,7 @@ var eventID = regexp.MustCompile(`event_id="([^"]+)"`)
 
 // inOrder fails the test unless all ids are in what arrived, in order but for
 // repeats. Others are those of tests.
-func inOrder(t *testing.T, what, arrived string, want []string) {
+func inOrder(t *testing.T, what string, arrived, want []string) {
 	t.Helper()
 	known := map[string]bool{}
 	for _, id := range want {
@@ -132,8 +166,8 @@ func inOrder(t *testing.T, what, arrived string, want []string) {
 	}
 	next, repeats := 0, 0
 	seen := map[string]bool{}
-	for _, m := range eventID.FindAllStringSubmatch(arrived, -1) {
-		switch id := m[1]; {
+	for _, id := range arrived {
+		switch {
 		case !known[id]:
 		case seen[id]:
 			repeats++
@@ -142,7 +176,7 @@ func inOrder(t *testing.T, what, arrived string, want []string) {
 			next++
 		default:
 			due := want[min(next, len(want)-1)]
-			t.Fatalf("%s: after %d events %s came where %s was due; that one came in the end: %v", what, next, id, due, strings.Contains(arrived, due))
+			t.Fatalf("%s: after %d events %s came where %s was due; that one came in the end: %v", what, next, id, due, slices.Contains(arrived, due))
 		}
 	}
 	if next != len(want) {

@@ -18,44 +18,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
-	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
-
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/report/cloudevents"
 	"trued.dev/trued/internal/report/post"
 	"trued.dev/trued/internal/report/reporttest"
 	"trued.dev/trued/internal/report/sinktest"
 )
-
-// received are the events of a request, as the official library reads them.
-func received(req *http.Request) ([]event.Event, error) {
-	if strings.HasPrefix(req.Header.Get("Content-Type"), "application/cloudevents-batch+json") {
-		return cehttp.NewEventsFromHTTPRequest(req)
-	}
-	e, err := cehttp.NewEventFromHTTPRequest(req)
-	if err != nil {
-		return nil, err
-	}
-	return []event.Event{*e}, nil
-}
-
-func serve(l net.Listener, r *sinktest.Receiver) {
-	sinktest.ServeHTTP(l, r, func(w http.ResponseWriter, req *http.Request) {
-		events, err := received(req)
-		for _, e := range events {
-			err = errors.Join(err, e.Validate())
-		}
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		for _, e := range events {
-			r.Took(e.ID())
-		}
-		w.WriteHeader(http.StatusAccepted)
-	})
-}
 
 func sink(url string, c cloudevents.Config) *cloudevents.Sink {
 	c.URL = post.URL(url)
@@ -70,7 +38,7 @@ func TestConformance(t *testing.T) {
 			Sink: func(_ *testing.T, addr string) report.Sink {
 				return sink("http://"+addr+"/events", cloudevents.Config{})
 			},
-			Serve: serve, Answers: true,
+			Serve: sinktest.ServeCloudEvents, Answers: true,
 		})
 	})
 	t.Run("structured, with certificates", func(t *testing.T) {
@@ -80,7 +48,9 @@ func TestConformance(t *testing.T) {
 				c.TLS, c.Gzip = certs.Client, &plain
 				return sink("https://"+addr+"/", c)
 			},
-			Serve:   func(l net.Listener, r *sinktest.Receiver) { serve(tls.NewListener(l, certs.Server), r) },
+			Serve: func(l net.Listener, r *sinktest.Receiver) {
+				sinktest.ServeCloudEvents(tls.NewListener(l, certs.Server), r)
+			},
 			Answers: true,
 		})
 	})
@@ -150,7 +120,7 @@ func TestEventsAreWholeSignedAndCarryTheToken(t *testing.T) {
 	}
 	req := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
 	req.Header = head
-	got, err := received(req)
+	got, err := sinktest.CloudEvents(req)
 	if err != nil || len(got) != len(events) {
 		t.Fatalf("%d events, %v", len(got), err)
 	}

@@ -3,8 +3,6 @@ package otlp_test
 import (
 	"encoding/json"
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -22,15 +20,6 @@ import (
 	"trued.dev/trued/internal/report/sinktest"
 )
 
-func received(req *http.Request) (*collector.ExportLogsServiceRequest, error) {
-	body, err := io.ReadAll(req.Body)
-	if err != nil {
-		return nil, err
-	}
-	var r collector.ExportLogsServiceRequest
-	return &r, proto.Unmarshal(body, &r)
-}
-
 func attribute(list []*common.KeyValue, key string) *common.AnyValue {
 	for _, kv := range list {
 		if kv.GetKey() == key {
@@ -46,21 +35,8 @@ func sink(url string) *otlp.Sink {
 
 func TestConformance(t *testing.T) {
 	sinktest.Run(t, sinktest.Kind{
-		Sink: func(_ *testing.T, addr string) report.Sink { return sink("http://" + addr) },
-		Serve: func(l net.Listener, r *sinktest.Receiver) {
-			sinktest.ServeHTTP(l, r, func(w http.ResponseWriter, req *http.Request) {
-				got, err := received(req)
-				if err != nil || req.URL.Path != "/v1/logs" || req.Header.Get("Content-Type") != "application/x-protobuf" {
-					http.Error(w, "not OTLP", http.StatusBadRequest)
-					return
-				}
-				for _, of := range got.GetResourceLogs() {
-					for _, rec := range of.GetScopeLogs()[0].GetLogRecords() {
-						r.Took(attribute(rec.GetAttributes(), "event_id").GetStringValue())
-					}
-				}
-			})
-		},
+		Sink:    func(_ *testing.T, addr string) report.Sink { return sink("http://" + addr) },
+		Serve:   sinktest.ServeOTLP,
 		Answers: true,
 	})
 }
@@ -106,7 +82,7 @@ func plain(v *common.AnyValue) any {
 func TestARecordHasEveryKeyOfItsEvent(t *testing.T) {
 	var got *collector.ExportLogsServiceRequest
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
-		got, _ = received(req)
+		got, _ = sinktest.Logs(req)
 	}))
 	defer server.Close()
 	no := false

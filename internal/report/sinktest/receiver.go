@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ import (
 type Receiver struct {
 	kind Kind
 	addr string
+	// listen opens the address.
+	listen func() (net.Listener, error)
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -67,18 +70,45 @@ func faults(k Kind) []fault {
 
 func start(t *testing.T, k Kind) *Receiver {
 	t.Helper()
-	r := &Receiver{kind: k, addr: "127.0.0.1:0", conns: map[net.Conn]bool{}, seen: map[string]int{}}
+	addr := "127.0.0.1:0"
+	r := Start(t, k, func() (net.Listener, error) {
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			addr = l.Addr().String() // and stays so
+		}
+		return l, err
+	})
+	r.addr = addr
+	return r
+}
+
+// Start starts a receiver of the kind at an address of the caller's: listen opens
+// it, each time that the receiver comes back.
+func Start(t *testing.T, k Kind, listen func() (net.Listener, error)) *Receiver {
+	t.Helper()
+	r := &Receiver{kind: k, listen: listen, conns: map[net.Conn]bool{}, seen: map[string]int{}}
 	r.open(t)
 	t.Cleanup(r.kill)
 	return r
 }
 
+// Fail has the receiver do all that one may do to a sink, at random, until stop is
+// called.
+func (r *Receiver) Fail(t *testing.T) (stop func()) { return r.chaos(t, faults(r.kind)) }
+
+// Arrived returns the ids of the events that were taken, in order, with repeats.
+func (r *Receiver) Arrived() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.arrived)
+}
+
 // open starts to listen, at the same address as before.
 func (r *Receiver) open(t *testing.T) {
-	l, err := net.Listen("tcp", r.addr)
+	l, err := r.listen()
 	for deadline := time.Now().Add(time.Minute); err != nil && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond) // until the port is free again
-		l, err = net.Listen("tcp", r.addr)
+		l, err = r.listen()
 	}
 	if err != nil {
 		t.Errorf("cannot listen: %v", err)
@@ -86,9 +116,6 @@ func (r *Receiver) open(t *testing.T) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.listener == nil && r.served == nil {
-		r.addr = l.Addr().String() // and stays so
-	}
 	served := make(chan struct{})
 	r.listener, r.served = l, served
 	go func() {
