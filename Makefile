@@ -75,12 +75,14 @@ verify: lint build
 
 # Figures, not proofs: trued beside CFEngine, Puppet, Ansible and the least that
 # the work takes, into testdata/bench/results.md (BENCH=quick prints a few, in
-# minutes); an update beside git's own, and a run over a host that is in order.
+# minutes); an update beside git's own, a run over a host that is in order, and
+# events from the ledger to a receiver on one core.
 .PHONY: bench
 bench: setup build
 	go test ./packaging/bench -run '^$$' -bench BesideOthers -benchtime 1x -timeout 0 -v
 	go test ./internal/source -run '^$$' -bench Update -benchtime $(if $(filter quick,$(BENCH)),3x,20x) -timeout 60m
 	go test ./agent -run '^$$' -bench RunInOrder -benchtime $(if $(filter quick,$(BENCH)),3x,20x)
+	go test ./agent -run '^$$' -bench EventsThroughASpool -cpu 1 -benchtime $(if $(filter quick,$(BENCH)),3x,20x)
 
 .PHONY: clean
 clean:
