@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -107,9 +109,10 @@ func (a *app) printResult(r *agent.Result) error {
 	if a.format == "json" {
 		return a.writeJSON(resultJSON(r))
 	}
-	p := printer{w: a.out, c: palette(a.out)}
+	out := bufio.NewWriter(a.out) // a first run has a line for each resource
+	p := printer{w: out, c: palette(a.out)}
 	p.outcomes(r.Outcomes)
 	p.sources(r.Sources)
 	p.line("%s", verdictLine(r))
-	return p.err
+	return errors.Join(p.err, out.Flush())
 }

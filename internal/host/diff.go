@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/aymanbagabas/go-udiff"
@@ -33,19 +34,51 @@ type Text struct {
 func DiffText(field, name string, before, after Text) resource.Change {
 	c := resource.Change{Field: field}
 	if showable(before) && showable(after) {
-		old, now := string(before.Data), string(after.Data)
-		edits := []udiff.Edit{{New: now}}
-		if old != "" || now == "" { // or there is nothing to compare with
-			edits = udiff.Lines(old, now)
-		}
-		unified, err := udiff.ToUnified(name, name, old, edits, diffContext)
-		if err == nil && unified != "" {
+		if unified := unify(name, string(before.Data), string(after.Data)); unified != "" {
 			c.Unified = cut(unified)
 			return c
 		}
 	}
 	c.Old, c.New = before.describe(), after.describe()
 	return c
+}
+
+// unify returns a unified diff; nothing where there is no difference to show.
+func unify(name, old, now string) string {
+	if old == "" && now != "" {
+		return unifyNew(name, now)
+	}
+	unified, err := udiff.ToUnified(name, name, old, udiff.Lines(old, now), diffContext)
+	if err != nil {
+		return ""
+	}
+	return unified
+}
+
+// unifyNew is unify where there is nothing to compare with, which is so for all
+// that a host gets when it is set up.
+func unifyNew(name, now string) string {
+	const noNewline = "\n\\ No newline at end of file\n"
+	lines := strings.Count(now, "\n")
+	open := !strings.HasSuffix(now, "\n")
+	if open {
+		lines++
+	}
+	count := ""
+	if lines > 1 {
+		count = fmt.Sprintf(",%d", lines)
+	}
+	var b strings.Builder
+	b.Grow(len(now) + lines + 2*len(name) + 2*len(noNewline))
+	fmt.Fprintf(&b, "--- %s\n+++ %s\n@@ -0,0 +1%s @@\n", name, name, count)
+	for line := range strings.Lines(now) {
+		b.WriteByte('+')
+		b.WriteString(line)
+	}
+	if open {
+		b.WriteString(noNewline)
+	}
+	return b.String()
 }
 
 func (t Text) describe() string {

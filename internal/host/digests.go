@@ -67,6 +67,18 @@ func (s stamp) racy(read time.Time) bool {
 	return max(s.MTime, s.CTime) > read.Add(-tick).UnixNano()
 }
 
+// knows reports whether there may be a digest of the file.
+func (d *Digests) knows(name string) bool {
+	if d == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.load()
+	_, ok := d.entries[name]
+	return ok
+}
+
 // lookup returns the digest of the file that st was told of.
 func (d *Digests) lookup(name string, st *unix.Stat_t) (sum [sha256.Size]byte, ok bool) {
 	if d == nil {

@@ -148,7 +148,7 @@ func (h *Host) CompareFile(ctx context.Context, name string, spec FileSpec) (Pat
 // the memory of an earlier reading. Only the very inode that was read then,
 // found safely, counts: a link that was planted since leads to another.
 func (h *Host) cached(name string, spec FileSpec) (i Info, ok bool) {
-	if h.digests == nil || spec.Content == nil || spec.Follow || spec.Sensitive || checkPath(name) != nil {
+	if spec.Content == nil || spec.Follow || spec.Sensitive || !h.digests.knows(name) || checkPath(name) != nil {
 		return i, false
 	}
 	at := name

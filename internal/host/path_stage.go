@@ -310,6 +310,9 @@ func (s *StagedFile) dress(old *os.File) error {
 // chown changes the owner of a descriptor where it is another. Group alone is
 // left to the directory when it has the setgid bit.
 func chown(fd, uid, gid int) error {
+	if uid < 0 && gid < 0 {
+		return nil
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
