@@ -18,12 +18,15 @@ func main() {
 
 // Main runs one command line and returns its exit code.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer cancel()
 	a := &app{in: stdin, out: stdout, err: stderr}
 	if err := hideMemory(); err != nil {
 		return a.exit(err)
 	}
+	if isFetchChild(args) {
+		return a.serveFetch()
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer cancel()
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)

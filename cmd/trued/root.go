@@ -71,7 +71,7 @@ func (a *app) root() *cobra.Command {
 		a.planCommand(), a.statusCommand(), a.historyCommand(), a.explainCommand(), a.factsCommand(), a.reportCommand(),
 		a.validateCommand(), a.schemaCommand(), a.docCommand(), a.demoCommand(),
 		a.installCommand(), a.uninstallCommand(), a.versionCommand(),
-		a.generateCommand(), a.fetchChildCommand(),
+		a.generateCommand(),
 	} {
 		c.AddCommand(cmd)
 	}
@@ -120,7 +120,7 @@ func (a *app) options(root string) agent.Options {
 		Root:    root,
 		Modules: modules.All,
 		// The running program, also after another was installed in its place.
-		FetchChild: []string{"/proc/self/exe", "fetch-child"},
+		FetchChild: []string{"/proc/self/exe", fetchChild},
 		Version:    version,
 		ExitCode:   exitCode,
 		Log:        a.log(),

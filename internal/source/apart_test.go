@@ -250,6 +250,82 @@ func TestRunningChildIsAnotherUserAndHoldsNoSecretOutsideItsMemory(t *testing.T)
 	h.wantNothingLeft()
 }
 
+// tellRights says what rights a child begins with, by dying of it.
+func tellRights() error {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	var rights []string
+	for _, key := range []string{"Uid", "Gid", "Groups", "CapPrm", "CapBnd", "NoNewPrivs"} {
+		rights = append(rights, key+" "+statusField(string(status), key))
+	}
+	return errors.New(strings.Join(rights, ", "))
+}
+
+func TestChildBeginsWithoutRightsWhereItsUserCanRunTheProgram(t *testing.T) {
+	needRoot(t)
+	private := filepath.Join(t.TempDir(), "private")
+	if err := os.Mkdir(private, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hidden := filepath.Join(private, "trued")
+	if err := os.WriteFile(hidden, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	own := statusOf(t, os.Getpid())
+	for program, want := range map[string]string{
+		"/proc/self/exe": "Uid 61000 61000 61000 61000, Gid 61000 61000 61000 61000, Groups , " +
+			"CapPrm 0000000000000000, CapBnd 0000000000000000, NoNewPrivs 1",
+		// It gives its rights up before it fetches, as others show.
+		hidden: "Uid 0 0 0 0, ",
+	} {
+		s, err := source.Open(source.Config{Name: "infra", URL: "http://127.0.0.1:1/hosts.git"}, t.TempDir(),
+			source.Options{Child: []string{program, "tell-rights"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: the child begins with %v, want %s", program, err, want)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	// Nothing of that is left with this process, once the thread has ended.
+	for until := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		now := statusOf(t, os.Getpid())
+		if now == own {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("this process had the rights %s and has %s", own, now)
+		}
+	}
+}
+
+// statusOf returns the rights of all threads of a process.
+func statusOf(t *testing.T, pid int) string {
+	t.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, task := range tasks {
+		data, err := os.ReadFile(task)
+		if err != nil {
+			continue // it has ended
+		}
+		seen[statusField(string(data), "CapBnd")+" "+statusField(string(data), "NoNewPrivs")] = true
+	}
+	return fmt.Sprint(seen)
+}
+
 func statusField(status, key string) string {
 	for _, line := range strings.Split(status, "\n") {
 		if value, ok := strings.CutPrefix(line, key+":"); ok {

@@ -20,6 +20,7 @@ func TestMain(m *testing.M) {
 			"fetch-child": func() error { return source.ServeFetch(context.Background(), os.Stdin, os.Stdout) },
 			"fetch-once":  fetchOnce,
 			"pry":         pry,
+			"tell-rights": tellRights,
 		}[os.Args[1]]
 		if run != nil {
 			if err := run(); err != nil {

@@ -115,7 +115,7 @@ func (h *host) reopen() {
 		}
 	}
 	s, err := source.Open(h.cfg, h.dir, source.Options{
-		Child:  []string{os.Args[0], "fetch-child"},
+		Child:  []string{"/proc/self/exe", "fetch-child"},
 		Now:    h.now,
 		Notify: func(e source.Event) { h.events = append(h.events, e) },
 	})

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"syscall"
 	"unsafe"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
@@ -28,13 +29,14 @@ func Confine(req Request) error {
 	if err := limitResources(req.Limits); err != nil {
 		return err
 	}
+	// The parent has seen to the next two where it could.
 	if os.Geteuid() == 0 {
 		if err := dropRoot(req.UID, req.GID); err != nil {
 			return err
 		}
 	}
-	if err := everyThread(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
-		return fmt.Errorf("cannot forbid new privileges: %w", err)
+	if err := forbidNewPrivileges(); err != nil {
+		return err
 	}
 	// Other processes of the same user may not look into this one.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
@@ -45,6 +47,18 @@ func Confine(req Request) error {
 		return err
 	}
 	return forbidCalls()
+}
+
+// forbidNewPrivileges does so for all threads. A thread has it from the one that
+// started it, so where this one has it from the parent all have.
+func forbidNewPrivileges() error {
+	if is, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && is == 1 {
+		return nil
+	}
+	if _, _, errno := psx.Syscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 {
+		return fmt.Errorf("cannot forbid new privileges: %w", errno)
+	}
+	return nil
 }
 
 func limitResources(l Limits) error {
@@ -68,7 +82,7 @@ func limitResources(l Limits) error {
 }
 
 func dropRoot(uid, gid int) error {
-	if err := emptyBoundingSet(); err != nil {
+	if err := emptyBoundingSet(psx.Syscall6); err != nil {
 		return err
 	}
 	if uid != 0 {
@@ -85,8 +99,8 @@ func dropRoot(uid, gid int) error {
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
 	//nolint:gosec // the system call takes the addresses of both
-	if err := everyThread(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&none[0])), 0); err != nil {
-		return fmt.Errorf("cannot drop capabilities: %w", err)
+	if _, _, errno := psx.Syscall6(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&none[0])), 0, 0, 0, 0); errno != 0 {
+		return fmt.Errorf("cannot drop capabilities: %w", errno)
 	}
 	if err := unix.Setresuid(0, 0, 0); uid != 0 && err == nil {
 		return errors.New("root can be had back")
@@ -94,28 +108,25 @@ func dropRoot(uid, gid int) error {
 	return nil
 }
 
+// A call makes a system call, for one thread or for all.
+type call func(number, a, b, c, d, e, f uintptr) (uintptr, uintptr, syscall.Errno)
+
 // emptyBoundingSet gives up the capabilities that a program could bring along.
-func emptyBoundingSet() error {
+func emptyBoundingSet(do call) error {
 	for c := uintptr(0); ; c++ {
-		switch err := everyThread(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0); {
-		case errors.Is(err, unix.EINVAL):
+		switch _, _, errno := do(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0, 0, 0, 0); errno {
+		case 0:
+		case unix.EINVAL:
 			// The kernel has no more.
 			return nil
-		case errors.Is(err, unix.EPERM):
+		case unix.EPERM:
 			// A root that may not do this has no way either to start a program with
 			// new capabilities: new privileges are forbidden right after.
 			return nil
-		case err != nil:
-			return fmt.Errorf("cannot drop capability %d: %w", c, err)
+		default:
+			return fmt.Errorf("cannot drop capability %d: %w", c, errno)
 		}
 	}
-}
-
-func everyThread(call, a, b, c uintptr) error {
-	if _, _, errno := psx.Syscall6(call, a, b, c, 0, 0, 0); errno != 0 {
-		return errno
-	}
-	return nil
 }
 
 // dieWithParent ends this process when the parent's end of the pipe closes,

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -28,12 +29,93 @@ func Start(ctx context.Context, command []string, dir string, uid, gid int) (*Cl
 		return nil, err
 	}
 	defer func() { _ = scratch.Close() }()
+	start := startAs
+	if os.Geteuid() == 0 {
+		start = startBare
+	}
+	c, err := start(ctx, command, quarantine, scratch, uid, gid)
+	if errors.Is(err, os.ErrPermission) {
+		// The program may be one that this user cannot run, in somebody's home: it
+		// gives its rights up itself.
+		c, err = startAs(ctx, command, quarantine, scratch, uid, gid)
+	}
+	if err != nil {
+		_ = os.RemoveAll(quarantine)
+		return nil, fmt.Errorf("cannot start the process that fetches: %w", err)
+	}
+	return c, nil
+}
+
+// startBare starts a child that has no rights from its first instruction on: it
+// is the user uid, and cannot get a capability or a new privilege. Part of that
+// can be taken from a thread alone, which hands it on to the child and ends with
+// this call. Were it left to the child, the child would have to stop all its
+// threads for each capability that there is.
+func startBare(ctx context.Context, command []string, quarantine string, scratch *os.File, uid, gid int) (*Client, error) {
+	var c *Client
+	err := onThread(func() error {
+		if err := forgoPrivileges(); err != nil {
+			return err
+		}
+		var err error
+		c, err = startWith(ctx, command, quarantine, scratch, credential(uid, gid))
+		return err
+	})
+	return c, err
+}
+
+// onThread runs do on a thread of its own, which ends when it returns.
+func onThread(do func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			// Never unlocked: the thread ends with the goroutine.
+			done <- do()
+			return
+		}
+		// The first thread cannot end. While it is held, another one takes over.
+		err := onThread(do)
+		runtime.UnlockOSThread()
+		done <- err
+	}()
+	return <-done
+}
+
+// forgoPrivileges takes from this thread, and from what it starts, the chance of
+// getting any.
+func forgoPrivileges() error {
+	if err := emptyBoundingSet(unix.RawSyscall6); err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("cannot forbid new privileges: %w", err)
+	}
+	return nil
+}
+
+// credential is what a child that root starts is to be. Who becomes no other
+// user keeps the groups, too.
+func credential(uid, gid int) *syscall.Credential {
+	if uid == 0 {
+		return nil
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+}
+
+// startAs starts a child with the rights of this process; it gives them up
+// itself.
+func startAs(ctx context.Context, command []string, quarantine string, scratch *os.File, _, _ int) (*Client, error) {
+	return startWith(ctx, command, quarantine, scratch, nil)
+}
+
+func startWith(ctx context.Context, command []string, quarantine string, scratch *os.File, who *syscall.Credential) (*Client, error) {
 	p := &process{quarantine: quarantine}
 	p.cmd = exec.Command(command[0], command[1:]...) //nolint:gosec // our own binary
 	p.cmd.Env = childEnv()
 	p.cmd.ExtraFiles = []*os.File{scratch}
 	p.cmd.Stderr = &p.said
-	p.cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	p.cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Credential: who}
 	in, err := p.cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -48,8 +130,7 @@ func Start(ctx context.Context, command []string, dir string, uid, gid int) (*Cl
 	_ = w.Close()
 	if err != nil {
 		_ = out.Close()
-		_ = os.RemoveAll(quarantine)
-		return nil, fmt.Errorf("cannot start the process that fetches: %w", err)
+		return nil, err
 	}
 	unwatch := context.AfterFunc(ctx, p.kill)
 	return &Client{c: newWire(out, in), stop: func() error {
@@ -84,9 +165,10 @@ func makeQuarantine(dir string, uid, gid int) (string, *os.File, error) {
 // instead, and must not start a child of its own.
 const childMark = "TRUED_FETCH_CHILD"
 
-// childEnv passes on what says where certificates are, and no more.
+// childEnv passes on what says where certificates are, and no more. A child has
+// one thing to do after the other, and needs no threads that look for work.
 func childEnv() []string {
-	env := []string{"GODEBUG=netdns=go", "GOTRACEBACK=none", childMark + "=1"}
+	env := []string{"GODEBUG=netdns=go", "GOTRACEBACK=none", "GOMAXPROCS=1", childMark + "=1"}
 	for _, key := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
 		if v := os.Getenv(key); v != "" {
 			env = append(env, key+"="+v)
