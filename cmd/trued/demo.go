@@ -9,11 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/spf13/cobra"
 
 	"trued.dev/trued/agent"
@@ -54,7 +51,7 @@ type demo struct {
 	app  app
 	repo string
 	host string
-	git  *git.Repository
+	git  *demoGit
 }
 
 func newDemo(a *app, dir string) *demo {
@@ -105,9 +102,7 @@ func (d *demo) begin(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot make an empty host: %w", err)
 	}
-	d.git, err = git.PlainInitWithOptions(d.repo, &git.PlainInitOptions{
-		InitOptions: git.InitOptions{DefaultBranch: plumbing.NewBranchReferenceName("main")},
-	})
+	d.git, err = newDemoGit(d.repo)
 	if err != nil {
 		return fmt.Errorf("cannot make example repository: %w", err)
 	}
@@ -122,16 +117,11 @@ func (d *demo) begin(context.Context) error {
 	})
 }
 
-func (d *demo) commit(message string) error {
-	tree, err := d.git.Worktree()
-	if err != nil {
-		return err
-	}
-	if err := tree.AddWithOptions(&git.AddOptions{All: true}); err != nil {
-		return fmt.Errorf("cannot commit: %w", err)
-	}
-	who := &object.Signature{Name: "Demo", Email: "demo@example.com", When: time.Now()}
-	hash, err := tree.Commit(message, &git.CommitOptions{All: true, Author: who})
+func (d *demo) commit(message string) error { return d.committed(message, d.git.commit) }
+
+// committed has a commit made and says so.
+func (d *demo) committed(message string, commit func(string) (plumbing.Hash, error)) error {
+	hash, err := commit(message)
 	if err != nil {
 		return fmt.Errorf("cannot commit: %w", err)
 	}
@@ -201,33 +191,8 @@ func (d *demo) change(ctx context.Context) error {
 	return d.apply(ctx)
 }
 
-// revert does what `git revert HEAD` does to a commit without later ones.
 func (d *demo) revert(ctx context.Context) error {
-	head, err := d.git.Head()
-	if err != nil {
-		return err
-	}
-	bad, err := d.git.CommitObject(head.Hash())
-	if err != nil {
-		return err
-	}
-	good, err := bad.Parent(0)
-	if err != nil {
-		return err
-	}
-	tree, err := d.git.Worktree()
-	if err != nil {
-		return err
-	}
-	if err := tree.Checkout(&git.CheckoutOptions{Hash: good.Hash, Force: true}); err != nil {
-		return fmt.Errorf("cannot revert: %w", err)
-	}
-	// The index and the files are those of the good commit now; on top of the
-	// bad one they make the commit that takes it back.
-	if err := d.git.Storer.SetReference(plumbing.NewSymbolicReference(plumbing.HEAD, head.Name())); err != nil {
-		return fmt.Errorf("cannot revert: %w", err)
-	}
-	if err := d.commit(`Revert "Four workers, and a page of news"`); err != nil {
+	if err := d.committed(`Revert "Four workers, and a page of news"`, d.git.revert); err != nil {
 		return err
 	}
 	return d.apply(ctx)

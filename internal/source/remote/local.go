@@ -9,10 +9,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/cache"
-	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/go-git/go-git/v5/storage/filesystem"
 
 	"trued.dev/trued/internal/source/object"
@@ -22,16 +19,14 @@ import (
 // without starting git.
 type localSession struct {
 	path  string
-	s     storer.EncodedObjectStorer
-	repo  *git.Repository
+	s     *filesystem.Storage
 	limit int64
-	done  func() error
 }
 
 func openLocal(path string, limit int64) (session, error) {
-	repo, err := git.PlainOpenWithOptions(path, &git.PlainOpenOptions{EnableDotGitCommonDir: true})
+	s, err := openRepository(path)
 	switch {
-	case errors.Is(err, git.ErrRepositoryNotExists):
+	case errors.Is(err, errNoRepository):
 		if _, stat := os.Stat(path); errors.Is(stat, os.ErrPermission) {
 			return nil, failf(KindDenied, "%s cannot be read by the user that fetches: %v", path, stat)
 		}
@@ -41,20 +36,14 @@ func openLocal(path string, limit int64) (session, error) {
 	case err != nil:
 		return nil, failf(KindMalformed, "cannot open the repository %s: %v", path, err)
 	}
-	l := &localSession{path: path, s: repo.Storer, repo: repo, limit: limit, done: func() error { return nil }}
-	if st, ok := repo.Storer.(*filesystem.Storage); ok {
-		// A pack is opened once, not for each of its objects.
-		kept := filesystem.NewStorageWithOptions(st.Filesystem(), cache.NewObjectLRUDefault(), filesystem.Options{KeepDescriptors: true})
-		l.s, l.done = kept, kept.Close
-	}
-	return l, nil
+	return &localSession{path: path, s: s, limit: limit}, nil
 }
 
-func (l *localSession) close() { _ = l.done() }
+func (l *localSession) close() { _ = l.s.Close() }
 
 func (l *localSession) refs(context.Context) (*refs, error) {
 	r := &refs{ids: map[string]object.ID{}, peeled: map[string]object.ID{}, anyCommit: true}
-	iter, err := l.repo.References()
+	iter, err := l.s.IterReferences()
 	if err != nil {
 		return nil, failf(KindMalformed, "cannot list the references of %s: %v", l.path, err)
 	}
@@ -68,10 +57,8 @@ func (l *localSession) refs(context.Context) (*refs, error) {
 		}
 		r.ids[name] = object.ID(ref.Hash())
 		if strings.HasPrefix(name, "refs/tags/") {
-			if tag, err := l.repo.TagObject(ref.Hash()); err == nil {
-				if c, err := tag.Commit(); err == nil {
-					r.peeled[name] = object.ID(c.Hash)
-				}
+			if id, ok := l.peel(object.ID(ref.Hash())); ok {
+				r.peeled[name] = id
 			}
 		}
 		return nil
@@ -80,6 +67,23 @@ func (l *localSession) refs(context.Context) (*refs, error) {
 		return nil, failf(KindMalformed, "cannot list the references of %s: %v", l.path, err)
 	}
 	return r, nil
+}
+
+// peel returns the commit that an annotated tag names.
+func (l *localSession) peel(tag object.ID) (object.ID, bool) {
+	kind, size, write, err := l.open(tag)
+	if err != nil || kind != object.Tag || size > object.MaxCommit {
+		return object.ID{}, false
+	}
+	var b bytes.Buffer
+	if write(&b) != nil {
+		return object.ID{}, false
+	}
+	target, kind, err := object.ParseTag(b.Bytes())
+	if err != nil || kind != object.Commit {
+		return object.ID{}, false
+	}
+	return target, l.s.HasEncodedObject(plumbing.Hash(target)) == nil
 }
 
 func (l *localSession) get(ctx context.Context, want object.ID, ask Ask, out sink) error {
