@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"archive/tar"
 	"bufio"
 	"context"
 	"fmt"
@@ -69,6 +70,7 @@ func whatIsDeclared(n int) string {
   purge: true
   owner: %[2]s
   file_mode: "0644"
+- {archive: /home/bob/arch, source: files/arch.tar, owner: %[2]s, force: true}
 - {directory: /home/bob/all, recurse: true, owner: %[2]s, mode: "%[3]s"}
 - {directory: /home/bob/none, state: absent, force: true}
 - {directory: /home/bob/instead, force: true}
@@ -106,7 +108,7 @@ func newHaunt(t *testing.T) *haunt {
 		h.forbidden = append(h.forbidden, at)
 	}
 	for _, below := range []string{
-		"/home/stash", "/home/bob", "/home/bob/www", "/home/bob/tree", "/home/bob/all", "/home/bob/all/sub", "/home/bob/none",
+		"/home/stash", "/home/bob", "/home/bob/www", "/home/bob/tree", "/home/bob/arch", "/home/bob/all", "/home/bob/all/sub", "/home/bob/none",
 		"/etc/systemd/system", "/etc/sysctl.d",
 	} {
 		at := h.root + below
@@ -141,6 +143,7 @@ func (h *haunt) round(n int) {
 	manifest := filepath.Join(h.source, "groups/web/all.yaml")
 	put(h.t, h.source+"/groups/web/files/tree/a", fmt.Sprint(n))
 	put(h.t, h.source+"/groups/web/files/tree/sub/x", fmt.Sprint(n))
+	put(h.t, h.source+"/groups/web/files/arch.tar", archive(h.t, n))
 	if n%4 == 3 {
 		must(h.t, os.Remove(manifest))
 	} else {
@@ -154,6 +157,21 @@ func (h *haunt) round(n int) {
 	if ctx.Err() != nil || err != nil {
 		h.t.Fatalf("round %d: %v", n, err)
 	}
+}
+
+// archive returns a tar with two files, of which one has another name each time.
+func archive(t *testing.T, n int) string {
+	t.Helper()
+	var b strings.Builder
+	w := tar.NewWriter(&b)
+	for _, name := range []string{"x", fmt.Sprintf("sub/x%d", n%2)} {
+		content := fmt.Sprint(n)
+		must(t, w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content))}))
+		_, err := io.WriteString(w, content)
+		must(t, err)
+	}
+	must(t, w.Close())
+	return b.String()
 }
 
 // plant gives Bob what he could not make himself, and could find on a host: other
@@ -308,7 +326,7 @@ type intruder struct {
 // pick returns a path that trued writes, or one beside it that it just made.
 func (b *intruder) pick() string {
 	dir := b.dirs[rand.IntN(len(b.dirs))]
-	names := []string{"www", "www/x", "www/secret", "tree", "tree/sub", "tree/sub/x", "all", "all/sub", "deep", "deep/er", "deep/er/y", "none", "instead", "l"}
+	names := []string{"www", "www/x", "www/secret", "tree", "tree/sub", "tree/sub/x", "all", "all/sub", "deep", "deep/er", "deep/er/y", "none", "instead", "l", "arch", "arch/x", "arch/sub", "arch/sub/x0"}
 	switch entries, _ := os.ReadDir(dir); {
 	case dir == b.dirs[0] && rand.IntN(3) > 0:
 		return filepath.Join(dir, names[rand.IntN(len(names))])

@@ -6,6 +6,7 @@ package modules
 import (
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/modules/archive"
 	"trued.dev/trued/modules/block"
 	"trued.dev/trued/modules/cacertificate"
 	"trued.dev/trued/modules/command"
@@ -55,6 +56,7 @@ func All(h *host.Host) []resource.Module {
 		logrotate.New(h),
 		cacertificate.New(h),
 		download.New(h),
+		archive.New(h),
 		timer.New(h),
 		cron.New(h),
 		repository.New(h),

@@ -279,9 +279,11 @@ func TestNothingButTheRightFileTakesThePlace(t *testing.T) {
 		"nothing":                       {func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }, 0, "404 Not Found"},
 		"an error":                      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, 0, "503 Service Unavailable"},
 		"part of it":                    {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(206) }, 0, "206"},
-		"a way to a file":               {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "file:///etc/passwd", 302) }, 0, "unsupported protocol scheme"},
-		"a circle":                      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 302) }, 0, "too many redirections"},
-		"no HTTP":                       {func(w http.ResponseWriter, _ *http.Request) { hijack(w, "SSH-2.0-x\r\n") }, 0, "malformed HTTP"},
+		"a way to a file": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
+		}, 0, "unsupported protocol scheme"},
+		"a circle": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, 0, "too many redirections"},
+		"no HTTP":  {func(w http.ResponseWriter, _ *http.Request) { hijack(w, "SSH-2.0-x\r\n") }, 0, "malformed HTTP"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
@@ -428,7 +430,7 @@ func TestATokenIsToldToNoOtherServer(t *testing.T) {
 			w.WriteHeader(401)
 			return
 		}
-		http.Redirect(w, r, other.url+"/x", 302)
+		http.Redirect(w, r, other.url+"/x", http.StatusFound)
 	}
 	f := fetch.File{URL: s.url + "/x", Checksum: sum256(content)}
 	if err := s.converge(f); err == nil || !strings.Contains(err.Error(), "give a token_file") {
