@@ -9,6 +9,7 @@ import (
 	"trued.dev/trued/modules/archive"
 	"trued.dev/trued/modules/block"
 	"trued.dev/trued/modules/cacertificate"
+	"trued.dev/trued/modules/checkout"
 	"trued.dev/trued/modules/command"
 	"trued.dev/trued/modules/cron"
 	"trued.dev/trued/modules/directory"
@@ -57,6 +58,7 @@ func All(h *host.Host) []resource.Module {
 		cacertificate.New(h),
 		download.New(h),
 		archive.New(h),
+		checkout.New(h),
 		timer.New(h),
 		cron.New(h),
 		repository.New(h),

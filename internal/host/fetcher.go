@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,32 @@ type Fetcher interface {
 	// File writes what a URL holds, as it comes and unproven. An error may come
 	// after some of it was written; it holds no secret of the URL or the access.
 	File(ctx context.Context, r RemoteFile, to io.Writer) error
+	// Tree fetches a commit of a Git repository and calls use with its files,
+	// proven, which are there until use returns. They implement fs.ReadLinkFS.
+	Tree(ctx context.Context, r RemoteTree, use func(fs.FS) error) error
+}
+
+// A RemoteTree is a commit of a Git repository.
+type RemoteTree struct {
+	// URL is https, http, ssh, or user@host:path.
+	URL    string
+	Commit string
+	// Tag is a tag that must lead to the commit, if any.
+	Tag    string
+	Access Access
+	// Limit is the most bytes that are taken, and that the files may have.
+	Limit int64
+	// Idle is the longest silence of the server.
+	Idle time.Duration
+}
+
+// A TagMovedError is a tag that does not lead to the commit that it should.
+type TagMovedError struct {
+	Tag, Commit, Is string
+}
+
+func (e *TagMovedError) Error() string {
+	return fmt.Sprintf("tag %q leads to commit %s and not to %s: if it was moved with good reason, say so in Git", e.Tag, e.Is, e.Commit)
 }
 
 // A RemoteFile is a file of a server.
@@ -36,6 +63,9 @@ type Access struct {
 	// CA holds the certificates of the authorities that are believed, in PEM;
 	// nil is those of the machine.
 	CA []byte
+	// SSHKey is a private key; KnownHosts are the lines of that file, nil for
+	// those of the machine.
+	SSHKey, KnownHosts []byte
 }
 
 // Fetcher returns the way to the network. Where there is none it says so at each
@@ -52,6 +82,8 @@ type noFetcher struct{}
 var errNoFetcher = errors.New("there is no way to the network here")
 
 func (noFetcher) File(context.Context, RemoteFile, io.Writer) error { return errNoFetcher }
+
+func (noFetcher) Tree(context.Context, RemoteTree, func(fs.FS) error) error { return errNoFetcher }
 
 // ReadSecret is ReadFile for one that no other user may read.
 func (h *Host) ReadSecret(name string, limit int64) ([]byte, error) {

@@ -2,12 +2,15 @@ package source
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/source/remote"
@@ -39,16 +42,16 @@ const (
 func (f *Fetcher) File(ctx context.Context, r host.RemoteFile, to io.Writer) error {
 	u, err := url.Parse(r.URL)
 	if err != nil {
-		return fmt.Errorf("URL is malformed") //nolint:revive // the parser's error repeats the URL with its password
+		return errors.New("URL is malformed") // the parser's error repeats it with its password
 	}
 	if err := f.open(); err != nil {
 		return err
 	}
 	req := remote.Request{
 		URL: r.URL, File: true, Agent: "trued",
-		Username: r.Access.Username, Token: r.Access.Token, CA: r.Access.CA,
 		Limits: remote.Limits{Idle: r.Idle, Bytes: r.Limit + r.Limit/8 + overhead, Object: r.Limit, Memory: fileMemory},
 	}
+	give(&req, r.Access)
 	if req.Proxy, err = (Config{}).proxyFor(u); err != nil {
 		return err
 	}
@@ -64,6 +67,65 @@ func (f *Fetcher) File(ctx context.Context, r host.RemoteFile, to io.Writer) err
 		return ctx.Err() // the child was killed for it
 	}
 	return err
+}
+
+func give(req *remote.Request, a host.Access) {
+	req.Username, req.Token, req.CA = a.Username, a.Token, a.CA
+	req.SSHKey, req.KnownHosts = a.SSHKey, a.KnownHosts
+}
+
+// longest is a fetch that nothing else ends.
+const longest = 24 * time.Hour
+
+// Tree implements host.Fetcher. The store that the commit is fetched into is
+// there only meanwhile: what was written out is what is kept.
+func (f *Fetcher) Tree(ctx context.Context, r host.RemoteTree, use func(fs.FS) error) (err error) {
+	if err := f.open(); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(f.dir, "tree.")
+	if err != nil {
+		return fmt.Errorf("cannot prepare to fetch: %w", err)
+	}
+	defer func() {
+		if rm := os.RemoveAll(dir); err == nil && rm != nil {
+			err = fmt.Errorf("cannot remove what was fetched: %w", rm)
+		}
+	}()
+	cfg := Config{
+		Name: Redact(r.URL), URL: r.URL, Commit: r.Commit,
+		Limits: Limits{Time: longest, Idle: r.Idle, Bytes: r.Limit, Tree: r.Limit},
+	}
+	if r.Tag != "" {
+		cfg.Commit, cfg.Tag = "", r.Tag
+	}
+	s, err := Open(cfg, dir, Options{Child: f.child, access: &r.Access})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.Close() }()
+	rev, err := s.Fetch(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var known *Error
+	if errors.As(err, &known) {
+		return fmt.Errorf("cannot fetch from %s: %w", known.URL, known.Err)
+	}
+	if err != nil {
+		return err
+	}
+	if rev.Commit != r.Commit {
+		if r.Tag == "" {
+			return fmt.Errorf("%s is no commit but leads to %s", r.Commit, rev.Commit)
+		}
+		return &host.TagMovedError{Tag: r.Tag, Commit: r.Commit, Is: rev.Commit}
+	}
+	files, err := s.Tree(rev.Commit)
+	if err != nil {
+		return err
+	}
+	return use(files)
 }
 
 // open makes the directory. What is in it was left by an agent that was cut off:

@@ -196,8 +196,24 @@ func (r *repository) request(url string) (remote.Request, error) {
 			Idle: r.cfg.Limits.Idle, Bytes: r.cfg.Limits.Bytes, Object: r.cfg.Limits.Object, Memory: r.cfg.Limits.Memory,
 		},
 	}
-	if err := r.cfg.credentials(&req); err != nil {
+	if err := r.credentials(&req); err != nil {
 		return remote.Request{}, &Error{Source: r.cfg.Name, URL: Redact(url), Reason: ErrDenied, Err: err}
 	}
 	return req, nil
+}
+
+func (r *repository) credentials(req *remote.Request) error {
+	if r.o.access == nil {
+		return r.cfg.credentials(req)
+	}
+	u, err := remote.ParseURL(req.URL)
+	if err != nil {
+		return err
+	}
+	give(req, *r.o.access)
+	if u.Scheme == "ssh" && req.KnownHosts == nil {
+		req.KnownHosts = usualKnownHosts()
+	}
+	req.Proxy, err = r.cfg.proxyFor(u)
+	return err
 }

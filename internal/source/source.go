@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+
+	"trued.dev/trued/internal/host"
 )
 
 // A Source is a repository or a directory. Its methods may be called from
@@ -67,6 +69,10 @@ type Options struct {
 	Notify func(Event)
 	// Now is the clock; nil is the machine's.
 	Now func() time.Time
+
+	// access is what opens the server, in place of the files that the
+	// configuration names.
+	access *host.Access
 }
 
 // The types of events.
