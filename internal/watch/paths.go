@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,6 +24,8 @@ import (
 type paths struct {
 	w      *Watcher
 	notify *fsnotify.Watcher
+	// add is that of notify.
+	add func(name string) error
 	// dirs are the watches by the names that the index knows their directories
 	// by, or that were found below a tree.
 	dirs map[string]*dirWatch
@@ -62,7 +65,11 @@ func newPaths(w *Watcher) *paths {
 		w: w, dirs: map[string]*dirWatch{}, files: map[string]*dirWatch{}, nodes: map[node]*dirWatch{},
 		missing: map[string]string{}, passages: map[string]map[string]bool{}, refused: map[string]bool{},
 	}
-	p.notify, p.limit = fsnotify.NewBufferedWatcher(buffered)
+	if p.notify, p.limit = fsnotify.NewBufferedWatcher(buffered); p.notify == nil {
+		p.add = func(string) error { return p.limit }
+		return p
+	}
+	p.add = p.notify.Add
 	return p
 }
 
@@ -135,7 +142,7 @@ func (p *paths) follow() {
 
 // place watches a directory, or what stands in for it.
 func (p *paths) place(dir string) {
-	for range 3 {
+	for {
 		p.forget(dir)
 		at, err := p.watchNearest(dir)
 		switch {
@@ -150,11 +157,18 @@ func (p *paths) place(dir string) {
 			p.passages[at] = map[string]bool{}
 		}
 		p.passages[at][dir] = true
-		if _, err := nodeOf(p.file(dir)); err != nil {
+		if _, err := nodeOf(p.file(step(at, dir))); err != nil {
 			return
 		}
-		// It has come since.
+		// It has come since, and with it more, perhaps.
 	}
+}
+
+// step returns the first directory below one on the way to another.
+func step(from, to string) string {
+	rest := strings.TrimPrefix(strings.TrimPrefix(to, from), "/")
+	first, _, _ := strings.Cut(rest, "/")
+	return path.Join(from, first)
 }
 
 // watchNearest watches a directory or the first above it that is there, and
@@ -187,10 +201,7 @@ func (p *paths) watch(dir string) error {
 	}
 	d := p.nodes[is]
 	if d == nil {
-		if p.notify == nil {
-			return p.limit
-		}
-		if err := p.notify.Add(file); err != nil {
+		if err := p.add(file); err != nil {
 			return err
 		}
 		d = &dirWatch{file: file, node: is}
@@ -362,6 +373,7 @@ func (p *paths) verify() {
 		if p.refused[dir] {
 			return // as it was
 		}
+		p.w.mark(p.w.index.below(dir)...)
 	}
 	if p.notify != nil && len(p.refused) == 0 {
 		p.limit = nil

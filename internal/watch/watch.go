@@ -247,3 +247,44 @@ func (w *Watcher) look() {
 		w.mark(w.index.below(d)...)
 	}
 }
+
+// A Status is how much is watched.
+type Status struct {
+	// Resources are those that anything is watched for, Directories the watches
+	// that the kernel keeps for that.
+	Resources   int `json:"resources"`
+	Directories int `json:"directories"`
+	// Units are those that the service manager tells of; UnitsUnheard is true
+	// while it does not.
+	Units        int  `json:"units"`
+	UnitsUnheard bool `json:"units_unheard,omitempty"`
+	// Polled are the resources that are looked at time and again in place of, or
+	// beside, being watched.
+	Polled int `json:"polled"`
+	// Limit says why directories are not watched although they should be; empty
+	// when they all are.
+	Limit string `json:"limit,omitempty"`
+}
+
+// Status returns how much is watched now.
+func (w *Watcher) Status() Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	polled := map[int32]bool{}
+	for _, id := range w.index.polled {
+		polled[id] = true
+	}
+	for _, d := range w.paths.unwatched() {
+		for _, id := range w.index.below(d) {
+			polled[id] = true
+		}
+	}
+	s := Status{
+		Resources: len(w.index.addresses), Directories: len(w.paths.nodes), Polled: len(polled),
+		Units: len(w.index.units), UnitsUnheard: len(w.index.units) > 0 && !w.units.listens,
+	}
+	if len(w.paths.refused) > 0 {
+		s.Limit = w.paths.limit.Error()
+	}
+	return s
+}

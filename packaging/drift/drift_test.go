@@ -81,6 +81,7 @@ func TestWhatDriftsIsPutBackBetweenPolls(t *testing.T) {
 - directory: /srv/app
 - file: /srv/app/one
   content: "as declared\n"
+  mode: "0644"
 - file: /etc/only-seen
   content: "as declared\n"
   drift: report
