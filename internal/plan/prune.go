@@ -60,8 +60,8 @@ func (p *Plan) leave(in Input, owners *owners) error {
 		}
 		leaving[e.Source] = append(leaving[e.Source], l)
 	}
-	slices.SortFunc(p.Orphans, compareAddress)
-	slices.SortFunc(p.Drop, compareAddress)
+	slices.SortFunc(p.Orphans, resource.Address.Compare)
+	slices.SortFunc(p.Drop, resource.Address.Compare)
 	for _, name := range in.Configured {
 		if err := p.prune(in, name, leaving[name], hidden[name], owners); err != nil {
 			return err
@@ -153,7 +153,7 @@ func (p *Plan) pruneStep(in Input, l leaver, owners *owners) (*Step, error) {
 // what needed it. It returns the latter, too.
 func inReverse(steps []*Step) ([]*Step, map[*Step][]*Step) {
 	slices.SortStableFunc(steps, func(a, b *Step) int {
-		return cmp.Or(cmp.Compare(b.Entry.Place, a.Entry.Place), -compareAddress(a.Address, b.Address))
+		return cmp.Or(cmp.Compare(b.Entry.Place, a.Entry.Place), b.Address.Compare(a.Address))
 	})
 	owner := map[resource.Claim]int{}
 	for i, s := range steps {
@@ -250,8 +250,4 @@ func (p *Plan) insert(at int, s *Step) {
 			}
 		}
 	}
-}
-
-func compareAddress(a, b resource.Address) int {
-	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 }

@@ -212,13 +212,13 @@ type Watched interface {
 
 // A Watch is one thing on the host whose change may concern a resource.
 type Watch struct {
-	Space WatchSpace
+	Space WatchSpace `json:"space"`
 	// Name is a cleaned absolute path, or a unit's name; of what is polled it is
 	// for people.
-	Name string
+	Name string `json:"name"`
 	// Locks are files that the keeper of a database locks while it works. What it
 	// keeps, and files that belong to that, are looked at once it is done.
-	Locks []string
+	Locks []string `json:"locks,omitempty"`
 }
 
 // A WatchSpace says what a Watch names.

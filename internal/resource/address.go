@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"strings"
@@ -158,4 +159,9 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
 // Wrong returns a FieldError.
 func Wrong(field, format string, args ...any) error {
 	return &FieldError{Field: field, Problem: fmt.Sprintf(format, args...)}
+}
+
+// Compare orders addresses by kind and then by name.
+func (a Address) Compare(b Address) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 }

@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -199,8 +198,4 @@ func (x *index) dirsFrom(dir string) []string {
 // within reports whether a path is a directory or lies below it.
 func within(name, dir string) bool {
 	return dir == "/" || name == dir || strings.HasPrefix(name, dir) && name[len(dir)] == '/'
-}
-
-func compareAddress(a, b resource.Address) int {
-	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 }

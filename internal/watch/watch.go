@@ -155,7 +155,7 @@ func (w *Watcher) Take() Batch {
 		}
 		b.Addresses = append(b.Addresses, w.index.addresses[id])
 	}
-	slices.SortFunc(b.Addresses, compareAddress)
+	slices.SortFunc(b.Addresses, resource.Address.Compare)
 	w.pending.clear()
 	if len(kept) > 0 {
 		w.pending.ids = kept
