@@ -43,6 +43,8 @@ type Agent struct {
 	culprits *culprit.Finder
 	// looked is when the last run of this process that looked at everything began.
 	looked time.Time
+	// limited is true once it was told that not all can be watched.
+	limited bool
 
 	mu sync.Mutex
 	// heard is what sources had to tell and nobody has recorded.

@@ -88,3 +88,14 @@ func (a *Agent) watchCulprits(entries []catalog.Entry) {
 	}
 	a.culprits.Watch(claims)
 }
+
+// hint returns in words who caused the drift of a resource in this run, where that
+// is known.
+func (r *recorder) hint(a resource.Address) string {
+	for _, d := range r.drifts {
+		if d.Resource == a && d.Hint != "" {
+			return " (" + d.Hint + ")"
+		}
+	}
+	return ""
+}

@@ -137,6 +137,7 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			d.publish(c, busy)
 			// When a source is tried next is part of what is told of it.
 			d.agent.told(d.agent.tellHeard(hard))
+			d.agent.told(d.agent.tellLimit(hard))
 			d.finished(w)
 			if w.result != nil && w.result.Restart {
 				return ErrRestart

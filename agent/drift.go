@@ -63,6 +63,7 @@ func (d *Daemon) drift(ctx, stop context.Context) bool {
 func (a *Agent) lookInto(ctx, stop context.Context, b watch.Batch) (*Result, error) {
 	req := Request{Trigger: "drift", Wait: lockWait, Unasked: true}
 	if b.Everything == "" {
+		b = a.spare(b)
 		if req.Only = a.suspects(ctx, b.Addresses); len(req.Only) == 0 {
 			return nil, nil //nolint:nilnil // nothing to look at is no error and has no result
 		}

@@ -26,8 +26,11 @@ type Explanation struct {
 	After     []resource.Address `json:"after,omitempty"`
 	Feeds     []Effect           `json:"feeds,omitempty"`
 	Owed      []state.Owed       `json:"owed,omitempty"`
-	Prior     resource.Prior     `json:"prior,omitempty"`
-	Diff      resource.Diff      `json:"diff,omitempty"`
+	// Watches is what the daemon watches of it; what is not watched is found by
+	// full runs.
+	Watches []resource.Watch `json:"watches,omitempty"`
+	Prior   resource.Prior   `json:"prior,omitempty"`
+	Diff    resource.Diff    `json:"diff,omitempty"`
 	// Last are its last changes, newest first.
 	Last []string `json:"last,omitempty"`
 }
@@ -75,6 +78,9 @@ func explain(p *plan.Plan, s *plan.Step, entries []catalog.Entry) *Explanation {
 	}
 	if s.Resource != nil && !s.Prune {
 		e.Claims = s.Resource.Claims()
+		if w, ok := s.Resource.(resource.Watched); ok {
+			e.Watches = w.Watches()
+		}
 	}
 	for _, i := range s.After {
 		e.After = append(e.After, p.Steps[i].Address)

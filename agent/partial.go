@@ -37,6 +37,7 @@ func (r *run) widen() {
 	if !narrow {
 		r.req.Only = nil
 	}
+	r.rec.run.Partial, r.stream.Partial = narrow, narrow
 }
 
 // only returns the resources to look at, nil for all, and those that the last run

@@ -64,7 +64,7 @@ func (a *Agent) newRun(req Request) (*run, error) {
 	r.stream = report.NewRun(a.reportContext(f, r.states()))
 	r.rec = &recorder{
 		store: a.store, stream: r.stream, culprits: a.culprits,
-		run: state.Run{ID: r.stream.ID(), Trigger: req.Trigger, Started: r.started, Partial: req.Only != nil},
+		run: state.Run{ID: r.stream.ID(), Trigger: req.Trigger, Started: r.started},
 	}
 	if r.rec.since = a.looked; r.last != nil && r.rec.since.IsZero() {
 		r.rec.since = r.last.Started
@@ -225,7 +225,12 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 		return nil, err
 	}
 	r.stream.SetSources(r.states()...)
-	if err := r.rec.finish(past, counts, r.agent.opt.ExitCode(verdict), sources, problem(r.sources)); err != nil {
+	contests, err := r.contests(outcomes, past.Finished)
+	if err != nil {
+		return nil, err
+	}
+	end := state.Record{Finished: &past, Sources: sources, Contests: contests}
+	if err := r.rec.finish(end, counts, r.agent.opt.ExitCode(verdict), problem(r.sources)); err != nil {
 		return nil, err
 	}
 	if err := r.agent.store.SaveKey(); err != nil {

@@ -104,18 +104,18 @@ func (r *recorder) write(rec state.Record) error {
 
 // finish writes the record that closes the run: what sources have become where
 // that is new, and in its event what is wrong with one, be that new or not.
-func (r *recorder) finish(past state.Run, counts report.Counts, code int, sources map[string]state.Source, problem string) error {
+func (r *recorder) finish(end state.Record, counts report.Counts, code int, problem string) error {
 	if err := r.open(); err != nil {
 		return err
 	}
 	err := r.queue(r.stream.Finished(report.Result{
-		Counts: counts, Duration: past.Finished.Sub(past.Started), ExitCode: code,
+		Counts: counts, Duration: end.Finished.Finished.Sub(end.Finished.Started), ExitCode: code,
 		Message: problem,
 	}))
 	if err != nil {
 		return err
 	}
-	return r.write(state.Record{Finished: &past, Sources: sources})
+	return r.write(end)
 }
 
 // problem says what is wrong with the first source that something is wrong with.

@@ -29,6 +29,10 @@ func (k *desk) Status(ctx context.Context) (json.RawMessage, error) {
 	}
 	schedule := k.d.Schedule()
 	s.Daemon, s.Schedule, s.Sinks = true, &schedule, k.d.drain.Status()
+	if k.d.agent.watcher != nil {
+		watching := k.d.agent.watcher.Status()
+		s.Watching = &watching
+	}
 	return json.Marshal(s)
 }
 

@@ -11,26 +11,32 @@ import (
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/state"
+	"trued.dev/trued/internal/watch"
 )
 
 // A Status is what is known of a host without looking at it again.
 type Status struct {
 	// Line answers in words: is this host in order, at which commit, and if not,
 	// why.
-	Line      string             `json:"line"`
-	Verdict   Verdict            `json:"verdict"`
-	Host      string             `json:"host"`
-	Version   string             `json:"version"`
-	Mode      Mode               `json:"mode"`
-	Daemon    bool               `json:"daemon"`
-	Schedule  *Schedule          `json:"schedule,omitempty"`
-	Suspended *state.Suspension  `json:"suspended,omitempty"`
-	Sources   []SourceStatus     `json:"sources"`
-	LastRun   *state.Run         `json:"last_run,omitempty"`
-	Resources int                `json:"resources"`
-	Owed      []state.Owed       `json:"owed"`
-	Failing   []Failing          `json:"failing"`
-	Orphans   []resource.Address `json:"orphans"`
+	Line      string            `json:"line"`
+	Verdict   Verdict           `json:"verdict"`
+	Host      string            `json:"host"`
+	Version   string            `json:"version"`
+	Mode      Mode              `json:"mode"`
+	Daemon    bool              `json:"daemon"`
+	Schedule  *Schedule         `json:"schedule,omitempty"`
+	Suspended *state.Suspension `json:"suspended,omitempty"`
+	Sources   []SourceStatus    `json:"sources"`
+	LastRun   *state.Run        `json:"last_run,omitempty"`
+	Resources int               `json:"resources"`
+	Owed      []state.Owed      `json:"owed"`
+	Failing   []Failing         `json:"failing"`
+	// Contested are resources that somebody changes as often as they are put back.
+	Contested []Contested `json:"contested"`
+	// Watching is how much is watched for drift; nil where no daemon runs, or
+	// where it changes nothing.
+	Watching *watch.Status      `json:"watching,omitempty"`
+	Orphans  []resource.Address `json:"orphans"`
 	// Interrupted is a run that was cut off and not taken up yet.
 	Interrupted *state.Run          `json:"interrupted,omitempty"`
 	Damaged     string              `json:"damaged,omitempty"`
@@ -65,6 +71,7 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 		Owed:      snap.Owed,
 		Failing:   []Failing{},
 		Orphans:   []resource.Address{},
+		Contested: contested(snap, time.Now()),
 		Damaged:   a.store.Repaired(),
 	}
 	if snap.LastRun != nil {
@@ -86,7 +93,7 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 	slices.SortFunc(s.Failing, func(a, b Failing) int {
 		return strings.Compare(a.Resource.String(), b.Resource.String())
 	})
-	slices.SortFunc(s.Orphans, func(a, b resource.Address) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(s.Orphans, resource.Address.Compare)
 	if s.Suspended, err = a.store.Suspended(time.Now()); err != nil {
 		return nil, err
 	}

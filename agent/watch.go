@@ -1,7 +1,11 @@
 package agent
 
 import (
+	"context"
+	"fmt"
+
 	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/watch"
 )
@@ -35,4 +39,22 @@ func (r *run) watchFirst() {
 		r.loaded = true
 		r.watch(r.load())
 	}
+}
+
+// tellLimit tells, once, that not all that should be can be watched.
+func (a *Agent) tellLimit(ctx context.Context) error {
+	if a.watcher == nil {
+		return nil
+	}
+	s := a.watcher.Status()
+	if limited := s.Limit != ""; limited == a.limited || !limited {
+		a.limited = limited
+		return nil
+	}
+	err := a.tell(ctx, report.Incident{
+		Type: report.WatchLimited, ErrType: "limit",
+		Message: fmt.Sprintf("%d resources cannot be watched and are polled: %s (see fs.inotify.max_user_watches)", s.Polled, s.Limit),
+	})
+	a.limited = err == nil
+	return err
 }

@@ -156,6 +156,12 @@ func (a *app) printExplanation(e *agent.Explanation) error {
 	for _, c := range e.Claims {
 		p.field("owns", "%s", c)
 	}
+	for _, w := range e.Watches {
+		p.field("watched", "%s %s", w.Space, w.Name)
+	}
+	if len(e.Watches) == 0 && e.Origin.File != "" {
+		p.field("watched", "by full runs alone")
+	}
 	for _, w := range e.After {
 		p.field("after", "%s", w)
 	}

@@ -13,6 +13,7 @@ import (
 	"trued.dev/trued/agent"
 	"trued.dev/trued/internal/control"
 	"trued.dev/trued/internal/state"
+	"trued.dev/trued/internal/watch"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -94,6 +95,7 @@ func (a *app) printStatus(s *agent.Status) error {
 		p.field("last run", "%s, %s (%s)", ago(r.Finished), r.Summary, r.Trigger)
 	}
 	p.next(s)
+	p.watching(s.Watching)
 	if s.Damaged != "" {
 		p.field("state", "%s", s.Damaged)
 	}
@@ -118,6 +120,12 @@ func (a *app) printStatus(s *agent.Status) error {
 			break
 		}
 		p.field("owed", "%s of %s because of %s", o.Reaction, o.Target, o.Because)
+	}
+	for i, f := range s.Contested {
+		if i == shownIssues {
+			break
+		}
+		p.field("contested", "%s since %s: somebody changes it as often as it is put back", f.Resource, f.Since.Local().Format(time.TimeOnly))
 	}
 	if n := len(s.Orphans); n > 0 {
 		p.field("orphans", "%d held for sources that are not configured: %s …", n, s.Orphans[0])
@@ -147,6 +155,27 @@ func (p *printer) drifts(r *state.Run) {
 		}
 		p.field("drift", "%s, %s%s", d.Resource, d.Outcome, hint)
 	}
+}
+
+// watching says how much is watched for drift, and what is not.
+func (p *printer) watching(w *watch.Status) {
+	if w == nil {
+		return
+	}
+	words := fmt.Sprintf("%s, in %d directories", count(w.Resources, "resource"), w.Directories)
+	if w.Units > 0 {
+		words += " and " + count(w.Units, "unit")
+	}
+	if w.Polled > 0 {
+		words += fmt.Sprintf("; %d polled", w.Polled)
+	}
+	if w.UnitsUnheard {
+		words += "; systemd cannot be heard"
+	}
+	if w.Limit != "" {
+		words += "; not all can be watched: " + w.Limit
+	}
+	p.field("watching", "%s", words)
 }
 
 func modeWords(m agent.Mode) string {

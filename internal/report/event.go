@@ -31,6 +31,10 @@ const (
 	ResourcePending Type = "resource.pending"
 	ResourceFailed  Type = "resource.failed"
 	ResourceSkipped Type = "resource.skipped"
+	// ResourceContested: it was put back several times in a short while, and the
+	// next time comes after a pause; ResourceCalmed: that is over.
+	ResourceContested Type = "resource.contested"
+	ResourceCalmed    Type = "resource.calmed"
 
 	SourceUpdated     Type = "source.updated"
 	SourceRefused     Type = "source.refused"
@@ -47,6 +51,9 @@ const (
 	ConfigLoaded  Type = "config.loaded"
 	ConfigRefused Type = "config.refused"
 
+	// WatchLimited: not all that should be can be watched.
+	WatchLimited Type = "watch.limited"
+
 	ReportTested  Type = "report.tested"
 	ReportDropped Type = "report.dropped"
 )
@@ -56,9 +63,10 @@ func Types() []Type {
 	return []Type{
 		RunStarted, RunFinished, RunInterrupted,
 		ResourceChanged, ResourceDrifted, ResourcePending, ResourceFailed, ResourceSkipped,
+		ResourceContested, ResourceCalmed,
 		SourceUpdated, SourceRefused, SourceRepaired, SourceStale, SourceUnreachable, SourceRecovered,
 		AgentStarted, AgentStopped, AgentSuspended, AgentResumed,
-		ConfigLoaded, ConfigRefused,
+		ConfigLoaded, ConfigRefused, WatchLimited,
 		ReportTested, ReportDropped,
 	}
 }
@@ -120,8 +128,9 @@ type Event struct {
 	Attempted string        `json:"trued.revision.attempted,omitempty" jsonschema_description:"the newest commit seen, when it is another"`
 	Sources   []SourceState `json:"trued.sources,omitempty" jsonschema_description:"on events of runs: every source; on those of a source: how that one stands"`
 
-	Reason string `json:"trued.reason,omitempty" jsonschema_description:"why a run started, or convergence was suspended"`
-	Until  string `json:"trued.until,omitempty" jsonschema:"format=date-time" jsonschema_description:"when a suspension ends"`
+	Reason  string `json:"trued.reason,omitempty" jsonschema_description:"why a run started, or convergence was suspended"`
+	Partial bool   `json:"trued.partial,omitempty" jsonschema_description:"on events of runs: true when the run looked only at what something had happened to; its counts are of that, its exit code is that of the host all the same"`
+	Until   string `json:"trued.until,omitempty" jsonschema:"format=date-time" jsonschema_description:"when a suspension ends"`
 
 	Resource   string   `json:"trued.resource,omitempty" jsonschema_description:"address of the resource"`
 	Kind       string   `json:"trued.resource.kind,omitempty" jsonschema_description:"kind of the resource"`

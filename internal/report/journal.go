@@ -196,6 +196,12 @@ func MessageID(t Type) string {
 		return "c5bc4b7595b24d82bbfd3d39279a8b57"
 	case ResourceFailed:
 		return "a75417ad608a4b32804b9f9b1a4276ac"
+	case ResourceContested:
+		return "902ef89cf89143a0843526eb16677609"
+	case ResourceCalmed:
+		return "0dc6939ce90c47d487f4003e323baffe"
+	case WatchLimited:
+		return "46fcd37f6d3f4c4da14c2278eb700fcf"
 	case ResourceSkipped:
 		return "513978b1ee1546f78f27075694c39694"
 	case SourceUpdated:

@@ -75,6 +75,24 @@ func (e *Event) blame(c *culprit.Culprit) {
 	e.Message = cutTo(e.Message, maxMessage-len(hint)) + hint
 }
 
+// Contested returns the event that a resource is changed by somebody as often as
+// it is put back.
+func (r *Run) Contested(o ResourceOutcome, message string) Event {
+	return r.about(ResourceContested, Warning, o, message)
+}
+
+// Calmed returns the event that nobody does so any more.
+func (r *Run) Calmed(o ResourceOutcome, message string) Event {
+	return r.about(ResourceCalmed, Notice, o, message)
+}
+
+func (r *Run) about(t Type, severity Severity, o ResourceOutcome, message string) Event {
+	return r.stamp(Event{
+		Type: t, Severity: severity, Message: message,
+		Resource: o.Address.String(), Kind: o.Address.Kind, Cause: string(o.Cause), Outcome: o.Outcome,
+	}, o.Source)
+}
+
 // classify tells the type of a resource's event. What was only looked at, or
 // waits, is pending whatever it waits for.
 func classify(o ResourceOutcome) (Type, Severity) {

@@ -159,7 +159,7 @@ func incidentSeverity(t Type) Severity {
 	switch t {
 	case SourceRefused, ConfigRefused:
 		return Error
-	case SourceUnreachable, SourceStale, RunInterrupted, ReportDropped:
+	case SourceUnreachable, SourceStale, RunInterrupted, ReportDropped, WatchLimited:
 		return Warning
 	case SourceRepaired, SourceRecovered, AgentSuspended, AgentResumed:
 		return Notice
@@ -181,6 +181,8 @@ func setError(e *Event, class string, err error) {
 // A Run is the stream of one run.
 type Run struct {
 	*Stream
+	// Partial is true for a run that looks at a few resources alone.
+	Partial bool
 }
 
 // NewRun returns the stream of a new run.
@@ -194,7 +196,7 @@ func NewRun(c Context) *Run {
 func ContinueRun(c Context, runID string, seq uint64) *Run {
 	s := NewStream(c)
 	s.runID, s.seq = runID, seq
-	return &Run{s}
+	return &Run{Stream: s}
 }
 
 // ID is the run's id.
@@ -215,6 +217,7 @@ func (r *Run) Started(reason string) Event {
 		Severity: Info,
 		Message:  "run started: " + reason,
 		Reason:   reason,
+		Partial:  r.Partial,
 	}, "")
 }
 
@@ -251,6 +254,7 @@ func (r *Run) Finished(res Result) Event {
 		DurationMS: &ms,
 		ExitCode:   &code,
 		Counts:     &counts,
+		Partial:    r.Partial,
 	}
 	setError(&e, res.ErrType, res.Err)
 	message := fmt.Sprintf("run finished in %s: %s", res.Duration.Round(time.Millisecond), counts)

@@ -70,6 +70,7 @@ func (s *Store) head() Snapshot {
 	snap.Inventory = nil
 	snap.Sources = maps.Clone(s.snap.Sources)
 	snap.Owed = append([]Owed(nil), s.snap.Owed...)
+	snap.Contests = maps.Clone(s.snap.Contests)
 	return snap
 }
 

@@ -34,6 +34,8 @@ type Snapshot struct {
 	Inventory map[resource.Address]Entry `json:"inventory"`
 	Sources   map[string]Source          `json:"sources"`
 	Owed      []Owed                     `json:"owed,omitempty"`
+	// Contests are the resources that were put back not long ago.
+	Contests map[resource.Address]Contest `json:"contests,omitempty"`
 	// Open is a batch whose outcome was never recorded.
 	Open *Begin `json:"open,omitempty"`
 	// LastRun is the last run that finished.
@@ -130,6 +132,18 @@ func (o Owed) Same(p Owed) bool {
 	return o.Target == p.Target && o.Reaction == p.Reaction && o.Because == p.Because
 }
 
+// A Contest is what is remembered of a resource that was put back not long ago,
+// and that somebody may hold for theirs.
+type Contest struct {
+	// Repairs are the last times that it was put back.
+	Repairs []time.Time `json:"repairs"`
+	// Since is when it became contested, Pause how long the next repair waits, and
+	// Next until when; zero while it is not.
+	Since time.Time     `json:"since,omitzero"`
+	Pause time.Duration `json:"pause,omitempty"`
+	Next  time.Time     `json:"next,omitzero"`
+}
+
 // A Run is what one run came to.
 type Run struct {
 	ID       string    `json:"id"`
@@ -201,6 +215,8 @@ type Record struct {
 	Placed  []Owed            `json:"placed,omitempty"`
 	Settle  []Owed            `json:"settle,omitempty"`
 	Sources map[string]Source `json:"sources,omitempty"`
+	// Contests replace those of the same resources; one without repairs is over.
+	Contests map[resource.Address]Contest `json:"contests,omitempty"`
 	// Forget names sources whose memory is given up.
 	Forget   []string `json:"forget,omitempty"`
 	Started  *Run     `json:"started,omitempty"`
@@ -265,6 +281,16 @@ func (s *Snapshot) fold(r Record) {
 	}
 	for name, src := range r.Sources {
 		s.Sources[name] = src
+	}
+	for a, c := range r.Contests {
+		if len(c.Repairs) == 0 {
+			delete(s.Contests, a)
+			continue
+		}
+		if s.Contests == nil {
+			s.Contests = map[resource.Address]Contest{}
+		}
+		s.Contests[a] = c
 	}
 	for _, name := range r.Forget {
 		delete(s.Sources, name)

@@ -56,6 +56,7 @@ func Story() []report.Event {
 		agent.Incident(report.Incident{Type: report.AgentSuspended, Reason: "database migration", Until: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)}),
 		agent.Incident(report.Incident{Type: report.AgentResumed}),
 		agent.Incident(report.Incident{Type: report.AgentStopped}),
+		agent.Incident(report.Incident{Type: report.WatchLimited, ErrType: "limit", Message: "40 resources cannot be watched and are polled: no space left on device"}),
 		report.ContinueRun(fixed(), "019ab3ef-0000-7000-8000-000000000001", 7).Interrupted("while 3 resources were being applied"),
 	}
 	run := report.NewRun(fixed())
@@ -63,6 +64,10 @@ func Story() []report.Event {
 	for _, o := range outcomes() {
 		events = append(events, run.Resource(o))
 	}
+	fight := report.ResourceOutcome{Address: file("/etc/motd"), Source: "infra", Cause: resource.Drift, Outcome: report.Repaired}
+	events = append(events,
+		run.Contested(fight, "file:/etc/motd was put back 3 times within 10m0s: the next time comes after a pause"),
+		run.Calmed(fight, "file:/etc/motd was left alone for 10m0s: it is put back at once again"))
 	counts := report.Counts{}
 	counts.Add(report.InOrder)
 	for _, o := range outcomes() {
