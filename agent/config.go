@@ -36,6 +36,7 @@ type Config struct {
 	Interval time.Duration  `yaml:"interval" doc:"between polls, give or take a tenth; 1m"`
 	Resync   time.Duration  `yaml:"resync" doc:"between full runs when nothing is new; 15m"`
 	Mode     Mode           `yaml:"mode" doc:"enforce, or observe: plan and report, change nothing"`
+	Watch    *bool          `yaml:"watch" doc:"false: find drift by full runs alone, in place of as it happens; true"`
 	Report   []sinks.Config `yaml:"report" doc:"where events go: journal, stdout, file, syslog, http, otlp"`
 	Metrics  metrics.Config `yaml:"metrics" doc:"where a Prometheus finds how the host stands: listen, textfile"`
 }

@@ -24,7 +24,7 @@ var errNotNow = errors.New("the system shuts down, or is in rescue or emergency 
 // newWatcher returns what tells the daemon of drift. In observe mode, which
 // changes nothing, a full check now and then is all that there is.
 func (a *Agent) newWatcher() *watch.Watcher {
-	if a.config.Mode == Observe {
+	if a.config.Mode == Observe || a.config.Watch != nil && !*a.config.Watch {
 		return nil
 	}
 	o := watch.Options{Root: a.host.Root(), Packaged: a.host.Packaged, Log: a.opt.Log}

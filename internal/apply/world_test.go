@@ -337,6 +337,9 @@ type options struct {
 	acceptPrune bool
 	hasty       bool
 	limit       int
+	// only and blocked make the plan a partial one.
+	only, blocked map[resource.Address]bool
+	may           func(context.Context) bool
 }
 
 // run plans and applies the entries as a new commit would.
@@ -356,8 +359,8 @@ func (l *lab) runAs(o options, entries ...catalog.Entry) []*Outcome {
 	}
 	p := l.plan(o, entries...)
 	outcomes, err := Run(l.t.Context(), l.t.Context(), p, l, func([]string) error { return nil },
-		Options{Run: "r", AcceptPrune: o.acceptPrune, Moment: l.world.moment, Now: func() time.Time { l.now = l.now.Add(time.Second); return l.now }})
-	if err != nil {
+		Options{Run: "r", AcceptPrune: o.acceptPrune, Moment: l.world.moment, May: o.may, Now: func() time.Time { l.now = l.now.Add(time.Second); return l.now }})
+	if err != nil && o.may == nil {
 		l.t.Fatal(err)
 	}
 	return outcomes
@@ -371,7 +374,7 @@ func (l *lab) plan(o options, entries ...catalog.Entry) *plan.Plan {
 			Revision: "abc", PruneLimit: o.limit, Explains: func(resource.Address) bool { return o.explains },
 		}},
 		Configured: []string{"src"}, Digest: func(d plan.Desired) (string, error) { return l.store.Digest(d) },
-		AcceptPrune: o.acceptPrune, Hasty: o.hasty, Now: l.now,
+		AcceptPrune: o.acceptPrune, Hasty: o.hasty, Now: l.now, Only: o.only, Blocked: o.blocked,
 	})
 	if err != nil {
 		l.t.Fatal(err)
@@ -392,4 +395,13 @@ func (l *lab) wantTold(want ...string) {
 	if !slices.Equal(l.told, want) {
 		l.t.Errorf("was told:\n  %s\nwant:\n  %s", strings.Join(l.told, "\n  "), strings.Join(want, "\n  "))
 	}
+}
+
+// entries are things of the value 1.
+func (l *lab) entries(names ...string) []catalog.Entry {
+	var list []catalog.Entry
+	for _, name := range names {
+		list = append(list, l.thing(name, "1"))
+	}
+	return list
 }

@@ -46,6 +46,7 @@ const hostileConfig = `sources:
   - {name: passed, url: "https://git.invalid/passed.git", group: g, proxy: "http://robot:marked-proxy@127.0.0.1:8083", limits: *long}
 interval: 1h
 resync: 1h
+watch: false
 report:
   - journal
   - file: ` + eventFile + `

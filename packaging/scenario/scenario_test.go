@@ -52,7 +52,7 @@ func (c config) write(t *testing.T, h *hosttest.Host) {
 	for _, line := range c.source {
 		b.WriteString("    " + line + "\n")
 	}
-	b.WriteString("interval: 1s\nresync: 1h\nreport:\n  - journal\n  - file: " + eventFile + "\n")
+	b.WriteString("interval: 1s\nresync: 1h\nwatch: false\nreport:\n  - journal\n  - file: " + eventFile + "\n")
 	for _, line := range c.agent {
 		b.WriteString(line + "\n")
 	}

@@ -54,6 +54,7 @@ func TestSourceThatLeavesTheConfigurationPrunesNothing(t *testing.T) {
   - {name: two, dir: /srv/two, group: groups/web}
 interval: 1s
 resync: 1h
+watch: false
 report: [journal, {file: `+eventFile+`}]
 `)
 	h.Run(t, "systemctl start trued.service")

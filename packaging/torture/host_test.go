@@ -44,7 +44,7 @@ func newHostWorld(t *testing.T, name string) *hostWorld {
 	w := &hostWorld{Host: hosttest.Boot(t, hosttest.Options{Name: "tort-" + name}), name: name, saw: map[string]int{}, command: "trued sync"}
 	w.Copy(t, hosttest.Deb(t), "/root/trued.deb")
 	w.Write(t, "/etc/trued/trued.yaml", fmt.Sprintf(
-		"sources:\n  - name: infra\n    dir: %s\n    group: g\ninterval: 1h\nresync: 2h\nreport:\n  - file: %s\n", sourceDir, eventFile))
+		"sources:\n  - name: infra\n    dir: %s\n    group: g\ninterval: 1h\nresync: 2h\nwatch: false\nreport:\n  - file: %s\n", sourceDir, eventFile))
 	w.Write(t, "/usr/local/sbin/witness", witness)
 	w.Write(t, "/etc/tort-before", earlierText)
 	// The agent comes back at once after a kill, and packages are as durable as
