@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"trued.dev/trued/agent"
+	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/modules"
 )
 
@@ -122,5 +123,35 @@ func BenchmarkRunOverWitnesses(b *testing.B) {
 				run(b, a)
 			}
 		})
+	}
+}
+
+// A drift among many files, put back by a partial run of a daemon that has to load
+// the catalog again, and of one that has it at hand.
+func BenchmarkDrift(b *testing.B) {
+	for _, n := range []int{100, 1000, 5000} {
+		for _, cold := range []bool{true, false} {
+			b.Run(fmt.Sprintf("files=%d/loaded=%v", n, !cold), func(b *testing.B) {
+				root := b.TempDir()
+				source := benchTree(b, n)
+				a := open(b, source, root)
+				run(b, a)
+				only := []resource.Address{{Kind: "file", Name: "/srv/d00/f001"}}
+				ctx := context.Background()
+				for b.Loop() {
+					b.StopTimer()
+					if cold {
+						a.Close()
+						a = open(b, source, root)
+					}
+					put(b, filepath.Join(root, "srv/d00/f001"), "broken")
+					b.StartTimer()
+					res, err := a.Run(ctx, ctx, agent.Request{Trigger: "drift", Only: only})
+					if err != nil || !res.Partial || res.Counts.Repaired != 1 {
+						b.Fatalf("%v %+v", err, res)
+					}
+				}
+			})
+		}
 	}
 }

@@ -74,6 +74,7 @@ func (l *lab) parts(p plan) []part {
 		files(n, true)
 		files(n, false)
 	}
+	all = append(all, part{"drift", func(t *table) { l.drift(t, p) }})
 	all = append(all, part{"growth", func(t *table) { grown(t, p) }}, part{"many runs", func(t *table) { l.manyRuns(t, p) }})
 	if p.loops {
 		all = append(all, part{"Ansible, each file by itself", func(t *table) { l.ansibleLoop(t, p) }})

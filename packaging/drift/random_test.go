@@ -34,7 +34,7 @@ func manifest() string {
 		fmt.Fprintf(&b, "- link: /srv/links/l%d\n  target: /srv/app/d0/f%d\n  parents: true\n", l, l)
 	}
 	for u := range units {
-		fmt.Fprintf(&b, "- unit: worker%d.service\n  enabled: true\n  state: running\n  content: |\n    [Service]\n    ExecStart=/bin/sleep infinity\n    Restart=always\n    [Install]\n    WantedBy=multi-user.target\n", u)
+		fmt.Fprintf(&b, "- unit: worker%d.service\n  enabled: true\n  masked: false\n  state: running\n  content: |\n    [Service]\n    ExecStart=/bin/sleep infinity\n    Restart=always\n    [Install]\n    WantedBy=multi-user.target\n", u)
 	}
 	for _, p := range packages {
 		fmt.Fprintf(&b, "- package: %s\n", p)

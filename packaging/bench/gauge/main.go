@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 )
 
 func main() {
@@ -22,7 +23,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: gauge measure | floor (nothing|lstat|read|write) DIR COUNT | daemon UNIT COUNT | many COUNT")
+var errUsage = errors.New("usage: gauge measure | floor (nothing|lstat|read|write) DIR COUNT | daemon UNIT COUNT | many COUNT | drift DIR COUNT PAUSE (idle|busy)")
 
 func do(args []string) error {
 	switch {
@@ -48,6 +49,13 @@ func do(args []string) error {
 			return errUsage
 		}
 		return daemon(args[1], n)
+	case len(args) == 5 && args[0] == "drift":
+		n, err := strconv.Atoi(args[2])
+		pause, bad := time.ParseDuration(args[3])
+		if err != nil || bad != nil {
+			return errUsage
+		}
+		return drift(args[1], n, pause, args[4] == "busy")
 	case len(args) == 2 && args[0] == "many":
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
