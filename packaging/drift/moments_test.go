@@ -66,7 +66,7 @@ func TestATransactionOfSomebodyElseIsWaitedFor(t *testing.T) {
 `})
 	w.settled(t)
 	before := len(w.events(t))
-	w.Run(t, `systemd-run -q --unit holder perl -MFcntl -e 'open F, "+>>", "/var/lib/dpkg/lock-frontend"; fcntl F, F_SETLK, pack("s s l! l! i", F_WRLCK, 0, 0, 0, 0) or die; open R, ">", "/run/held"; close R; sleep 3600'`)
+	w.Run(t, `systemd-run -q --unit holder perl -MFcntl -e 'open F, "+>>", "/var/lib/dpkg/lock-frontend"; my $l = pack("s s l! l! i", F_WRLCK, 0, 0, 0, 0); fcntl F, F_SETLK, $l or die; open R, ">", "/run/held"; close R; sleep 3600'`)
 	w.await(t, "[ -e /run/held ]")
 	w.Run(t, "DPKG_FRONTEND_LOCKED=1 dpkg --purge tree; echo broken >/etc/debian_version; echo broken >/srv/one")
 	w.await(t, "grep -qx one /srv/one")
