@@ -182,7 +182,8 @@ func (r *Resource) files() []files.File {
 		text += key + "=" + r.Categories[key] + "\n"
 	}
 	return []files.File{{Path: r.archive.defaultFile(), Part: "default", Spec: host.FileSpec{
-		Content: resource.Bytes([]byte(text)), Mode: resource.NewMode(0o644), Parents: true, Backup: true, Force: true, Sensitive: r.Sensitive,
+		Content: resource.Bytes([]byte(text)), Mode: resource.NewMode(0o644), Parents: true, Backup: true, Sensitive: r.Sensitive,
+		Follow: true, // newer releases have a link there
 	}}}
 }
 

@@ -95,6 +95,38 @@ func TestTheFilesOfATreeSayWhatIsToBeMade(t *testing.T) {
 	}
 }
 
+// Where the file of the default is a link to another, it stays one.
+func TestALinkToTheDefaultStays(t *testing.T) {
+	for name, had := range map[string]string{"nowhere yet": "", "a file": "LANG=C\n"} {
+		t.Run(name, func(t *testing.T) {
+			h, root := newTree(t, "debian")
+			err := os.Symlink("../locale.conf", filepath.Join(root, "etc/default/locale"))
+			if had != "" {
+				err = errors.Join(err, os.WriteFile(filepath.Join(root, "etc/locale.conf"), []byte(had), 0o644))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			fill := Resource{Title: "en_US.UTF-8", Default: true}
+			resourcetest.Run(t, resourcetest.Case{
+				Module:   func() resource.Module { return New(h) },
+				Resource: func(m resource.Module) resource.Resource { return filled(m, fill) },
+				Dirs:     []string{root}, Offline: true,
+			})
+			e, m := &resourcetest.Engine{Offline: true}, New(h)
+			if err := e.Converge(t.Context(), m, filled(m, fill)); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(filepath.Join(root, "etc/locale.conf")); err != nil || !strings.Contains(string(got), "LANG=en_US.UTF-8") {
+				t.Errorf("it holds %q, error %v", got, err)
+			}
+			if _, err := os.Readlink(filepath.Join(root, "etc/default/locale")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestWhatTheMachineKnowsIsReadWithoutAProcess(t *testing.T) {
 	h, root := newTree(t, "debian")
 	a := New(h).(module).archive

@@ -35,7 +35,7 @@ func (f File) field(name string) string {
 }
 
 func (f File) leaving() host.Leaving {
-	return host.Leaving{NoBackup: !f.Spec.Backup, Sensitive: f.Spec.Sensitive}
+	return host.Leaving{NoBackup: !f.Spec.Backup, Sensitive: f.Spec.Sensitive, Follow: f.Spec.Follow && !f.Absent}
 }
 
 // Claims are the paths.
