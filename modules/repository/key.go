@@ -27,6 +27,8 @@ const (
 type keyring struct {
 	// Fingerprints are those of the primary keys, sorted, in upper case.
 	Fingerprints []string `json:"fingerprints"`
+	// SHA256 is the digest of all, which changes when a key is made to last longer.
+	SHA256 string `json:"sha256"`
 
 	binary []byte
 	// keys are those that could be looked into; a package manager may know more.
@@ -52,7 +54,7 @@ func readKeyring(content *resource.Content) (*keyring, error) {
 			return nil, err
 		}
 	}
-	k := &keyring{binary: data}
+	k := &keyring{binary: data, SHA256: resource.Bytes(data).SHA256}
 	if k.Fingerprints, err = fingerprints(data); err != nil {
 		return nil, err
 	}

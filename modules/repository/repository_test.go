@@ -3,6 +3,7 @@ package repository
 import (
 	"bytes"
 	"crypto"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -262,6 +263,31 @@ func TestAKeyWhoseTimeIsOverIsRemarked(t *testing.T) {
 		if want != "" && !strings.Contains(found.Note, fingerprint(key)) {
 			t.Errorf("the note %q does not say which key", found.Note)
 		}
+	}
+}
+
+// A key that its owner revokes, or has last longer, is another desired state
+// although its fingerprint is the same.
+func TestAKeyThatChangedIsAnotherDesiredState(t *testing.T) {
+	key := newKey(t, time.Hour, 0)
+	desired := func() string {
+		h, _ := newTree(t, ofDebian)
+		r := filled(New(h), debian(Resource{Key: armored(t, armorType, binary(t, key)), Fingerprint: fingerprint(key)}))
+		if err := r.Load(resourcetest.Loader{}); err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	before := desired()
+	if err := key.RevokeKey(packet.KeyCompromised, "lost", &packet.Config{DefaultHash: crypto.SHA512}); err != nil {
+		t.Fatal(err)
+	}
+	if after := desired(); after == before {
+		t.Errorf("both are %s", after)
 	}
 }
 
