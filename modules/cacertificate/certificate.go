@@ -11,7 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -101,7 +101,12 @@ func (r *Resource) Load(l resource.Loader) error {
 	return nil
 }
 
-var title = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+
+// named reports whether a text can be the name of a file, and of no hidden one.
+func named(s string) bool {
+	return s != "" && strings.Trim(s[:1], letters) == "" && strings.Trim(s, letters+".-") == ""
+}
 
 // Validate reports what is wrong with the value in itself.
 func (r *Resource) Validate() error {
@@ -109,7 +114,7 @@ func (r *Resource) Validate() error {
 	wrong := func(field, format string, args ...any) {
 		problems = append(problems, resource.Wrong(field, format, args...))
 	}
-	if !title.MatchString(r.Title) {
+	if !named(r.Title) {
 		wrong("ca_certificate", "%q is not a name of letters, digits, '.', '_' and '-'", r.Title)
 	}
 	switch r.State {

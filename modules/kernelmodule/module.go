@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -88,10 +87,15 @@ func (r *Resource) Name() string { return normal(r.Title) }
 
 func normal(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
-var (
-	moduleName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
-	optionText = regexp.MustCompile(`^[^\s"'\\#]*$`)
-)
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+
+// named reports whether a text is the name of a module, or of a parameter.
+func named(s string) bool { return s != "" && strings.Trim(s, letters) == "" }
+
+// oneWord reports whether a value means the same to all that read it.
+func oneWord(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || strings.ContainsRune(`"'\#`, c) })
+}
 
 // Validate reports what is wrong with the value in itself.
 func (r *Resource) Validate() error {
@@ -99,11 +103,11 @@ func (r *Resource) Validate() error {
 	wrong := func(field, format string, args ...any) {
 		problems = append(problems, resource.Wrong(field, format, args...))
 	}
-	if !moduleName.MatchString(r.Title) {
+	if !named(r.Title) {
 		wrong("kernel_module", "%q is not the name of a module, which has no path and no ending", r.Title)
 	}
 	for key, value := range r.Options {
-		if !moduleName.MatchString(key) || !optionText.MatchString(string(value)) {
+		if !named(key) || !oneWord(string(value)) {
 			wrong("options", "%s=%s is not a parameter", key, value)
 		}
 	}

@@ -72,7 +72,9 @@ type Resource struct {
 // Name returns the locale.
 func (r *Resource) Name() string { return r.Title }
 
-var localeName = regexp.MustCompile(`^[a-z]{2,3}_[A-Z]{2}(\.[A-Za-z0-9-]+)?(@[a-z]+)?$`)
+var localeName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z]{2,3}_[A-Z]{2}(\.[A-Za-z0-9-]+)?(@[a-z]+)?$`)
+})
 
 // always reports whether a locale is there without being made.
 func always(name string) bool {
@@ -105,7 +107,7 @@ func (r *Resource) Validate() error {
 	wrong := func(field, format string, args ...any) {
 		problems = append(problems, resource.Wrong(field, format, args...))
 	}
-	if !always(r.Title) && !localeName.MatchString(r.Title) {
+	if !always(r.Title) && !localeName().MatchString(r.Title) {
 		wrong("locale", "%q is not a locale such as de_DE.UTF-8", r.Title)
 	}
 	if strings.Trim(r.Charset, letters) != "" {
@@ -120,7 +122,7 @@ func (r *Resource) Validate() error {
 			wrong("categories", "LC_ALL is for a moment, not for a machine: it leaves nobody a choice")
 		case key != "LANGUAGE" && !slices.Contains(categories(), key):
 			wrong("categories", "there is no %q: write LANGUAGE or one of %s", key, strings.Join(categories(), ", "))
-		case key == "LANGUAGE" && !languages.MatchString(value), key != "LANGUAGE" && !always(value) && !localeName.MatchString(value):
+		case key == "LANGUAGE" && (value == "" || strings.Trim(value, letters+"_.@:") != ""), key != "LANGUAGE" && !always(value) && !localeName().MatchString(value):
 			wrong("categories", "%s: %q is not a locale", key, value)
 		}
 	}
@@ -128,8 +130,6 @@ func (r *Resource) Validate() error {
 }
 
 const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
-
-var languages = regexp.MustCompile(`^[A-Za-z_.@:-]+$`)
 
 func categories() []string {
 	return []string{

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -118,7 +117,10 @@ func (r *Resource) Load(l resource.Loader) error {
 	return nil
 }
 
-var title = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+// named reports whether a text can be the name of a file, and of no hidden one.
+func named(s string) bool {
+	return s != "" && strings.Trim(s[:1], "._-") != "" && strings.Trim(s, letters+".") == ""
+}
 
 // Validate reports what is wrong with the value in itself.
 func (r *Resource) Validate() error {
@@ -126,7 +128,7 @@ func (r *Resource) Validate() error {
 	wrong := func(field, format string, args ...any) {
 		problems = append(problems, resource.Wrong(field, format, args...))
 	}
-	if !title.MatchString(r.Title) {
+	if !named(r.Title) {
 		wrong("repository", "%q is not a name of letters, digits, '.', '_' and '-'", r.Title)
 	}
 	switch r.State {
