@@ -27,6 +27,8 @@ func (a *app) generateCommand() *cobra.Command {
 	return c
 }
 
+//go:generate ../../.ci/reference
+
 func (a *app) referenceCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "reference",
