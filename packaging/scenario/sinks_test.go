@@ -40,7 +40,7 @@ func TestCentralLoggingLosesNothing(t *testing.T) {
 	for _, file := range []string{"ca.pem", "client.pem", "client.key"} {
 		web.Copy(t, filepath.Join(certs.Dir, file), "/etc/trued/"+file)
 	}
-	logs.Copy(t, "../recipes/rsyslog/central.conf", "/etc/rsyslog.d/central.conf")
+	logs.Copy(t, recipes+"/rsyslog/central.conf", "/etc/rsyslog.d/central.conf")
 	logs.Run(t, "systemctl restart rsyslog")
 	install(t, web)
 	n, drifting := rounds()
@@ -49,7 +49,7 @@ func TestCentralLoggingLosesNothing(t *testing.T) {
 		"  - syslog: tcp://logs:601",
 		"  - http: http://gateway:8080/events",
 		"  - otlp: http://gateway:4318",
-		"  - syslog: {address: tls://logs, ca_file: /etc/trued/ca.pem, client_cert_file: /etc/trued/client.pem, client_key_file: /etc/trued/client.key}",
+		sinksOf(t, "rsyslog"),
 	}}.write(t, web)
 	// A disk of its own for the spools, which is soon full.
 	web.Run(t, "mkdir -p /var/lib/trued/spool; mount -t tmpfs -o size=384k tmpfs /var/lib/trued/spool")
@@ -104,6 +104,21 @@ func TestCentralLoggingLosesNothing(t *testing.T) {
 	for what, r := range receivers {
 		inOrder(t, what, r.Arrived(), want)
 	}
+}
+
+// sinksOf returns what a recipe has in the agent's configuration beside the
+// journal.
+func sinksOf(t *testing.T, recipe string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(recipes, recipe, "trued.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(data), "report:\n  - journal\n")
+	if !found {
+		t.Fatalf("the recipe %s is\n%s", recipe, data)
+	}
+	return strings.TrimSuffix(rest, "\n")
 }
 
 // onGateway starts receivers on the lab's gateway: of CloudEvents at port 8080, of
