@@ -122,10 +122,29 @@ func (s *Store) readHead(now stamp) bool {
 	s.closeLedger()
 	s.snap, s.whole, s.shared, s.repaired = snap, false, false, ""
 	s.size, s.read = h.Size+more, now
+	s.kept = keptHead{of: h.Of, ledger: h.Ledger, size: h.Size}
 	return true
 }
 
-// SaveHead keeps the head for the next process. The caller holds the lock.
+// A keptHead says which head is on the disk. The zero value is none, or one that
+// is out of date.
+type keptHead struct {
+	of     fileStamp
+	ledger uint64
+	size   int64
+}
+
+// headLag is how far the ledger may grow beyond a head: that much of it is read
+// with the head, which costs less than to write the head after each run.
+const headLag = 8 << 10
+
+// serves reports whether the head on the disk will do for the next process.
+func (k keptHead) serves(now stamp, size int64) bool {
+	return k.of == now.snapshot && k.ledger == now.ledger.Inode && k.ledger != 0 && size >= k.size && size-k.size < headLag
+}
+
+// SaveHead keeps the head for the next process, unless one is there that will do.
+// The caller holds the lock.
 func (s *Store) SaveHead() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,6 +152,9 @@ func (s *Store) SaveHead() error {
 		return err
 	}
 	now := s.stamp()
+	if s.kept.serves(now, s.size) {
+		return nil
+	}
 	tail, err := tailSum(s.ledger, s.size)
 	if err != nil {
 		return fmt.Errorf("cannot read ledger: %w", err)
@@ -145,6 +167,7 @@ func (s *Store) SaveHead() error {
 	if err := writeCache(s.path(headFile), slices.Concat([]byte(headMagic), sum[:], data)); err != nil {
 		return fmt.Errorf("cannot write head: %w", err)
 	}
+	s.kept = keptHead{of: now.snapshot, ledger: now.ledger.Inode, size: s.size}
 	return nil
 }
 

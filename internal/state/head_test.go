@@ -63,6 +63,55 @@ func TestAHeadIsGoodForALedgerThatGrew(t *testing.T) {
 	wantHead(t, dir, true)
 }
 
+func TestAHeadIsWrittenAgainWhenItIsLeftBehind(t *testing.T) {
+	dir, s := keepHead(t)
+	file := filepath.Join(dir, headFile)
+	read := func() string {
+		t.Helper()
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	save := func(s *Store) {
+		t.Helper()
+		if err := s.SaveHead(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := read()
+	write(t, s, Record{Finished: &Run{ID: "r2"}})
+	save(s)
+	if read() != first {
+		t.Error("a head that will do was written anew")
+	}
+	wantHead(t, dir, false)
+	for s.size < headLag*2 {
+		write(t, s, Record{Finished: &Run{ID: "r3", Summary: string(make([]byte, 100))}})
+	}
+	save(s)
+	grown := read()
+	if grown == first {
+		t.Error("a head that is far behind stays")
+	}
+	wantHead(t, dir, false)
+	write(t, s, Record{Put: map[resource.Address]Entry{address("/new"): {Source: "infra"}}})
+	save(s)
+	if read() == grown {
+		t.Error("a head stays that the inventory has changed since")
+	}
+	wantHead(t, dir, false)
+	// Another process appends and saves nothing, as one that is cut off.
+	other := openHead(t, dir)
+	write(t, other, Record{Put: map[resource.Address]Entry{address("/newer"): {Source: "infra"}}})
+	if err := s.ReloadHead(); err != nil {
+		t.Fatal(err)
+	}
+	save(s)
+	wantHead(t, dir, false)
+}
+
 func TestAHeadIsForItsSnapshotAlone(t *testing.T) {
 	dir, s := keepHead(t)
 	kept, err := os.ReadFile(filepath.Join(dir, headFile))

@@ -36,6 +36,8 @@ type Store struct {
 	size     int64
 	repaired string
 	key      []byte
+	// kept is the head on the disk, as far as it is of use.
+	kept keptHead
 	// places are the ledger's records with events that were passed since it was
 	// opened.
 	places []place
@@ -84,7 +86,7 @@ func (s *Store) Reload() error {
 
 func (s *Store) reload(now stamp) error {
 	s.closeLedger()
-	s.read = stamp{}
+	s.read, s.kept = stamp{}, keptHead{}
 	snap, err := readSnapshot(filepath.Join(s.dir, snapshotFile))
 	if err != nil {
 		return err
@@ -285,6 +287,9 @@ func (s *Store) append(r Record) error {
 	s.size += int64(len(line))
 	s.snap.fold(r)
 	s.read = s.stamp()
+	if r.aboutInventory() {
+		s.kept = keptHead{} // what is read beyond a head must not be about that
+	}
 	return nil
 }
 
