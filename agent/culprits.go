@@ -58,6 +58,20 @@ func (r *recorder) drifted(o *apply.Outcome, c *culprit.Culprit) {
 	}
 }
 
+// drifts are those of this run, the newest first where it looked at a few resources
+// alone: then those since the last run that looked at everything count as well.
+func (r *run) drifts() []state.Drift {
+	list := r.rec.drifts
+	if r.partial() && r.last != nil {
+		for _, d := range r.last.Drifts {
+			if !slices.ContainsFunc(r.rec.drifts, func(have state.Drift) bool { return have.Resource == d.Resource }) {
+				list = append(list, d)
+			}
+		}
+	}
+	return list[:min(len(list), keptDrifts)]
+}
+
 // culpable is what of a resource somebody may have changed: what it claims, and
 // the files that it watches.
 func culpable(r resource.Resource) []resource.Claim {

@@ -217,7 +217,7 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	past := state.Run{
 		ID: r.stream.ID(), Trigger: r.req.Trigger, Started: r.started, Finished: time.Now().UTC(), Partial: r.partial(),
 		Verdict: string(verdict), Summary: summary(counts, r.sources), Issues: left,
-		Drifts:    r.rec.drifts,
+		Drifts:    r.drifts(),
 		Resources: r.tally(outcomes, left), Phases: r.took.end(),
 	}
 	sources, err := r.newStates()

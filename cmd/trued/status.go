@@ -138,8 +138,8 @@ func (a *app) printStatus(s *agent.Status) error {
 	return p.err
 }
 
-// drifts says what the last run found to have drifted, and who that is likely to
-// go back to.
+// drifts says what was found to have drifted lately, and who that is likely to go
+// back to.
 func (p *printer) drifts(r *state.Run) {
 	if r == nil {
 		return

@@ -158,7 +158,8 @@ type Run struct {
 	// Issues are the resources that were not simply brought into order, the
 	// first hundred of them.
 	Issues []Issue `json:"issues,omitempty"`
-	// Drifts are the first of the resources that had drifted, whatever came of it.
+	// Drifts are resources that had drifted, whatever came of it, since the last
+	// run that looked at everything; some of them where they are many.
 	Drifts []Drift `json:"drifts,omitempty"`
 	// Resources counts all of them by kind and outcome.
 	Resources Tallies `json:"resources,omitempty"`

@@ -2,6 +2,7 @@ package scenario_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -58,7 +59,7 @@ func TestADriftNamesWhoDidIt(t *testing.T) {
 	if err := json.Unmarshal([]byte(trued(t, h, 0, "status -o json")), &status); err != nil {
 		t.Fatal(err)
 	}
-	if d := status.LastRun.Drifts; len(d) != 1 || d[0].Resource != "file:/etc/motd" || !strings.HasPrefix(d[0].Hint, hint) {
+	if d := status.LastRun.Drifts; len(d) == 0 || d[0].Resource != "file:/etc/motd" || !strings.HasPrefix(d[0].Hint, hint) {
 		t.Errorf("status has %+v", d)
 	}
 	if out := trued(t, h, 0, "history "+e.RunID); !strings.Contains(out, "; hint: "+hint) {
@@ -76,8 +77,7 @@ func TestADriftNamesWhoDidIt(t *testing.T) {
 	if !strings.HasPrefix(e.Culprit, "stopped by systemctl (pid ") || !strings.Contains(e.Culprit, "by alice behind sudo") {
 		t.Errorf("of a unit that was stopped it says %q", e.Culprit)
 	}
-	h.Run(t, by("sudo apt-get -q -y remove tree"))
-	e = told(t, h, "package:tree")
+	e = told(t, h, "package:tree", by("sudo apt-get -q -y remove tree"))
 	if !strings.HasPrefix(e.Culprit, "removed by apt-get, by alice behind sudo, ") {
 		t.Errorf("of a package that was removed it says %q", e.Culprit)
 	}
@@ -87,11 +87,10 @@ func TestADriftNamesWhoDidIt(t *testing.T) {
 // before anybody looks.
 func blamed(t *testing.T, h *hosttest.Host, address, line string) report.Event {
 	t.Helper()
-	const tries = 20
+	const tries = 10
 	var e report.Event
 	for range tries {
-		h.Run(t, line)
-		if e = told(t, h, address); e.ProcessName != "" {
+		if e = told(t, h, address, line); e.Culprit != "" && !strings.Contains(e.Culprit, "gone since") {
 			return e
 		}
 	}
@@ -99,13 +98,11 @@ func blamed(t *testing.T, h *hosttest.Host, address, line string) report.Event {
 	return e
 }
 
-// told has the host looked at, and returns the newest drift of a resource.
-func told(t *testing.T, h *hosttest.Host, address string) report.Event {
+// told breaks something, and returns the drift that the daemon tells of then.
+func told(t *testing.T, h *hosttest.Host, address, line string) report.Event {
 	t.Helper()
-	h.Try(t, "trued sync")
-	drifts := events(t, h).about(address).of(report.ResourceDrifted)
-	if len(drifts) == 0 {
-		t.Fatalf("no drift of %s is told of", address)
-	}
-	return drifts[len(drifts)-1]
+	before := len(events(t, h).about(address).of(report.ResourceDrifted))
+	h.Run(t, line)
+	await(t, h, fmt.Sprintf(`test $(grep -F '"trued.resource":"%s"' %s | grep -c '"type":"resource.drifted"') -gt %d`, address, eventFile, before))
+	return events(t, h).about(address).of(report.ResourceDrifted)[before]
 }
