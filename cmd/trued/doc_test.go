@@ -1,15 +1,22 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"math/big"
+	"regexp"
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
 	"trued.dev/trued/internal/catalog"
 	"trued.dev/trued/internal/host"
@@ -19,14 +26,18 @@ import (
 
 func TestTheExampleOfEveryKindLoads(t *testing.T) {
 	all := modules.All(host.New("/", host.Options{}))
+	key, fingerprint := packagers(t)
 	for _, m := range all {
 		e, ok := m.(resource.Exemplar)
 		if !ok {
 			continue
 		}
 		t.Run(m.Kind(), func(t *testing.T) {
+			// The example is of a key that is on the network alone.
+			example := regexp.MustCompile(`fingerprint: .*`).ReplaceAllString(e.Example(), "fingerprint: "+fingerprint)
 			tree := fstest.MapFS{
-				"groups/web/web.yaml":               {Data: []byte(e.Example())},
+				"groups/web/web.yaml":               {Data: []byte(example)},
+				"groups/web/files/docker.asc":       {Data: key},
 				"groups/web/files/deploy.pub":       {Data: []byte("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB5wQl8VbC9zD5x7dMoT4mEdpBqgmhmM4X7TttD4jhCo deploy@ci\n")},
 				"groups/web/files/ssh_banner.in":    {Data: []byte("x\n")},
 				"groups/web/files/example-root.pem": {Data: authority(t)},
@@ -40,6 +51,24 @@ func TestTheExampleOfEveryKindLoads(t *testing.T) {
 			}
 		})
 	}
+}
+
+// packagers makes a key that packages are signed with.
+func packagers(t *testing.T) (armored []byte, fingerprint string) {
+	t.Helper()
+	e, err := openpgp.NewEntity("Example", "", "packages@example.com", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	w, err := armor.Encode(&text, openpgp.PublicKeyType, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(e.Serialize(w), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return text.Bytes(), hex.EncodeToString(e.PrimaryKey.Fingerprint)
 }
 
 // authority makes the certificate of one that may sign others.
