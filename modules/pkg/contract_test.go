@@ -212,6 +212,9 @@ func contractHold(t *testing.T, l lab) {
 	l.holds(t, "other", true)
 	w.run(t.Context(), nil, "other", "kept")
 	l.has(t, map[string]string{"kept": "", "other": ""})
+	// It is held no longer, which would keep it away for good.
+	w.converge(Resource{Package: "other"})
+	l.has(t, map[string]string{"other": "2-1"})
 }
 
 func contractCulprits(t *testing.T, l lab) {

@@ -281,16 +281,23 @@ func (s *site) busyUntil(m interface{ Busy() bool }) func() (bool, error) {
 	}
 }
 
-// setHolds brings about the marks of a transaction.
+// setHolds brings about the marks of a transaction. What was removed is held no
+// longer: the mark would keep it from ever being installed again.
 func (s *site) setHolds(ctx context.Context, m manager, list holdList, t transaction) error {
-	if len(t.Hold)+len(t.Unhold) == 0 {
+	if len(t.Hold)+len(t.Unhold)+len(t.Remove)+len(t.Purge) == 0 {
 		return nil
 	}
 	db, err := m.Installed(ctx)
 	if err != nil {
 		return err
 	}
-	return list.set(ctx, s.h, db, t.Hold, t.Unhold)
+	unhold := t.Unhold
+	for _, name := range slices.Concat(t.Remove, t.Purge) {
+		if db.find(name) == nil {
+			unhold = append(unhold, name)
+		}
+	}
+	return list.set(ctx, s.h, db, t.Hold, unhold)
 }
 
 // errorText is what a failed command printed.
