@@ -19,6 +19,7 @@ import (
 // and a repository of its own. There is no host with all: dnf's plugins and
 // zypper do not go together on Debian.
 func TestEachManagerKeepsTheContract(t *testing.T) {
+	t.Parallel()
 	o := hosttest.Options{
 		Name: "managers", Packages: []string{"createrepo-c", "dnf", "makepkg", "pacman-package-manager", "rpm", "zypper"},
 	}
@@ -31,6 +32,7 @@ func TestEachManagerKeepsTheContract(t *testing.T) {
 }
 
 func TestDnfWithItsPluginsKeepsTheContract(t *testing.T) {
+	t.Parallel()
 	o := hosttest.Options{Name: "dnf", Packages: []string{"createrepo-c", "dnf", "dnf-plugins-core", "rpm"}}
 	if hosttest.Inside(t, o, "") {
 		contract(t, dnfLab())
