@@ -64,6 +64,9 @@ func sightings() map[string]sighting {
 		"sudo": {
 			do: `su alice -c 'sudo sh -c "echo x >>/etc/motd; :"; :'`, claim: motd,
 			what: "edited", name: "sh", user: "root", login: "alice", via: "sudo"},
+		"sudo in a script": {
+			do: `su alice -c "sudo sed -i s/x/y/ /etc/motd"`, claim: motd,
+			what: "replaced", name: "sed", user: "root", login: "alice", via: "sudo"},
 		"sudo su": {
 			do: `su alice -c 'sudo su root -c "sed -i s/x/y/ /etc/motd; :"; :'`, claim: motd,
 			what: "replaced", name: "sed", user: "root", login: "alice", via: "sudo"},
@@ -132,6 +135,10 @@ func (w testWriter) Write(p []byte) (int, error) {
 func (s sighting) see(t *testing.T, f *Finder) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; {
+		// By its own hand, which is not told of.
+		if err := os.WriteFile("/etc/motd", []byte("x\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
 		since := time.Now()
 		shell(t, s.do)
 		c := await(f, s.claim, since)

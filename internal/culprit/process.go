@@ -56,7 +56,8 @@ func look(pid int) process {
 }
 
 // readAncestors finds out who stands behind a process: the first above it that
-// runs as another user, when what is between gives such rights.
+// runs as another user, or was started by one, when what is between gives such
+// rights.
 func (p *process) readAncestors(above status) {
 	giver := ""
 	for range longestChain {
@@ -69,6 +70,10 @@ func (p *process) readAncestors(above status) {
 		}
 		if givesRights(above.comm) {
 			giver = above.comm
+			if above.real != p.uid { // it remembers who started it
+				p.behind = above.real
+				break
+			}
 			continue
 		}
 		if above.uid != p.uid {
@@ -98,14 +103,14 @@ func ownUnit(unit string) bool {
 
 // A status is what is read of /proc/PID/status.
 type status struct {
-	comm   string
-	parent int
-	uid    uint32
+	comm      string
+	parent    int
+	real, uid uint32
 }
 
 func readStatus(pid int) (status, bool) {
 	var buf [4096]byte
-	s := status{uid: nobody}
+	s := status{real: nobody, uid: nobody}
 	text := buf[:readProc(pid, "status", buf[:])]
 	for len(text) > 0 {
 		var line []byte
@@ -119,7 +124,7 @@ func readStatus(pid int) (status, bool) {
 		case "Uid":
 			// real, effective …
 			if ids := bytes.Fields(value); len(ids) > 1 {
-				s.uid = number(ids[1])
+				s.real, s.uid = number(ids[0]), number(ids[1])
 			}
 			return s, s.comm != ""
 		}
