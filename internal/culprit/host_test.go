@@ -253,7 +253,7 @@ func replaced(t *testing.T, f *Finder) {
 	}
 }
 
-// storm changes a hundred thousand things, of which a few are of interest.
+// storm makes a hundred thousand events, half of which are of interest.
 func storm(t *testing.T, f *Finder) {
 	names := make([]resource.Claim, 2000)
 	for i := range names {
@@ -261,7 +261,7 @@ func storm(t *testing.T, f *Finder) {
 	}
 	shell(t, "mkdir /srv/storm")
 	f.Watch(append(names, watched...))
-	shell(t, `cd /srv/storm; i=0; while [ $i -lt 50000 ]; do echo x >other-$((i % 100)); echo x >told-$((i % 2000)); i=$((i + 1)); done`)
+	shell(t, `cd /srv/storm; i=0; while [ $i -lt 20000 ]; do echo x >other-$((i % 100)); echo x >told-$((i % 2000)); i=$((i + 1)); done`)
 	f.mu.Lock()
 	w := f.watcher
 	f.mu.Unlock()
