@@ -152,7 +152,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 		case <-d.breath:
 			d.breath = nil
 		case <-d.cool:
-			if d.cool = nil; !busy {
+			if d.cool = nil; busy {
+				d.cool = time.After(warm)
+			} else {
 				d.agent.cool()
 			}
 		}

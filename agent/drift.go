@@ -100,5 +100,7 @@ func (d *Daemon) looked(w done) {
 		// Whatever happens on the host, half of the time is left to others.
 		d.breath = time.After(w.took)
 	}
-	d.cool = time.After(warm)
+	if w.result != nil {
+		d.cool = time.After(warm)
+	}
 }

@@ -104,7 +104,7 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 		return nil, err
 	}
 	if r.silent(outcomes) {
-		return r.pass(outcomes, count(outcomes)), ctx.Err()
+		return r.pass(outcomes, count(outcomes)), err
 	}
 	return r.finish(ctx, outcomes, count(outcomes))
 }
