@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"trued.dev/trued/internal/source"
+	"trued.dev/trued/internal/watch"
 )
 
 func TestSourceThatCannotBeReachedSlowsDownNoOther(t *testing.T) {
@@ -32,5 +33,31 @@ func TestSourceThatCannotBeReachedSlowsDownNoOther(t *testing.T) {
 	c.finished(now, done{result: &Result{Sources: []SourceStatus{{Status: source.Status{Name: "app"}}}}}, time.Time{})
 	if pause := c.next()["app"].Sub(now); pause > 70*time.Second {
 		t.Errorf("a source that can be reached again is polled after %s", pause)
+	}
+}
+
+// Drift without end must not put off the check of everything.
+func TestALookAtDriftLeavesTheNextFullRunWhereItWas(t *testing.T) {
+	c := newClock(Config{Interval: time.Minute, Resync: time.Hour, Sources: []SourceConfig{{Name: "a"}}}, nil)
+	now, resync, poll := time.Now(), c.resync, c.poll()
+	for _, w := range []done{
+		{drift: &watch.Batch{}}, {drift: &watch.Batch{}, result: &Result{Partial: true}},
+		{drift: &watch.Batch{}, result: &Result{Partial: true, Silent: true}}, {drift: &watch.Batch{}, err: errNotNow},
+	} {
+		c.finished(now, w, time.Time{})
+		if !c.resync.Equal(resync) || !c.poll().Equal(poll) || !c.retry.IsZero() {
+			t.Errorf("after %+v: %+v", w, c)
+		}
+	}
+	c.finished(now, done{drift: &watch.Batch{}, result: &Result{Partial: true}}, now.Add(-time.Hour))
+	if !c.retry.After(now) {
+		t.Errorf("what failed is tried again at %s, without a pause", c.retry)
+	}
+	c.finished(now.Add(time.Second), done{drift: &watch.Batch{Everything: "because"}, result: &Result{}}, time.Time{})
+	if c.resync.Equal(resync) {
+		t.Error("a look at everything is no full run")
+	}
+	if c.isDue(now) || !c.isDue(now.Add(2*time.Hour)) {
+		t.Error("it does not know what is due")
 	}
 }

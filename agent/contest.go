@@ -71,8 +71,8 @@ func repaired(c state.Contest, now time.Time, longest time.Duration) state.Conte
 	if over(c, now) {
 		c = state.Contest{}
 	}
-	last := slices.DeleteFunc(slices.Clone(c.Repairs), func(t time.Time) bool { return now.Sub(t) >= contestTime })
-	c.Repairs = append(last, now)
+	c.Repairs = append(slices.Clone(c.Repairs), now)
+	c.Repairs = slices.DeleteFunc(c.Repairs, func(t time.Time) bool { return now.Sub(t) >= contestTime })
 	if n := len(c.Repairs); n > contestRepairs {
 		c.Repairs = c.Repairs[n-contestRepairs:]
 	}

@@ -136,18 +136,6 @@ func (x *index) list(r ref) []int32 {
 	return x.lists[-r-1]
 }
 
-// at returns the resources that a path concerns: those that name it, and those
-// that it lies below as a tree.
-func (x *index) at(name string) []int32 {
-	var ids []int32
-	if d := x.dirs[path.Dir(name)]; d != nil {
-		if r, ok := (*d)[path.Base(name)]; ok {
-			ids = append(ids, x.list(r)...)
-		}
-	}
-	return append(ids, x.treesOver(name)...)
-}
-
 // treesOver returns the resources whose trees a path lies in.
 func (x *index) treesOver(name string) []int32 {
 	if len(x.trees) == 0 {
