@@ -122,13 +122,14 @@ func (a *Agent) reading(drain *report.Drain) (metrics.Reading, error) {
 		return metrics.Reading{}, err
 	}
 	snap := a.store.Head()
-	suspended, err := a.store.Suspended(time.Now())
+	now := time.Now()
+	suspended, err := a.store.Suspended(now)
 	if err != nil {
 		return metrics.Reading{}, err
 	}
 	r := metrics.Reading{
 		Version: a.opt.Version, Started: a.started, Resync: a.config.Resync,
-		Suspended: suspended != nil, Owed: len(snap.Owed),
+		Suspended: suspended != nil, Owed: len(snap.Owed), Contested: len(contested(snap, now)),
 		LastRun: snap.LastRun, Runs: snap.Runs, Told: snap.Told,
 	}
 	for _, v := range verdicts() {

@@ -10,7 +10,7 @@ import (
 
 // families are the names, and what they mean.
 type families struct {
-	build, started, resync, suspended, owed                  *prometheus.Desc
+	build, started, resync, suspended, owed, contested       *prometheus.Desc
 	applied, committed, failures, refused, fetches, refusals *prometheus.Desc
 	runs, lastRun, success, verdict, phase                   *prometheus.Desc
 	resources, outcomes                                      *prometheus.Desc
@@ -27,6 +27,8 @@ func newFamilies() *families {
 		resync:    name("resync_interval_seconds", "The longest time between two runs of the daemon, give or take a tenth."),
 		suspended: name("suspended", "1 while convergence is suspended."),
 		owed:      name("owed_reactions", "Restarts, reloads and the like that are owed and not carried out yet."),
+
+		contested: name("contested_resources", "Resources that somebody changes as often as they are put back."),
 
 		applied: name("applied_info", "Always 1; the labels say which commit the host was last brought to, in which group, and who signed it.",
 			"source", "ref", "group", "revision", "signer"),
@@ -58,7 +60,7 @@ func newFamilies() *families {
 // all returns the descriptions in the order above.
 func (f *families) all() []*prometheus.Desc {
 	return []*prometheus.Desc{
-		f.build, f.started, f.resync, f.suspended, f.owed,
+		f.build, f.started, f.resync, f.suspended, f.owed, f.contested,
 		f.applied, f.committed, f.failures, f.refused, f.fetches, f.refusals,
 		f.runs, f.lastRun, f.success, f.verdict, f.phase,
 		f.resources, f.outcomes,
@@ -113,6 +115,7 @@ func (p page) reading(r Reading) {
 	p.gauge(p.resync, r.Resync.Seconds())
 	p.gauge(p.suspended, truth(r.Suspended))
 	p.gauge(p.owed, float64(r.Owed))
+	p.gauge(p.contested, float64(r.Contested))
 	for _, s := range r.Sources {
 		p.source(s)
 	}

@@ -20,7 +20,9 @@ type Reading struct {
 	// Resync is the longest time between two runs.
 	Resync    time.Duration
 	Suspended bool
-	Owed      int
+	// Owed counts the reactions that are, Contested the resources that somebody
+	// changes as often as they are put back.
+	Owed, Contested int
 	// LastRun is the run that finished last; nil before the first.
 	LastRun *state.Run
 	// Verdicts are all that a run may end with; Runs counts those that did, and

@@ -30,7 +30,7 @@ func noon() time.Time { return time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) }
 // reading has something of everything.
 func reading() metrics.Reading {
 	return metrics.Reading{
-		Version: "1.2.3", Started: noon().Add(-24 * time.Hour), Resync: 15 * time.Minute, Owed: 1,
+		Version: "1.2.3", Started: noon().Add(-24 * time.Hour), Resync: 15 * time.Minute, Owed: 1, Contested: 2,
 		LastRun: &state.Run{
 			ID: "r", Trigger: "resync", Started: noon().Add(-1500 * time.Millisecond), Finished: noon(), Verdict: "failed",
 			Phases: map[string]time.Duration{
