@@ -81,7 +81,7 @@ func asInFile(pages io.ReaderAt, start, end uint64) bool {
 		swapped   = 1 << 62
 		present   = 1 << 63
 	)
-	size := uint64(os.Getpagesize())
+	size := uint64(os.Getpagesize()) //nolint:gosec // not negative
 	buf := make([]byte, 512*entrySize)
 	for at := start; at < end; {
 		part := buf[:min(uint64(len(buf)), (end-at)/size*entrySize)]

@@ -265,13 +265,14 @@ func (r *Resource) witness(finding *resource.Finding, offline bool) {
 	if w == nil || r.absent() || finding.Note != "" {
 		return
 	}
-	w = binary.LittleEndian.AppendUint64(w, uint64(max(0, r.loaded.NotAfter.Add(-soon).Unix()))) //nolint:gosec // not negative
+	w = binary.LittleEndian.AppendUint64(w, uint64(max(0, r.loaded.NotAfter.Add(-soon).Unix())))
 	if offline {
 		finding.Witness = w
 		return
 	}
 	if seen := r.store.host.WitnessFiles(r.store.layout().bundle); seen != nil {
-		finding.Witness = append(w, seen...)
+		w = append(w, seen...)
+		finding.Witness = w
 	}
 }
 

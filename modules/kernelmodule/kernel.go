@@ -117,7 +117,7 @@ func running() string {
 
 // lists reports whether one of the lists beside the modules has a module.
 func (k kernel) lists(list, name string) (bool, error) {
-	f, err := os.Open(filepath.Join(k.directory(), list))
+	f, err := os.Open(filepath.Join(k.directory(), list)) //nolint:gosec // the kernel's own lists
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -143,7 +143,7 @@ func (k kernel) lists(list, name string) (bool, error) {
 // parameter returns what a parameter of a module is; nothing for one that the
 // kernel does not show.
 func (k kernel) parameter(name, key string) (value string, known bool, err error) {
-	data, err := os.ReadFile(filepath.Join(k.sys, name, "parameters", key))
+	data, err := os.ReadFile(filepath.Join(k.sys, name, "parameters", key)) //nolint:gosec // both are checked to be names
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return "", false, nil
 	}

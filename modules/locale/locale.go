@@ -223,7 +223,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 			return resource.Finding{}, err
 		}
 	}
-	if !known && !(view.Offline && r.archive.tool() == nil) {
+	if !known && (!view.Offline || r.archive.tool() != nil) {
 		finding.Diff = append(finding.Diff, r.change(fieldKnown, "false", "true"))
 		err = r.possible(view, &finding)
 	}

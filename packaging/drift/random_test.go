@@ -114,7 +114,7 @@ func drifts(r *rand.Rand) []drift {
 // drift; none is missed after a storm; and the daemon is none the larger for it.
 func TestTwoHundredChangesArePutBackEachToldOfOnce(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+	seed := uint64(time.Now().UnixNano())
 	if s, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
 		seed = s
 	}
@@ -124,7 +124,7 @@ func TestTwoHundredChangesArePutBackEachToldOfOnce(t *testing.T) {
 	told := len(w.events(t))
 	rss := w.memory(t)
 
-	all := drifts(rand.New(rand.NewPCG(seed, 1))) //nolint:gosec // not for secrets
+	all := drifts(rand.New(rand.NewPCG(seed, 1)))
 	want := map[string]int{}
 	for i, d := range all {
 		if i == changes/2 {

@@ -63,7 +63,7 @@ func drift(dir string, count int, pause time.Duration, busy bool) error {
 
 func filesBelow(dir string) ([]string, error) {
 	var names []string
-	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error { //nolint:gosec // the bench says which
 		if err == nil && e.Type().IsRegular() {
 			names = append(names, name)
 		}
@@ -79,7 +79,7 @@ func breakOne(name string) (at time.Time, back time.Duration, err error) {
 		return at, 0, err
 	}
 	at = time.Now()
-	if err := os.WriteFile(name, []byte("broken\n"), 0o600); err != nil {
+	if err := os.WriteFile(name, []byte("broken\n"), 0o600); err != nil { //nolint:gosec // the bench says which
 		return at, 0, err
 	}
 	for time.Since(at) < time.Minute {
