@@ -33,6 +33,9 @@ type TreeSpec struct {
 	Force bool
 	// Known is what the tree that is there now was made of; nil is nothing.
 	Known []TreeEntry
+	// Before is true when the directory was there before the first tree, so that
+	// what is in it and like the tree may have been, too.
+	Before bool
 	// Held reports whether another resource holds a path of the machine: what is
 	// there stays.
 	Held func(name string) bool

@@ -35,8 +35,8 @@ func (e *TakenError) Error() string {
 
 // Commit puts the tree in place of what is there, in one step. Before, nothing is
 // to be seen of it; after an error nothing has changed. It returns what the tree
-// is made of, and what was replaced that nobody knew of, whose content is in the
-// backup store.
+// is made of, and what was replaced that nobody knew of, or was like it already,
+// whose content is in the backup store.
 func (t *Tree) Commit(ctx context.Context) (made []TreeEntry, replaced map[string]PathPrior, err error) {
 	defer t.Abort()
 	old, had, err := t.look()
@@ -159,7 +159,7 @@ func (s *swap) open() error {
 // survey sorts what is there. What the tree would replace and nobody knows is
 // refused, or kept by force.
 func (s *swap) survey(ctx context.Context) error {
-	var taken []string
+	var taken, alike []string
 	err := s.each(ctx, func(name string, i Info) error {
 		e, ours := s.own[name]
 		_, was := s.known[name]
@@ -171,16 +171,23 @@ func (s *swap) survey(ctx context.Context) error {
 			s.foreign = append(s.foreign, foreign{name, i})
 		case ours && !s.same(name, e, i):
 			taken = append(taken, name)
+		case ours && s.t.spec.Before:
+			alike = append(alike, name)
 		}
 		return nil
 	})
-	if err != nil || len(taken) == 0 {
+	if err != nil {
 		return err
 	}
-	if !s.t.spec.Force {
+	if len(taken) > 0 && !s.t.spec.Force {
 		return &TakenError{Directory: s.t.name, Paths: taken}
 	}
-	for _, name := range taken {
+	return s.note(append(taken, alike...))
+}
+
+// note keeps what is to come back when the tree leaves.
+func (s *swap) note(names []string) error {
+	for _, name := range names {
 		at := path.Join(s.t.name, name)
 		prior, err := s.t.host.NotePath(at)
 		if err != nil {

@@ -211,6 +211,7 @@ func (r *repository) credentials(req *remote.Request) error {
 		return err
 	}
 	give(req, *r.o.access)
+	req.Nameless = true
 	if u.Scheme == "ssh" && req.KnownHosts == nil {
 		req.KnownHosts = usualKnownHosts()
 	}

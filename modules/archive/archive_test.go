@@ -522,6 +522,29 @@ func TestWhatWasThereByTheSameNamesIsReplacedByForceAloneAndComesBack(t *testing
 	s.has(map[string]string{"a": "mine", "other": "mine"})
 }
 
+func TestWhatWasThereAndLikeTheTreeAlreadyStaysWhenThatLeaves(t *testing.T) {
+	s := newScene(t)
+	s.put("a", "1")
+	s.must(os.Chmod(s.root+"/opt/x/a", 0o640))
+	s.must(os.Mkdir(s.root+"/opt/x/sub", 0o700))
+	before := resourcetest.Fingerprint(t, s.root+"/opt/x", false)
+	s.must(s.converge(one(t)))
+	s.must(s.converge(two(t)))
+	s.leave(two(t))
+	if after := resourcetest.Fingerprint(t, s.root+"/opt/x", false); !slices.Equal(before, after) {
+		t.Errorf("%q\nbecame %q", before, after)
+	}
+}
+
+func TestRestoreFalseTakesAllOfTheTreeAway(t *testing.T) {
+	s := newScene(t)
+	s.put("a", "1")
+	all := func(r *Resource) { no := false; r.Restore = &no }
+	s.must(s.converge(one(t), all))
+	s.leave(one(t), all)
+	s.has(map[string]string{}) // the directory itself was there before
+}
+
 func TestADirectoryThatHoldsWhatOthersHaveOutlivesItsArchive(t *testing.T) {
 	s := newScene(t)
 	s.must(s.converge(one(t)))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -90,25 +91,58 @@ func (d *departure) Check(ctx context.Context, view resource.View) (resource.Fin
 	}
 	found.Diff = append(found.Diff, diff...)
 	found.Note = stays
+	if err := d.returning(ctx, &found); err != nil {
+		return found, err
+	}
 	if d.Sensitive {
 		found.Diff = found.Diff.Redacted()
 	}
 	return found, nil
 }
 
+// returning tells which files come back that were there before.
+func (d *departure) returning(ctx context.Context, found *resource.Finding) error {
+	for at, prior := range d.before() {
+		diff, err := d.host.CompareRestore(ctx, at, prior)
+		if err != nil {
+			return err
+		}
+		for _, c := range diff {
+			c.Field += ":" + at
+			found.Diff = append(found.Diff, c)
+		}
+	}
+	return nil
+}
+
+// before returns what was there before by the names of the tree, and is to come
+// back.
+func (d *departure) before() map[string]host.PathPrior {
+	paths := map[string]host.PathPrior{}
+	if d.prior.Leaving.Discard || d.all() {
+		return paths
+	}
+	for claim := range d.noted {
+		if claim.Space != resource.SpacePath || !strings.HasPrefix(claim.Name, d.name+"/") {
+			continue
+		}
+		if prior, ok, err := host.NotedPath(d.noted, claim.Name); ok && err == nil {
+			paths[claim.Name] = prior
+		}
+	}
+	return paths
+}
+
 // leaving returns the paths of the tree that are there and nobody else's.
 func (d *departure) leaving(view resource.View) (map[string]bool, error) {
-	leaves := map[string]bool{}
+	leaves, before := map[string]bool{}, d.before()
 	for _, e := range d.made {
 		at := path.Join(d.name, e.Path)
 		if _, held := view.Owner(resource.Path(at)); held {
 			continue
 		}
-		if _, before, err := host.NotedPath(d.noted, at); err != nil || before {
-			if err != nil {
-				return nil, err
-			}
-			continue // it comes back, with what is in it
+		if _, returns := before[at]; returns {
+			continue
 		}
 		i, err := d.host.Lstat(at)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -162,15 +196,9 @@ func (d *departure) Apply(ctx context.Context, view resource.View, found resourc
 			failed = append(failed, d.host.Discard(at, false, false))
 		}
 	}
-	for claim := range d.noted {
-		if claim.Space != resource.SpacePath || !strings.HasPrefix(claim.Name, d.name+"/") {
-			continue
-		}
-		prior, _, err := host.NotedPath(d.noted, claim.Name)
-		if err == nil {
-			err = d.host.RestorePath(ctx, claim.Name, prior)
-		}
-		failed = append(failed, err)
+	before := d.before()
+	for _, at := range slices.Sorted(maps.Keys(before)) { // directories first
+		failed = append(failed, d.host.RestorePath(ctx, at, before[at]))
 	}
 	if err := errors.Join(failed...); err != nil {
 		return resource.Result{}, err

@@ -27,7 +27,7 @@ type Directory struct {
 	DirectoryMode resource.Mode `yaml:"directory_mode" json:"directory_mode,omitzero" doc:"mode of each directory below; as file_mode"`
 	Purge         bool          `yaml:"purge" json:"purge,omitempty" doc:"true: what is in the directory and not of the tree is drift, and goes; else it stays, also when the tree is replaced"`
 	Force         bool          `yaml:"force" json:"-" doc:"true: replace a file or a link, or files that were there before by the same names; when it leaves Git, remove what is not of the tree as well"`
-	Restore       *bool         `yaml:"restore" json:"-" doc:"false: delete the directory when it leaves Git, also one that was there before"`
+	Restore       *bool         `yaml:"restore" json:"-" doc:"false: delete all that is of the tree when it leaves Git, whatever was there before"`
 	Parents       bool          `yaml:"parents" json:"-" doc:"true: make missing directories above it"`
 }
 
@@ -168,8 +168,13 @@ func (r *Edition) Apply(ctx context.Context, view resource.View, found resource.
 	if !content(found.Diff) && r.mend(found.Diff, before) == nil {
 		return resource.Result{}, nil
 	}
+	top, _, err := host.NotedPath(noted, r.Path)
+	if err != nil {
+		return resource.Result{}, err
+	}
 	t, err := r.Host.StageTree(ctx, r.Path, host.TreeSpec{
-		Mode: r.Mode, Owner: r.Owner, Group: r.Group, Parents: r.Parents,
+		Before: top.Existed && top.Type == host.TypeDirectory,
+		Mode:   r.Mode, Owner: r.Owner, Group: r.Group, Parents: r.Parents,
 		Purge: r.Purge, Force: r.Force, Known: before,
 		Held: func(name string) bool {
 			_, held := view.Owner(resource.Path(name))

@@ -30,7 +30,7 @@ const service = "git-upload-pack"
 
 func dialHTTP(req Request, u *url.URL) (*httpTransport, error) {
 	n := newNetwork(req.Limits)
-	n.named = !req.File
+	n.named = !req.File && !req.Nameless
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if len(req.CA) > 0 {
 		conf.RootCAs = x509.NewCertPool()

@@ -21,6 +21,8 @@ import (
 type Request struct {
 	URL  string
 	Want Want
+	// Nameless is true when the limits have no names that an operator knows.
+	Nameless bool `json:",omitempty"`
 	// File asks for the bytes that the URL holds, in place of a repository.
 	File bool `json:",omitempty"`
 
