@@ -34,10 +34,9 @@ func TestADriftNamesWhoDidIt(t *testing.T) {
     [Install]
     WantedBy=multi-user.target
 `)
-	config{dir: "/srv/infra", group: "groups/web"}.write(t, h)
+	config{dir: "/srv/infra", group: "groups/web", watch: true}.write(t, h)
 	h.Run(t, "systemctl start trued.service")
 	await(t, h, "trued status")
-	trued(t, h, 0, "sync") // a second run, which finds all in order
 
 	by := func(line string) string { return `su alice -c '` + line + `; :'` }
 	e := blamed(t, h, "file:/etc/motd", by(`sudo sh -c "echo broken >/etc/motd; sleep 1"`))

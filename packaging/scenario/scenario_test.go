@@ -32,6 +32,8 @@ type config struct {
 	url, dir, group string
 	// source has further keys of the source, and agent of the whole, as lines.
 	source, agent []string
+	// watch has the daemon see drift as it happens.
+	watch bool
 }
 
 // write makes it the configuration of a host. The daemon is quick to look for
@@ -52,7 +54,7 @@ func (c config) write(t *testing.T, h *hosttest.Host) {
 	for _, line := range c.source {
 		b.WriteString("    " + line + "\n")
 	}
-	b.WriteString("interval: 1s\nresync: 1h\nwatch: false\nreport:\n  - journal\n  - file: " + eventFile + "\n")
+	fmt.Fprintf(&b, "interval: 1s\nresync: 1h\nwatch: %t\nreport:\n  - journal\n  - file: %s\n", c.watch, eventFile)
 	for _, line := range c.agent {
 		b.WriteString(line + "\n")
 	}
