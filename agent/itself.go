@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -25,22 +26,48 @@ func changesAgent(outcomes []*apply.Outcome) bool {
 		if !o.Step.Prune {
 			claims = o.Step.Resource.Claims()
 		}
-		if slices.ContainsFunc(claims, isAgent) {
+		if slices.ContainsFunc(claims, isSetup) || slices.ContainsFunc(claims, isProgram) && isOld() {
 			return true
 		}
 	}
 	return false
 }
 
-func isAgent(c resource.Claim) bool {
+// isProgram reports whether a claim is on what the program comes with.
+func isProgram(c resource.Claim) bool {
 	switch c.Space {
 	case resource.SpacePackage:
 		name, _, _ := strings.Cut(c.Name, ":")
 		return name == "trued"
+	case resource.SpacePath:
+		return c.Name == "/usr/bin/trued"
+	}
+	return false
+}
+
+// isOld reports whether this process is of another program than the one that is
+// in its place by now. A package starts the daemon anew by itself, and what then
+// learns what came of that is the new one already.
+func isOld() bool {
+	place, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return true
+	}
+	runs, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return true
+	}
+	is, err := os.Stat(strings.TrimSuffix(place, " (deleted)"))
+	return err != nil || !os.SameFile(runs, is)
+}
+
+// isSetup reports whether a claim is on what the agent is told when it starts.
+func isSetup(c resource.Claim) bool {
+	switch c.Space {
 	case resource.SpaceUnit:
 		return c.Name == unitName
 	case resource.SpacePath:
-		return c.Name == DefaultConfig || c.Name == "/usr/bin/trued" ||
+		return c.Name == DefaultConfig ||
 			strings.HasSuffix(c.Name, "/systemd/system/"+unitName) ||
 			strings.Contains(c.Name, "/systemd/system/"+unitName+".d/")
 	}

@@ -165,7 +165,7 @@ func showsTheExample(t *testing.T, h *hosttest.Host) {
 		"systemctl start disk-report.service; systemctl show --value -p Result disk-report.service":                                                "success",
 		"logger -p daemon.info from-a-test; for i in $(seq 100); do grep -o -m1 from-a-test /var/log/daemons.log && exit; sleep 0.05; done":        "from-a-test",
 		"systemctl start site-archive.service; systemctl show --value -p Result site-archive.service; tar tf ~deploy/site.tar.gz | sort | tail -1": "success\nsrv/www/robots.txt",
-		"systemctl is-active site-archive.timer; stat -c %U ~deploy/site.tar.gz; id -nG deploy":                                                    "active\ndeploy\ndeploy www-data",
+		"systemctl start site-archive.service; systemctl is-active site-archive.timer; stat -c %U ~deploy/site.tar.gz; id -nG deploy":              "active\ndeploy\ndeploy www-data",
 		"stat -c '%U %a' ~deploy/.ssh/authorized_keys; grep -c restrict,pty ~deploy/.ssh/authorized_keys":                                          "deploy 600\n1",
 		"sed -n 's/:.*//p' /etc/motd":            "web-1",
 		"systemctl --failed --plain --no-legend": "",

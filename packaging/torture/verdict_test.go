@@ -24,7 +24,8 @@ func (w *hostWorld) inOrder(t *testing.T, when string) {
 	const look = `
 		trued plan >/tmp/plan 2>&1 || { echo "plan $?"; cat /tmp/plan; }
 		status=$(trued status -o json | tr -d ' \n')
-		for key in failing owed resources; do grep -o "\"$key\":[^,]*" <<<"$status" | head -n 1; done
+		for key in failing owed; do grep -o "\"$key\":[^,]*" <<<"$status" | head -n 1; done
+		grep -oE '"resources":[0-9]+' <<<"$status"
 		cat /proc/sys/net/core/somaxconn
 		dpkg-query -W -f '${Status} ${Package} ${Version}\n' 'tort-*' 2>/dev/null | grep installed
 		systemctl is-active tort-restart tort-reload tort-tree tort-leaves
