@@ -191,7 +191,7 @@ func lastLine(log []byte, read func(line string) *Culprit) *Culprit {
 // logged makes a culprit of a log's words; nil when the time is none.
 func logged(layout, at string, zone *time.Location, comm, what string) *Culprit {
 	when, err := time.ParseInLocation(layout, at, zone)
-	if err != nil {
+	if err != nil || when.IsZero() {
 		return nil
 	}
 	return &Culprit{Comm: comm, What: what, When: when}

@@ -127,6 +127,7 @@ func FuzzLogs(f *testing.F) {
 	f.Add([]byte("[2026-11-28T02:10:01+0000] [ALPM] removed small (1.0-1)"), "small")
 	f.Add([]byte("2026-11-28 02:00:01|remove |tiny|1.0-1|noarch|root@web-1|"), "tiny")
 	f.Add([]byte("2026-11-28T03:20:01+0100 SUBDEBUG Erase: lit-tle-1.0-1.noarch"), "lit-tle")
+	f.Add([]byte("0001-01-01 0:00:00|remove|tiny|||"), "tiny")
 	f.Fuzz(func(t *testing.T, log []byte, name string) {
 		for _, l := range packageLogs() {
 			c := l.read(log, name, time.UTC)
