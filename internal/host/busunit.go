@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"strings"
+	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
@@ -129,8 +131,11 @@ type UnitDetail struct {
 	Started bool
 	// Oneshot is true for a service that is inactive after it did its work.
 	Oneshot bool
-	// Restarts counts the automatic restarts since the last deliberate start.
-	Restarts uint32
+	// Restarts counts the automatic restarts since the last deliberate start,
+	// RestartAfter is how long systemd waits before one, and Lived how long a
+	// service's main process did, 0 where none has ended.
+	Restarts            uint32
+	RestartAfter, Lived time.Duration
 	// Activated is when it last began to be activated, in microseconds of the
 	// clock on the wall, 0 for never.
 	Activated uint64
@@ -158,6 +163,8 @@ func (s *Systemd) Unit(ctx context.Context, name string) (UnitDetail, error) {
 		Tried:        value[uint64](props, "ConditionTimestampMonotonic"),
 		Result:       value[string](props, "Result"),
 		Restarts:     value[uint32](props, "NRestarts"),
+		RestartAfter: micros(value[uint64](props, "RestartUSec")),
+		Lived:        lived(value[uint64](props, "ExecMainStartTimestampMonotonic"), value[uint64](props, "ExecMainExitTimestampMonotonic")),
 		Started:      value[uint64](props, "ExecMainStartTimestampMonotonic") != 0,
 		Oneshot:      value[string](props, "Type") == "oneshot" && !value[bool](props, "RemainAfterExit"),
 		Activated:    value[uint64](props, "InactiveExitTimestamp"),
@@ -174,6 +181,21 @@ func (s *Systemd) Unit(ctx context.Context, name string) (UnitDetail, error) {
 		d.Asserts = unmet(props["Asserts"])
 	}
 	return d, nil
+}
+
+// lived is the time between two moments of the monotonic clock; 0 where the
+// second has not come.
+func lived(began, ended uint64) time.Duration {
+	if ended < began {
+		return 0
+	}
+	return micros(ended - began)
+}
+
+// micros is a time that systemd tells in microseconds; the longest there is for
+// its "infinity".
+func micros(n uint64) time.Duration {
+	return time.Duration(min(n, math.MaxInt64/uint64(time.Microsecond))) * time.Microsecond
 }
 
 // NeedsReload reports whether the unit's files changed since systemd read them.

@@ -185,6 +185,19 @@ func activating(t *testing.T, l *lab) {
 	}
 	l.converge(t, Unit{Unit: "loop.service", State: stopped})
 	expect(t, "systemctl show -P SubState loop.service", "dead")
+
+	// What systemd brings back by itself is left to it, but for what does not stay.
+	foreign(t, "killed.service", "[Service]\nExecStart=/bin/sleep infinity\nRestart=always\nRestartSec=20s\n")
+	sh(t, "systemctl start killed.service; kill -9 $(systemctl show -P MainPID killed.service); until systemctl show -P SubState killed.service | grep -q auto-restart; do sleep 0.05; done")
+	if note := l.inOrder(t, Unit{Unit: "killed.service", State: running}).Note; !strings.Contains(note, "systemd is starting it again") {
+		t.Errorf("the note is %q", note)
+	}
+	foreign(t, "crash.service", "[Service]\nExecStart=/bin/false\nRestart=always\nRestartSec=2s\nStartLimitBurst=0\n")
+	sh(t, "systemctl start crash.service; until [ $(systemctl show -P NRestarts crash.service) -gt 0 ] && systemctl show -P SubState crash.service | grep -q auto-restart; do sleep 0.05; done")
+	if found := l.check(t, Unit{Unit: "crash.service", State: running}); len(found.Diff) != 1 || found.Diff[0].Old != "restarting after a failure" {
+		t.Errorf("Check found %+v", found)
+	}
+	sh(t, "systemctl stop killed.service crash.service")
 }
 
 func indirect(t *testing.T, l *lab) {

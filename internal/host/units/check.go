@@ -291,6 +291,8 @@ func (c *check) idle(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
+	case c.seen.restarting() && recovers(d):
+		c.remark("it ended, and systemd is starting it again")
 	case c.seen.Active != "inactive" || last == nil:
 		c.differs(FieldState, c.seen.word(), Running)
 	case last.recent(u.manager.host.BootID()) && last.Unmet != "":
@@ -303,6 +305,19 @@ func (c *check) idle(ctx context.Context) error {
 		})
 	}
 	return nil
+}
+
+// A service that ended is left to systemd, which starts it again, unless that is
+// far off or it ends each time it has hardly begun.
+const (
+	longestRestart  = 30 * time.Second
+	shortestService = 10 * time.Second
+)
+
+// recovers reports whether systemd can be trusted to bring the unit back by
+// itself.
+func recovers(d host.UnitDetail) bool {
+	return d.RestartAfter <= longestRestart && (d.Restarts == 0 || d.Lived >= shortestService)
 }
 
 // lastAttempt returns a start that left the unit inactive and is in order: from
