@@ -84,6 +84,8 @@ func (w *Watcher) readPaths(ctx context.Context) {
 	if w.paths.notify == nil {
 		return
 	}
+	missed := make(chan error, 1)
+	go w.readErrors(missed)
 	for {
 		select {
 		case <-ctx.Done():
@@ -95,10 +97,7 @@ func (w *Watcher) readPaths(ctx context.Context) {
 			w.mu.Lock()
 			w.paths.saw(e)
 			w.mu.Unlock()
-		case err, ok := <-w.paths.notify.Errors:
-			if !ok {
-				return
-			}
+		case err := <-missed:
 			w.opt.Log.Warn("events of files were missed", "error", err)
 			w.mu.Lock()
 			w.paths.missed()
@@ -107,8 +106,27 @@ func (w *Watcher) readPaths(ctx context.Context) {
 	}
 }
 
-// missed is what comes of events that were lost.
+// readErrors takes what goes wrong until the watches are closed, and never waits:
+// who tells of it may hold what adding a watch waits for.
+func (w *Watcher) readErrors(missed chan<- error) {
+	for err := range w.paths.notify.Errors {
+		if errors.Is(err, syscall.EINVAL) {
+			continue // a watch was to be ended that had ended by itself
+		}
+		select {
+		case missed <- err:
+		default: // there is one already
+		}
+	}
+}
+
+// missed is what comes of events that were lost: any directory may be another one,
+// and all of what is in them.
 func (p *paths) missed() {
+	p.round = nil
+	for again := true; again; again = len(p.round) > 0 {
+		p.verify()
+	}
 	for dir := range p.w.index.trees {
 		p.placeTree(dir)
 	}

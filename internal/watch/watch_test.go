@@ -315,6 +315,25 @@ func TestAnOverflowMakesEverythingSuspect(t *testing.T) {
 	}
 }
 
+// What was lost may have been that a directory is another one by now.
+func TestAfterAnOverflowDirectoriesAreLookedAtAnew(t *testing.T) {
+	f := start(t, nil)
+	f.mkdir(t, "srv/app/conf", "srv/next/conf")
+	one := file("/srv/app/conf/one")
+	f.Watch([]Target{one})
+	for _, move := range [][2]string{{"srv/app", "srv/old"}, {"srv/next", "srv/app"}} { // which nobody tells of
+		if err := os.Rename(filepath.Join(f.root, move[0]), filepath.Join(f.root, move[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.paths.notify.Errors <- fsnotify.ErrEventOverflow
+	if b := f.next(t); b.Everything == "" {
+		t.Fatalf("only %v is suspect", b.Addresses)
+	}
+	f.write(t, "srv/app/conf/one", "x")
+	f.tells(t, one.Address)
+}
+
 func TestAStormIsToldAsLittleAndSoon(t *testing.T) {
 	f := start(t, nil)
 	f.mkdir(t, "srv/tree")
@@ -441,4 +460,45 @@ func TestUnitsAreToldOfByEveryName(t *testing.T) {
 	if b := f.next(t); b.Everything == "" {
 		t.Errorf("after the connection was lost only %v is suspect", b.Addresses)
 	}
+}
+
+// A directory that is moved away and removed before anybody looks has the kernel
+// end its watch twice.
+func TestDirectoriesThatAreMovedAwayAndRemovedStopNothing(t *testing.T) {
+	f := start(t, nil)
+	var targets []Target
+	const dirs, rounds = 20, 50
+	for d := range dirs {
+		f.mkdir(t, fmt.Sprintf("srv/d%d", d))
+		targets = append(targets, file(fmt.Sprintf("/srv/d%d/one", d)))
+	}
+	f.Watch(targets)
+	for range rounds {
+		for d := range dirs {
+			at, away := filepath.Join(f.root, fmt.Sprintf("srv/d%d", d)), filepath.Join(f.root, fmt.Sprintf("away%d", d))
+			if err := errors.Join(os.Rename(at, away), os.Remove(away), os.Mkdir(at, 0o755)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	alive := make(chan Status)
+	go func() { alive <- f.Status() }()
+	select {
+	case <-alive:
+	case <-time.After(time.Minute):
+		t.Fatal("it hangs")
+	}
+	last := targets[dirs-1].Address
+	for settled := false; !settled; {
+		select {
+		case <-f.Ready():
+			if b := f.Take(); b.Everything != "" {
+				t.Fatalf("everything is suspect: %s", b.Everything)
+			}
+		case <-time.After(2 * time.Second):
+			settled = true
+		}
+	}
+	f.write(t, fmt.Sprintf("srv/d%d/one", dirs-1), "x")
+	f.tells(t, last)
 }
