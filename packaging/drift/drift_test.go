@@ -22,9 +22,9 @@ type world struct {
 
 // begin boots a host, installs the package, and starts the daemon with the
 // manifest. Nothing but drift makes it run for the next hour.
-func begin(t *testing.T, name string, files map[string]string) world {
+func begin(t *testing.T, name string, files map[string]string, packages ...string) world {
 	t.Helper()
-	h := hosttest.New(t).Boot(t, hosttest.Options{Name: name, Net: true})
+	h := hosttest.New(t).Boot(t, hosttest.Options{Name: name, Net: true, Packages: packages})
 	w := world{h}
 	h.Copy(t, hosttest.Deb(t), "/root/trued.deb")
 	h.Write(t, "/etc/dpkg/dpkg.cfg.d/unsafe-io", "force-unsafe-io\n")
@@ -32,11 +32,20 @@ func begin(t *testing.T, name string, files map[string]string) world {
 	for name, content := range files {
 		h.Write(t, "/srv/desired/groups/web/"+name, content)
 	}
-	h.Write(t, "/etc/trued/trued.yaml", "sources:\n  - name: local\n    dir: /srv/desired\n    group: groups/web\n"+
-		"interval: 1h\nresync: 1h\nreport:\n  - journal\n  - file: "+eventFile+"\n")
+	w.configure(t, "1h")
 	h.Run(t, "systemctl start trued.service")
-	w.await(t, "trued status | sed -n 1p | grep -q '^In order'")
+	w.await(t, inOrder)
 	return w
+}
+
+// inOrder succeeds when the last run left nothing undone.
+const inOrder = "trued status | sed -n 1p | grep -q '^In order'"
+
+// configure has the daemon look for commits that often, once it is started anew.
+func (w world) configure(t *testing.T, interval string) {
+	t.Helper()
+	w.Write(t, "/etc/trued/trued.yaml", "sources:\n  - name: local\n    dir: /srv/desired\n    group: groups/web\n"+
+		"interval: "+interval+"\nresync: 1h\nreport:\n  - journal\n  - file: "+eventFile+"\n")
 }
 
 // await waits until a line of shell succeeds.

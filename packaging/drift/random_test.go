@@ -34,79 +34,153 @@ func manifest() string {
 		fmt.Fprintf(&b, "- link: /srv/links/l%d\n  target: /srv/app/d0/f%d\n  parents: true\n", l, l)
 	}
 	for u := range units {
-		fmt.Fprintf(&b, "- unit: worker%d.service\n  enabled: true\n  masked: false\n  state: running\n  content: |\n    [Service]\n    ExecStart=/bin/sleep infinity\n    Restart=always\n    [Install]\n    WantedBy=multi-user.target\n", u)
+		fmt.Fprintf(&b, "- unit: worker%d.service\n  enabled: true\n  masked: false\n  state: running\n  content: |\n    [Service]\n    ExecStart=/bin/sleep infinity\n    Restart=always\n    [Install]\n    WantedBy=multi-user.target\n  drop_ins:\n    override.conf: |\n      [Service]\n      Nice=1\n", u)
+	}
+	for s := range swapped {
+		fmt.Fprintf(&b, "- file: /srv/swap/s%d/f\n  content: \"whole\\n\"\n  parents: true\n", s)
 	}
 	for _, p := range packages {
 		fmt.Fprintf(&b, "- package: %s\n", p)
 	}
+	b.WriteString("- package: tiny\n  version: \">= 2\"\n")
 	return b.String()
 }
+
+// prepare makes what the changes need: a package of two versions, and an editor
+// that needs nobody.
+const prepare = `mkdir -p /srv/deb; cd /srv/deb
+for v in 1 2; do
+	mkdir -p tiny/DEBIAN; printf 'Package: tiny\nVersion: %s\nArchitecture: all\nMaintainer: nobody <nobody@example.com>\nDescription: tiny\n' $v >tiny/DEBIAN/control
+	dpkg-deb --root-owner-group -b tiny tiny_$v.deb >/dev/null
+	{ cat tiny/DEBIAN/control; echo "Filename: ./tiny_$v.deb"; echo "Size: $(stat -c %s tiny_$v.deb)"; echo "SHA256: $(sha256sum tiny_$v.deb | cut -d' ' -f1)"; echo; } >>Packages
+done
+echo 'deb [trusted=yes] file:/srv/deb ./' >/etc/apt/sources.list.d/tiny.list
+apt-get -q update -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/tiny.list -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0
+cat >/root/editor <<'END'
+#!/bin/sh
+if grep -q '^### Anything between' "$1"; then sed -i '/^### Anything between/a # edited' "$1"; else echo '# edited' >>"$1"; fi
+END
+chmod +x /root/editor`
 
 const (
 	dirs, filesEach = 12, 10
 	links, units    = 12, 8
+	swapped         = 4
 )
 
 var packages = []string{"tree", "hello", "sl"}
 
-// fileDrifts are the ways in which a file is changed.
-var fileDrifts = []string{
-	"echo broken >%[1]s",
-	"truncate -s 3 %[1]s",
-	"echo more >>%[1]s",
-	"chmod 0600 %[1]s",
-	"chown 1 %[1]s",
-	"echo new >%[1]s.x && mv -f %[1]s.x %[1]s",
-	"rm %[1]s",
-	"sed -i s/content/broken/ %[1]s",
-	// an old time, and one that an editor keeps
-	"echo old >/tmp/old && touch -d 2001-01-01 /tmp/old && cp -p /tmp/old %[1]s",
-	"r=$(stat -c %%y %[1]s); echo broken >%[1]s; touch -d \"$r\" %[1]s",
-	// an editor's save: a copy is put aside, a new file takes its name
-	`perl -e '$f = shift; rename $f, "$f~"; open F, ">", $f; print F "saved"; close F; chmod 0644, $f; unlink "$f~"' %[1]s`,
+// The ways in which each kind of thing is changed, of its name.
+var (
+	fileDrifts = []string{
+		"echo broken >%[1]s",
+		"truncate -s 3 %[1]s",
+		"echo more >>%[1]s",
+		"chmod 0600 %[1]s",
+		"chown 1 %[1]s",
+		// what a list gives beyond the mode is in the mode
+		"setfacl -m u:daemon:rw %[1]s",
+		"setfacl -m g:daemon:rwx,m::rwx %[1]s",
+		"echo new >%[1]s.x && mv -f %[1]s.x %[1]s",
+		"rm %[1]s",
+		"sed -i s/content/broken/ %[1]s",
+		// an old time, and one that an editor keeps
+		"echo old >/tmp/old && touch -d 2001-01-01 /tmp/old && cp -p /tmp/old %[1]s",
+		"r=$(stat -c %%y %[1]s); echo broken >%[1]s; touch -d \"$r\" %[1]s",
+		// an editor's save: a copy is put aside, a new file takes its name
+		`perl -e '$f = shift; rename $f, "$f~"; open F, ">", $f; print F "saved"; close F; chmod 0644, $f; unlink "$f~"' %[1]s`,
+	}
+	linkDrifts = []string{"ln -sfn /nowhere %[1]s", "rm %[1]s", "chown -h 1 %[1]s; ln -sfn /tmp/x %[1]s"}
+	unitDrifts = []string{
+		"systemctl stop %[1]s", "systemctl disable %[1]s",
+		"echo '# edited' >>/etc/systemd/system/%[1]s",
+		"rm /etc/systemd/system/multi-user.target.wants/%[1]s",
+		"ln -sfn /dev/null /etc/systemd/system/%[1]s; systemctl daemon-reload",
+		// which wants a terminal
+		"SYSTEMD_EDITOR=/root/editor script -qec 'systemctl edit %[1]s' /dev/null",
+		"SYSTEMD_EDITOR=/root/editor script -qec 'systemctl edit --full %[1]s' /dev/null",
+	}
+	packageDrifts = []string{"dpkg --remove %[1]s", "dpkg --purge %[1]s"}
+	tinyDrifts    = []string{"dpkg -i /srv/deb/tiny_1.deb", "dpkg --purge tiny"}
+	// Another directory takes the place of one, by renameat2 with RENAME_EXCHANGE.
+	swapDrifts = []string{`cp -a %[1]s /srv/swap/new; echo other >/srv/swap/new/f
+perl -e '($call, $one, $two) = @ARGV; syscall($call + 0, -100, $one, -100, $two, 2) == 0 or die $!' $([ $(uname -m) = x86_64 ] && echo 316 || echo 276) %[1]s /srv/swap/new; rm -rf /srv/swap/new`}
+)
+
+func fileDrift(r *rand.Rand, how string) drift {
+	d, f := r.IntN(dirs), r.IntN(filesEach)
+	name := fmt.Sprintf("/srv/app/d%d/f%d", d, f)
+	return drift{
+		"file:" + name, fmt.Sprintf(how, name),
+		fmt.Sprintf(`[ "$(cat %[1]s)" = 'content of %[2]d in %[3]d' ] && [ "$(stat -c '%%a %%u %%g' %[1]s)" = '644 0 0' ]`, name, f, d),
+	}
 }
 
-// drifts returns changes at random, each resource at most twice.
+func linkDrift(r *rand.Rand, how string) drift {
+	l := r.IntN(links)
+	name := fmt.Sprintf("/srv/links/l%d", l)
+	return drift{"link:" + name, fmt.Sprintf(how, name), fmt.Sprintf(`[ "$(readlink %s)" = /srv/app/d0/f%d ]`, name, l)}
+}
+
+func unitDrift(r *rand.Rand, how string) drift {
+	name := fmt.Sprintf("worker%d.service", r.IntN(units))
+	return drift{
+		"unit:" + name, fmt.Sprintf(how, name),
+		fmt.Sprintf(`systemctl is-active -q %[1]s && systemctl is-enabled -q %[1]s && ! grep -rq edited /etc/systemd/system/%[1]s /etc/systemd/system/%[1]s.d && [ "$(systemctl show -P NeedDaemonReload %[1]s)" = no ]`, name),
+	}
+}
+
+func packageDrift(r *rand.Rand, how string) drift {
+	p := packages[r.IntN(len(packages))]
+	return drift{"package:" + p, fmt.Sprintf(how, p), fmt.Sprintf("dpkg-query -W -f '${Status}' %s | grep -q 'ok installed'", p)}
+}
+
+func tinyDrift(_ *rand.Rand, how string) drift {
+	return drift{"package:tiny", how, "dpkg-query -W -f '${Status} ${Version}' tiny | grep -q 'ok installed 2'"}
+}
+
+func swapDrift(r *rand.Rand, how string) drift {
+	dir := fmt.Sprintf("/srv/swap/s%d", r.IntN(swapped))
+	return drift{"file:" + dir + "/f", fmt.Sprintf(how, dir), fmt.Sprintf("grep -qx whole %s/f", dir)}
+}
+
+// drifts returns changes at random, each way at least once and each resource at
+// most twice: one more, and it would be contested.
 func drifts(r *rand.Rand) []drift {
 	var list []drift
 	used := map[string]int{}
-	add := func(d drift) {
-		if used[d.address]++; used[d.address] <= 2 {
-			list = append(list, d)
+	add := func(d drift) bool {
+		if used[d.address] == 2 {
+			return false
+		}
+		used[d.address]++
+		list = append(list, d)
+		return true
+	}
+	kinds := []struct {
+		share int
+		ways  []string
+		make  func(*rand.Rand, string) drift
+	}{
+		{78, fileDrifts, fileDrift}, {9, linkDrifts, linkDrift}, {9, unitDrifts, unitDrift},
+		{2, packageDrifts, packageDrift}, {1, tinyDrifts, tinyDrift}, {1, swapDrifts, swapDrift},
+	}
+	for _, k := range kinds {
+		for _, way := range k.ways {
+			for !add(k.make(r, way)) {
+			}
 		}
 	}
 	for len(list) < changes {
-		switch k := r.IntN(100); {
-		case k < 78:
-			d, f := r.IntN(dirs), r.IntN(filesEach)
-			name := fmt.Sprintf("/srv/app/d%d/f%d", d, f)
-			add(drift{
-				"file:" + name, fmt.Sprintf(fileDrifts[r.IntN(len(fileDrifts))], name),
-				fmt.Sprintf(`[ "$(cat %[1]s)" = 'content of %[2]d in %[3]d' ] && [ "$(stat -c '%%a %%u %%g' %[1]s)" = '644 0 0' ]`, name, f, d),
-			})
-		case k < 88:
-			l := r.IntN(links)
-			name := fmt.Sprintf("/srv/links/l%d", l)
-			do := []string{"ln -sfn /nowhere %s", "rm %s", "chown -h 1 %[1]s; ln -sfn /tmp/x %[1]s"}[r.IntN(3)]
-			add(drift{"link:" + name, fmt.Sprintf(do, name), fmt.Sprintf(`[ "$(readlink %s)" = /srv/app/d0/f%d ]`, name, l)})
-		case k < 98:
-			name := fmt.Sprintf("worker%d.service", r.IntN(units))
-			do := []string{
-				"systemctl stop %s", "systemctl disable %s",
-				"echo '# edited' >>/etc/systemd/system/%s",
-				"rm /etc/systemd/system/multi-user.target.wants/%s",
-				"ln -sfn /dev/null /etc/systemd/system/%[1]s; systemctl daemon-reload",
-			}[r.IntN(5)]
-			add(drift{
-				"unit:" + name, fmt.Sprintf(do, name),
-				fmt.Sprintf("systemctl is-active -q %[1]s && systemctl is-enabled -q %[1]s && ! grep -q edited /etc/systemd/system/%[1]s && [ \"$(systemctl show -P NeedDaemonReload %[1]s)\" = no ]", name),
-			})
-		default:
-			p := packages[r.IntN(len(packages))]
-			do := []string{"dpkg --remove %s", "dpkg --purge %s"}[r.IntN(2)]
-			add(drift{"package:" + p, fmt.Sprintf(do, p), fmt.Sprintf("dpkg-query -W -f '${Status}' %s | grep -q 'ok installed'", p)})
+		at := r.IntN(100)
+		for _, k := range kinds {
+			if at -= k.share; at < 0 {
+				add(k.make(r, k.ways[r.IntN(len(k.ways))]))
+				break
+			}
 		}
 	}
+	r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	return list
 }
 
@@ -119,7 +193,10 @@ func TestTwoHundredChangesArePutBackEachToldOfOnce(t *testing.T) {
 		seed = s
 	}
 	t.Logf("SEED=%d", seed)
-	w := begin(t, "web-2", map[string]string{"all.yaml": manifest()})
+	w := begin(t, "web-2", map[string]string{"all.yaml": "- file: /srv/first\n  content: first\n"}, "acl")
+	w.Run(t, prepare)
+	w.Write(t, "/srv/desired/groups/web/all.yaml", manifest())
+	w.Run(t, "trued sync")
 	w.settled(t)
 	told := len(w.events(t))
 	rss := w.memory(t)
