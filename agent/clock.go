@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -60,12 +61,19 @@ func (c *clock) finished(now time.Time, w done, retry time.Time) {
 		c.retry = notPast(now, retry)
 		return // everything is checked when it was to be
 	}
+	if errors.Is(w.err, errNotNow) {
+		c.resync, c.retry = now.Add(min(c.every, notNowPause)), time.Time{} // nothing was looked at
+		return
+	}
 	if w.result != nil {
 		c.heal(now, w.result.Sources)
 	}
 	c.resync = now.Add(jitter(c.every))
 	c.retry = notPast(now, retry)
 }
+
+// notNowPause is how soon a run is tried again that the state of the system forbade.
+const notNowPause = time.Minute
 
 // notPast returns a date that is not over, with a moment to breathe; none stays
 // none.

@@ -61,3 +61,17 @@ func TestALookAtDriftLeavesTheNextFullRunWhereItWas(t *testing.T) {
 		t.Error("it does not know what is due")
 	}
 }
+
+// A daemon that starts in rescue mode looks at the host soon after that is over.
+func TestARunThatTheSystemForbidsIsTriedAgainSoon(t *testing.T) {
+	c := newClock(Config{Interval: time.Minute, Resync: time.Hour, Sources: []SourceConfig{{Name: "a"}}}, nil)
+	now := time.Now()
+	c.retry = now.Add(-time.Second)
+	c.finished(now, done{err: errNotNow}, now.Add(-time.Second))
+	if c.due(now) != "" {
+		t.Errorf("a %s is due at once", c.due(now))
+	}
+	if c.due(now.Add(notNowPause)) != "resync" {
+		t.Error("nothing is due after a minute")
+	}
+}

@@ -189,7 +189,7 @@ func (d *Daemon) end(busy bool, kill context.CancelFunc) error {
 func (d *Daemon) start(ctx, stop context.Context, req Request, call *syncCall) {
 	go func() {
 		if call == nil && !d.agent.mayRepair(ctx) {
-			d.work <- done{}
+			d.work <- done{err: errNotNow}
 			return
 		}
 		if call == nil {

@@ -53,7 +53,7 @@ func (a *Agent) tellLimit(ctx context.Context) error {
 	}
 	err := a.tell(ctx, report.Incident{
 		Type: report.WatchLimited, ErrType: "limit",
-		Message: fmt.Sprintf("%d resources cannot be watched and are polled: %s (see fs.inotify.max_user_watches)", s.Polled, s.Limit),
+		Message: fmt.Sprintf("%d resources cannot be watched and are polled: %s", s.Polled, s.Limit),
 	})
 	a.limited = err == nil
 	return err
