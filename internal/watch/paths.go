@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -58,6 +59,8 @@ const (
 	buffered = 256
 	// verified is how many directories are looked at each time.
 	verified = 100
+	// longestPath is how often a directory is followed that comes step by step.
+	longestPath = 256
 )
 
 func newPaths(w *Watcher) *paths {
@@ -66,6 +69,7 @@ func newPaths(w *Watcher) *paths {
 		missing: map[string]string{}, passages: map[string]map[string]bool{}, refused: map[string]bool{},
 	}
 	if p.notify, p.limit = fsnotify.NewBufferedWatcher(buffered); p.notify == nil {
+		p.limit = limitOf(p.limit)
 		p.add = func(string) error { return p.limit }
 		return p
 	}
@@ -160,12 +164,12 @@ func (p *paths) follow() {
 
 // place watches a directory, or what stands in for it.
 func (p *paths) place(dir string) {
-	for {
+	for range longestPath {
 		p.forget(dir)
 		at, err := p.watchNearest(dir)
 		switch {
 		case err != nil:
-			p.refused[dir], p.limit = true, err
+			p.refuse(dir, err)
 			return
 		case at == dir:
 			return
@@ -180,6 +184,27 @@ func (p *paths) place(dir string) {
 		}
 		// It has come since, and with it more, perhaps.
 	}
+	p.forget(dir)
+	p.refuse(dir, errElusive)
+}
+
+// errElusive is of a directory that is there for one call and not for the next.
+var errElusive = errors.New("a directory comes and goes")
+
+// refuse notes that a directory cannot be watched.
+func (p *paths) refuse(dir string, err error) {
+	p.refused[dir], p.limit = true, limitOf(err)
+}
+
+// limitOf says which limit the kernel means, which it has one word for.
+func limitOf(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("%w: as many directories are watched as fs.inotify.max_user_watches allows", err)
+	case errors.Is(err, syscall.EMFILE):
+		return fmt.Errorf("%w: as much is watched as fs.inotify.max_user_instances allows", err)
+	}
+	return err
 }
 
 // step returns the first directory below one on the way to another.
