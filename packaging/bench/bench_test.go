@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A plan says how much is measured.
@@ -24,6 +25,8 @@ type plan struct {
 	many int
 	// runs of the daemon that must leave it as it was.
 	runs int
+	// rest is how long a daemon is left alone, to make an hour of.
+	rest time.Duration
 	// loops says whether Ansible does each file by itself, which takes minutes.
 	loops bool
 }
@@ -33,14 +36,14 @@ func readPlan(b *testing.B) plan {
 	switch how := os.Getenv("BENCH"); how {
 	case "quick":
 		return plan{
-			sizes: []int{1000}, inOrder: map[int]int{1000: 3}, cold: map[int]int{1000: 3}, tree: 1000, many: 3, runs: 300,
+			sizes: []int{1000}, inOrder: map[int]int{1000: 3}, cold: map[int]int{1000: 3}, tree: 1000, many: 3, runs: 300, rest: time.Minute,
 		}
 	case "", "full":
 		return plan{
 			sizes:   []int{1000, 5000, 20000},
 			inOrder: map[int]int{1000: 9, 5000: 7, 20000: 3},
 			cold:    map[int]int{1000: 5, 5000: 3, 20000: 1},
-			tree:    5000, many: 7, runs: 10000, loops: true,
+			tree:    5000, many: 7, runs: 10000, rest: 5 * time.Minute, loops: true,
 		}
 	default:
 		b.Fatalf("BENCH=%s: write quick, or full", how)

@@ -73,21 +73,34 @@ func daemon(unit string, count int) error {
 		}
 		t.Syncs = append(t.Syncs, cpu)
 	}
-	before, err := used(group)
-	if err != nil {
-		return err
-	}
 	t.IdleFor = 10 * time.Second
-	time.Sleep(t.IdleFor)
-	after, err := used(group)
-	if err != nil {
+	if t.Idle, err = leave(group, t.IdleFor); err != nil {
 		return err
 	}
-	t.Idle = after - before
 	if t.State, err = look(pong.PID); err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(t)
+}
+
+// leave returns what a control group takes in a time in which it is left alone.
+func leave(group string, alone time.Duration) (time.Duration, error) {
+	before, err := used(group)
+	if err != nil {
+		return 0, err
+	}
+	time.Sleep(alone)
+	after, err := used(group)
+	return after - before, err
+}
+
+// idle prints what a unit takes in a time in which it is left alone.
+func idle(unit string, alone time.Duration) error {
+	took, err := leave(filepath.Join(cgroups, "system.slice", unit), alone)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(turn{Idle: took, IdleFor: alone})
 }
 
 // many has a running trued do count runs, and prints what it is at ten

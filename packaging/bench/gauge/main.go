@@ -23,7 +23,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: gauge measure | floor (nothing|lstat|read|write) DIR COUNT | daemon UNIT COUNT | many COUNT | drift DIR COUNT PAUSE (idle|busy)")
+var errUsage = errors.New("usage: gauge measure | floor (nothing|lstat|read|write) DIR COUNT | daemon UNIT COUNT | idle UNIT DURATION | many COUNT | drift DIR COUNT PAUSE (idle|busy)")
 
 func do(args []string) error {
 	switch {
@@ -49,6 +49,12 @@ func do(args []string) error {
 			return errUsage
 		}
 		return daemon(args[1], n)
+	case len(args) == 3 && args[0] == "idle":
+		alone, err := time.ParseDuration(args[2])
+		if err != nil {
+			return errUsage
+		}
+		return idle(args[1], alone)
 	case len(args) == 5 && args[0] == "drift":
 		n, err := strconv.Atoi(args[2])
 		pause, bad := time.ParseDuration(args[3])
