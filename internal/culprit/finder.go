@@ -67,14 +67,14 @@ func (f *Finder) Start() (stop func()) {
 
 // watchCommands returns what is called when systemctl is started. It must not
 // keep its caller: it looks at a few at a time.
-func (f *Finder) watchCommands(works *sync.WaitGroup) func(pid int) {
+func (f *Finder) watchCommands(works *sync.WaitGroup) func(pid int) bool {
 	const together = 8
 	slots := make(chan struct{}, together)
-	return func(pid int) {
+	return func(pid int) bool {
 		select {
 		case slots <- struct{}{}:
 		default:
-			return
+			return false
 		}
 		works.Go(func() {
 			defer func() { <-slots }()
@@ -82,6 +82,7 @@ func (f *Finder) watchCommands(works *sync.WaitGroup) func(pid int) {
 				f.asked(by, r)
 			}
 		})
+		return true
 	}
 }
 
@@ -180,10 +181,7 @@ func (f *Finder) who(c resource.Claim, since time.Time) []*Culprit {
 	var found []*Culprit
 	switch c.Space {
 	case resource.SpaceUnit:
-		f.mu.Lock()
-		t := f.requests.ofUnit(c.Name, since)
-		f.mu.Unlock()
-		if t != nil {
+		if t := f.request(c.Name, since); t != nil {
 			found = append(found, f.name(t))
 		}
 	case resource.SpacePackage:
@@ -203,6 +201,19 @@ func (f *Finder) who(c resource.Claim, since time.Time) []*Culprit {
 		}
 	}
 	return found
+}
+
+// request returns what the service manager was asked for last about a unit, at or
+// after a time. Where a request was missed since, that one may have been the last.
+func (f *Finder) request(unit string, since time.Time) *touch {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.watcher != nil {
+		if lost := f.watcher.missed(); lost.After(since) {
+			since = lost
+		}
+	}
+	return f.requests.ofUnit(unit, since)
 }
 
 // of returns the last touch of a path at or after a time, if any.

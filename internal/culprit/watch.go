@@ -28,8 +28,12 @@ type watcher struct {
 	dirs    map[string]*directory // by dirKey
 	touches *touches
 	recent  recent
-	// commands is told of each start of one of the programs that it watches.
-	commands func(pid int)
+	// commands is told of each start of one of the programs that it watches, and
+	// returns false where it cannot look at it.
+	commands func(pid int) bool
+	// lost is when something was missed last: who did what before that may not have
+	// been the last to.
+	lost time.Time
 	// spare is how many strangers may be looked at until the second is over.
 	spare  int
 	second int64
@@ -62,7 +66,7 @@ const (
 
 // openWatcher fails where the kernel lacks what is needed (before 5.9), or the
 // right to it is missing.
-func openWatcher(commands func(pid int)) (*watcher, error) {
+func openWatcher(commands func(pid int) bool) (*watcher, error) {
 	const flags = unix.FAN_CLASS_NOTIF | unix.FAN_REPORT_DFID_NAME | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK
 	fan, err := unix.FanotifyInit(flags|unix.FAN_REPORT_PIDFD, unix.O_RDONLY|unix.O_CLOEXEC)
 	if err == unix.EINVAL { //nolint:errorlint // a plain number of the kernel's
@@ -213,8 +217,21 @@ func (w *watcher) take(buf []byte) {
 	defer w.mu.Unlock()
 	now := time.Now()
 	if err := parse(buf, func(e event) { w.note(e, now) }); err != nil {
-		w.touches.forget()
+		w.miss(now)
 	}
+}
+
+// miss lets go of all that was seen, since something was not.
+func (w *watcher) miss(now time.Time) {
+	w.touches.forget()
+	w.lost = now
+}
+
+// missed returns when something was missed last.
+func (w *watcher) missed() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost
 }
 
 func (w *watcher) note(e event, now time.Time) {
@@ -223,11 +240,11 @@ func (w *watcher) note(e event, now time.Time) {
 	}
 	switch {
 	case e.mask&unix.FAN_Q_OVERFLOW != 0:
-		w.touches.forget()
+		w.miss(now)
 		return
 	case e.mask&unix.FAN_OPEN_EXEC != 0:
-		if w.commands != nil {
-			w.commands(e.pid)
+		if w.commands != nil && !w.commands(e.pid) {
+			w.lost = now
 		}
 		return
 	}
