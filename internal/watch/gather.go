@@ -8,6 +8,10 @@ type gathering struct {
 	ready      chan struct{}
 	ids        map[int32]bool
 	everything string
+	// partly is true when of everything only what somebody is at work on is left;
+	// waiting are those of ids that are known to have to wait for that.
+	partly  bool
+	waiting map[int32]bool
 	// first and last are when the first and the last of it were seen.
 	first, last time.Time
 	timer       *time.Timer
@@ -28,7 +32,7 @@ func (g *gathering) begin(now time.Time) {
 func (g *gathering) empty() bool { return len(g.ids) == 0 && g.everything == "" }
 
 func (g *gathering) clear() {
-	g.ids, g.everything = nil, ""
+	g.ids, g.waiting, g.everything, g.partly = nil, nil, "", false
 	g.first, g.last = time.Time{}, time.Time{}
 }
 
@@ -63,6 +67,7 @@ func (g *gathering) stop() {
 
 // move makes what there is that of another index.
 func (g *gathering) move(from, to *index) {
+	g.waiting = nil
 	if len(g.ids) == 0 {
 		return
 	}

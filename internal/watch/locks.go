@@ -3,34 +3,34 @@ package watch
 import (
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// waits returns what tells whether a resource has to wait, because somebody is at
-// work on what it rests on: a keeper holds the lock of its database, or of one
-// that its file may belong to.
-func (w *Watcher) waits() func(id int32) bool {
+// held returns the locks that keepers of databases hold now.
+func (w *Watcher) held() map[string]bool {
 	held := map[string]bool{}
 	for _, lock := range w.index.keepers {
 		if locked(filepath.Join(w.opt.Root, lock)) {
 			held[lock] = true
 		}
 	}
-	return func(id int32) bool {
-		if len(held) == 0 {
-			return false
-		}
-		if locks := w.index.locks[id]; len(locks) > 0 {
-			for _, lock := range locks {
-				if held[lock] {
-					return true
-				}
-			}
-			return false
-		}
-		return w.packaged(id)
+	return held
+}
+
+// waits reports whether a resource has to wait, because somebody is at work on what
+// it rests on: a keeper holds the lock of its database, or of one that its file may
+// belong to. What has waited is not asked about again: while packages change, it
+// takes long to tell what belongs to them.
+func (w *Watcher) waits(id int32, held map[string]bool) bool {
+	if len(held) == 0 {
+		return false
 	}
+	if locks := w.index.locks[id]; len(locks) > 0 {
+		return slices.ContainsFunc(locks, func(lock string) bool { return held[lock] })
+	}
+	return w.pending.waiting[id] || w.packaged(id)
 }
 
 // packaged reports whether a resource is named by a path that a package has.

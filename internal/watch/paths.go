@@ -98,14 +98,14 @@ func (w *Watcher) readPaths(ctx context.Context) {
 			if !ok {
 				return
 			}
-			w.mu.Lock()
+			w.tree.Lock()
 			w.paths.saw(e)
-			w.mu.Unlock()
+			w.tree.Unlock()
 		case err := <-missed:
 			w.opt.Log.Warn("events of files were missed", "error", err)
-			w.mu.Lock()
+			w.tree.Lock()
 			w.paths.missed()
-			w.mu.Unlock()
+			w.tree.Unlock()
 		}
 	}
 }
@@ -134,7 +134,7 @@ func (p *paths) missed() {
 	for dir := range p.w.index.trees {
 		p.placeTree(dir)
 	}
-	p.w.suspect("events of files were missed")
+	p.w.Suspect("events of files were missed")
 }
 
 // follow watches what the index names, and nothing else.
@@ -411,6 +411,10 @@ func (p *paths) verify() {
 			p.lost(dir)
 		}
 	}
+}
+
+// retry tries whether the kernel watches by now what it would not.
+func (p *paths) retry() {
 	for dir := range p.refused {
 		p.place(dir)
 		if p.refused[dir] {

@@ -72,13 +72,13 @@ func (w *Watcher) heardUnit(ctx context.Context, s host.UnitSignal) {
 	defer w.mu.Unlock()
 	if s.Unit == "" {
 		for _, r := range w.index.units {
-			w.mark(w.index.list(r)...)
+			w.note(w.index.list(r)...)
 		}
 		return
 	}
 	for _, name := range append([]string{s.Unit}, aliases[s.Unit]...) {
 		if r, ok := w.index.units[name]; ok {
-			w.mark(w.index.list(r)...)
+			w.note(w.index.list(r)...)
 		}
 	}
 }

@@ -10,6 +10,7 @@ package watch
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -65,13 +66,22 @@ const (
 type Watcher struct {
 	opt Options
 
+	// tree is held over the paths, whose file systems may not answer, and mu over
+	// the rest, which waits for nothing. Who needs both takes tree first; the index
+	// is replaced by who holds both.
+	tree  sync.Mutex
+	paths *paths
+
 	mu      sync.Mutex
 	index   *index
-	paths   *paths
 	units   unitView
 	pending gathering
-	// later are those that were given back.
-	later map[resource.Address]bool
+	// later are those that were given back, everythingLater is true while all of
+	// them are.
+	later           map[resource.Address]bool
+	everythingLater bool
+	// told is the last status.
+	told Status
 }
 
 // New returns a watcher that watches nothing yet.
@@ -108,22 +118,26 @@ func (w *Watcher) Run(ctx context.Context) {
 		}
 	}
 	all.Wait()
+	w.tree.Lock()
+	w.paths.close()
+	w.tree.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.paths.close()
 	w.pending.stop()
 }
 
 // Watch makes the targets what is watched, in place of those before. What may
 // have changed of those that were watched already is not forgotten.
 func (w *Watcher) Watch(targets []Target) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	next := newIndex(targets)
+	w.tree.Lock()
+	defer w.tree.Unlock()
+	w.mu.Lock()
 	w.pending.move(w.index, next)
 	w.index = next
-	w.paths.follow()
 	w.units.renew()
+	w.mu.Unlock()
+	w.paths.follow()
 }
 
 // Watching reports whether there is anything that is watched.
@@ -137,19 +151,27 @@ func (w *Watcher) Watching() bool {
 func (w *Watcher) Ready() <-chan struct{} { return w.pending.ready }
 
 // Take returns what may have changed and forgets it, but for what somebody is
-// still working on.
+// still working on: that is looked at when he is done.
 func (w *Watcher) Take() Batch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := Batch{Everything: w.pending.everything, Since: w.pending.first}
-	if b.Everything != "" {
+	b := Batch{Since: w.pending.first}
+	held := w.held()
+	everything := w.pending.everything
+	switch {
+	case everything == "":
+	case len(held) == 0:
+		b.Everything = everything
 		w.pending.clear()
 		return b
+	case !w.pending.partly:
+		for id := range w.index.addresses {
+			w.pending.ids[int32(id)] = true //nolint:gosec // there are not so many resources
+		}
 	}
-	waits := w.waits()
 	kept := map[int32]bool{}
 	for id := range w.pending.ids {
-		if waits(id) {
+		if w.waits(id, held) {
 			kept[id] = true
 			continue
 		}
@@ -157,8 +179,9 @@ func (w *Watcher) Take() Batch {
 	}
 	slices.SortFunc(b.Addresses, resource.Address.Compare)
 	w.pending.clear()
-	if len(kept) > 0 {
-		w.pending.ids = kept
+	if len(kept) > 0 || everything != "" {
+		w.pending.ids, w.pending.waiting = kept, maps.Clone(kept)
+		w.pending.everything, w.pending.partly = everything, everything != ""
 		w.pending.again(lockPause, w.tell)
 	}
 	return b
@@ -175,19 +198,22 @@ func (w *Watcher) Again(b Batch, after time.Duration) {
 			waits = append(waits, a)
 		}
 	}
-	if len(waits) == 0 && b.Everything == "" {
+	everything := b.Everything != "" && !w.everythingLater
+	if len(waits) == 0 && !everything {
 		return
 	}
+	w.everythingLater = w.everythingLater || everything
 	time.AfterFunc(after, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for _, a := range waits {
 			delete(w.later, a)
 			if id, ok := w.index.ids[a]; ok {
-				w.mark(id)
+				w.note(id)
 			}
 		}
-		if b.Everything != "" {
+		if everything {
+			w.everythingLater = false
 			w.suspect(b.Everything)
 		}
 	})
@@ -202,12 +228,22 @@ func (w *Watcher) Suspect(why string) {
 
 func (w *Watcher) suspect(why string) {
 	w.pending.begin(time.Now())
-	w.pending.everything = why
+	w.pending.everything, w.pending.partly = why, false
 	w.pending.soon(w.opt, w.tell)
 }
 
-// mark says that a resource may have changed.
+// mark says that resources may have changed.
 func (w *Watcher) mark(ids ...int32) {
+	if len(ids) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note(ids...)
+}
+
+// note is mark where mu is held.
+func (w *Watcher) note(ids ...int32) {
 	if len(ids) == 0 {
 		return
 	}
@@ -239,13 +275,14 @@ func (w *Watcher) tell() {
 // look asks for what cannot be watched, and whether what is watched is still
 // what it was.
 func (w *Watcher) look() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.paths.verify()
+	w.tree.Lock()
+	defer w.tree.Unlock()
 	w.mark(w.index.polled...)
 	for _, d := range w.paths.unwatched() {
 		w.mark(w.index.below(d)...)
 	}
+	w.paths.verify()
+	w.paths.retry()
 }
 
 // A Status is how much is watched.
@@ -266,8 +303,20 @@ type Status struct {
 	Limit string `json:"limit,omitempty"`
 }
 
-// Status returns how much is watched now.
+// statusWait is how long a status waits for file systems to answer.
+const statusWait = 2 * time.Second
+
+// Status returns how much is watched now, or was last where a file system does not
+// answer.
 func (w *Watcher) Status() Status {
+	for end := time.Now().Add(statusWait); !w.tree.TryLock(); time.Sleep(statusWait / 200) {
+		if time.Now().After(end) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.told
+		}
+	}
+	defer w.tree.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	polled := map[int32]bool{}
@@ -286,5 +335,6 @@ func (w *Watcher) Status() Status {
 	if len(w.paths.refused) > 0 {
 		s.Limit = w.paths.limit.Error()
 	}
+	w.told = s
 	return s
 }

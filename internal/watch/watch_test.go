@@ -292,9 +292,9 @@ func TestWhatTheKernelWillNotWatchIsPolled(t *testing.T) {
 	}
 	f.tells(t, two.Address)
 	f.tells(t, two.Address) // time and again
-	f.mu.Lock()
+	f.tree.Lock()
 	full = false
-	f.mu.Unlock()
+	f.tree.Unlock()
 	for s := f.Status(); s.Limit != "" || s.Polled != 0 || s.Directories != 2; s = f.Status() {
 		select {
 		case <-f.Ready():
@@ -375,6 +375,81 @@ func TestWhatAKeeperWorksOnWaitsForIt(t *testing.T) {
 	f.tells(t, plain.Address)
 	held()
 	f.tells(t, database.Address, packaged.Address)
+}
+
+// What was lost may have been anything: what nobody is at work on is looked at now,
+// and all of it when he is done.
+func TestEverythingIsSuspectOnceNobodyIsAtWorkOnPackages(t *testing.T) {
+	asked := map[string]int{}
+	f := start(t, func(o *Options) {
+		o.Packaged = func(path string) (bool, error) { asked[path]++; return path == "/etc/packaged", nil }
+	})
+	f.mkdir(t, "var/lib/dpkg", "etc")
+	f.write(t, "var/lib/dpkg/lock", "")
+	held := hold(t, filepath.Join(f.root, "var/lib/dpkg/lock"))
+	database := Target{Address: resource.Address{Kind: "package", Name: "tree"}, Watches: []resource.Watch{{
+		Space: resource.WatchDatabase, Name: "/var/lib/dpkg/status", Locks: []string{"/var/lib/dpkg/lock"},
+	}}}
+	packaged, plain := file("/etc/packaged"), file("/etc/plain")
+	f.Watch([]Target{database, packaged, plain})
+	f.Suspect("because")
+	f.tells(t, plain.Address)
+	f.silent(t, plain.Address, func() { time.Sleep(3 * lockPause) }, func() { f.write(t, "etc/plain", "x") })
+	held()
+	if b := f.next(t); b.Everything != "because" {
+		t.Errorf("%+v comes", b)
+	}
+	if n := asked["/etc/packaged"]; n != 1 {
+		t.Errorf("it is asked %d times whose the file is", n)
+	}
+}
+
+// A mount that hangs must not keep the daemon from the rest of the host.
+func TestAFileSystemThatDoesNotAnswerKeepsNothingElseBack(t *testing.T) {
+	f := start(t, nil)
+	f.mkdir(t, "srv/hangs")
+	answer, asked := make(chan bool), make(chan bool)
+	add := f.paths.add
+	f.paths.add = func(name string) error {
+		asked <- true
+		<-answer
+		return add(name)
+	}
+	one := file("/srv/hangs/one")
+	watched := make(chan bool)
+	go func() {
+		f.Watch([]Target{one})
+		close(watched)
+	}()
+	<-asked
+	f.Suspect("because")
+	if b := f.next(t); b.Everything != "because" {
+		t.Errorf("%+v comes", b)
+	}
+	f.Again(Batch{Addresses: []resource.Address{one.Address}}, time.Millisecond)
+	f.tells(t, one.Address)
+	if s := f.Status(); s.Directories != 0 || !f.Watching() {
+		t.Errorf("status is %+v", s)
+	}
+	close(answer)
+	<-watched
+	if s := f.Status(); s.Directories != 1 {
+		t.Errorf("status is %+v", s)
+	}
+}
+
+// However often it cannot be looked into, it comes again once.
+func TestEverythingIsGivenBackOnce(t *testing.T) {
+	f := start(t, nil)
+	for range 100 {
+		f.Again(Batch{Everything: "because"}, 10*time.Millisecond)
+	}
+	f.mu.Lock()
+	later := f.everythingLater
+	f.mu.Unlock()
+	if b := f.next(t); b.Everything != "because" || !later {
+		t.Errorf("%+v comes", b)
+	}
 }
 
 func TestWhatWasGivenBackComesAgain(t *testing.T) {
