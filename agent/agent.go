@@ -45,6 +45,8 @@ type Agent struct {
 	looked time.Time
 	// limited is true once it was told that not all can be watched.
 	limited bool
+	// following is full while what is managed is being watched.
+	following chan struct{}
 
 	mu sync.Mutex
 	// heard is what sources had to tell and nobody has recorded.
@@ -96,6 +98,7 @@ func New(config Config, opt Options) (*Agent, error) {
 		contents:  openContents(filepath.Join(dir, "cache", "contents")),
 		started:   time.Now(),
 		failures:  map[failure]uint64{},
+		following: make(chan struct{}, 1),
 		witnesses: witnesses{file: filepath.Join(dir, "cache", "witnesses")},
 		host: host.New(opt.Root, host.Options{
 			Backups: backups,

@@ -71,6 +71,9 @@ type done struct {
 	took  time.Duration
 }
 
+// idle reports whether it was a look at drift that found nothing to look at.
+func (w done) idle() bool { return w.drift != nil && w.drift.Empty() }
+
 // stopWait is how long a stop waits for what is in hand.
 const stopWait = 30 * time.Second
 
@@ -130,6 +133,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			d.start(hard, ctx, call.req, &call)
 		case w := <-d.work:
 			busy = false
+			if w.idle() {
+				break
+			}
 			c.finished(time.Now(), w, d.agent.retryAt())
 			if w.drift != nil {
 				d.looked(w)
@@ -137,7 +143,6 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			d.publish(c, busy)
 			// When a source is tried next is part of what is told of it.
 			d.agent.told(d.agent.tellHeard(hard))
-			d.agent.told(d.agent.tellLimit(hard))
 			d.finished(w)
 			if w.result != nil && w.result.Restart {
 				return ErrRestart
@@ -148,7 +153,8 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			}
 		case <-timer:
 		case <-d.drifts(busy):
-			busy = d.drift(hard, ctx)
+			busy = true
+			d.drift(hard, ctx)
 		case <-d.breath:
 			d.breath = nil
 		case <-d.cool:
@@ -196,6 +202,7 @@ func (d *Daemon) start(ctx, stop context.Context, req Request, call *syncCall) {
 			req.Wait, req.Unasked = lockWait, true
 		}
 		result, err := d.agent.Run(ctx, stop, req)
+		d.agent.told(d.agent.tellLimit(ctx))
 		d.work <- done{call: call, result: result, err: err}
 	}()
 }
@@ -206,6 +213,7 @@ const lockWait = time.Minute
 func (d *Daemon) poll(ctx context.Context, names []string) {
 	go func() {
 		news, polled, err := d.agent.Poll(ctx, names)
+		d.agent.told(d.agent.tellLimit(ctx))
 		d.work <- done{polled: polled, news: news, err: err}
 	}()
 }

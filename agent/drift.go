@@ -43,19 +43,20 @@ func (d *Daemon) drifts(busy bool) <-chan struct{} {
 	return d.agent.watcher.Ready()
 }
 
-// drift hands out a look at what may have drifted. It returns false when there is
-// nothing to look at.
-func (d *Daemon) drift(ctx, stop context.Context) bool {
-	batch := d.agent.watcher.Take()
-	if batch.Empty() {
-		return false
-	}
+// drift hands out a look at what may have drifted. Nothing of it is done by the loop:
+// who watches may wait for a file system.
+func (d *Daemon) drift(ctx, stop context.Context) {
 	go func() {
+		w := done{drift: &watch.Batch{}}
 		began := time.Now()
-		result, err := d.agent.lookInto(ctx, stop, batch)
-		d.work <- done{result: result, err: err, drift: &batch, took: time.Since(began)}
+		if *w.drift = d.agent.watcher.Take(); !w.drift.Empty() {
+			w.result, w.err = d.agent.lookInto(ctx, stop, *w.drift)
+			d.agent.giveBack(*w.drift, w.err)
+			d.agent.told(d.agent.tellLimit(ctx))
+		}
+		w.took = time.Since(began)
+		d.work <- w
 	}()
-	return true
 }
 
 // lookInto runs over what may have drifted. Both results are nil when nothing has,
@@ -86,16 +87,20 @@ func (a *Agent) suspects(ctx context.Context, of []resource.Address) []resource.
 	return a.witnesses.suspects(ctx, of, k.byKind)
 }
 
-// looked takes in what a look at drift came to.
-func (d *Daemon) looked(w done) {
+// giveBack gives the watcher back what could not be looked into, so that it is not
+// forgotten.
+func (a *Agent) giveBack(b watch.Batch, err error) {
 	var suspended *SuspendedError
 	switch {
-	case errors.Is(w.err, errNotNow), errors.Is(w.err, state.ErrLocked), errors.As(w.err, &suspended):
-		// What could not be looked into is not forgotten.
-		d.agent.watcher.Again(*w.drift, min(d.agent.config.Interval, time.Minute))
-	case errors.Is(w.err, context.Canceled):
-		d.agent.watcher.Again(*w.drift, warm)
+	case errors.Is(err, errNotNow), errors.Is(err, state.ErrLocked), errors.As(err, &suspended):
+		a.watcher.Again(b, min(a.config.Interval, time.Minute))
+	case errors.Is(err, context.Canceled):
+		a.watcher.Again(b, warm)
 	}
+}
+
+// looked takes in what a look at drift came to.
+func (d *Daemon) looked(w done) {
 	if w.result == nil || w.result.Silent {
 		// Whatever happens on the host, half of the time is left to others.
 		d.breath = time.After(w.took)

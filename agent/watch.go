@@ -2,7 +2,9 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"trued.dev/trued/internal/catalog"
 	"trued.dev/trued/internal/report"
@@ -18,18 +20,55 @@ func (r *run) watch(entries []catalog.Entry) {
 		return
 	}
 	r.entries = entries
-	r.agent.watchCulprits(entries)
-	w := r.agent.watcher
-	if w == nil {
-		return
+	a := r.agent
+	if w := a.watcher; w == nil {
+		a.watchCulprits(entries)
+	} else if !a.follow(func() { a.watchCulprits(entries); w.Watch(targets(entries)) }, followWait) {
+		a.opt.Log.Warn("what is managed is not all watched", "error", errNoAnswer)
 	}
-	targets := make([]watch.Target, 0, len(entries))
+}
+
+func targets(entries []catalog.Entry) []watch.Target {
+	list := make([]watch.Target, 0, len(entries))
 	for _, e := range entries {
 		if watched, ok := e.Resource.(resource.Watched); ok {
-			targets = append(targets, watch.Target{Address: e.Address, Watches: watched.Watches()})
+			list = append(list, watch.Target{Address: e.Address, Watches: watched.Watches()})
 		}
 	}
-	w.Watch(targets)
+	return list
+}
+
+// followWait is how long a run waits until all that it looks at is watched.
+const followWait = 10 * time.Second
+
+var errNoAnswer = errors.New("a file system does not answer")
+
+// follow does something that may wait for any file system of the host, and waits
+// for it no longer than told: one that hangs must not keep the run from the rest.
+// When it is done later, or was left out since the one before hangs still, all is
+// to be looked at again.
+func (a *Agent) follow(do func(), wait time.Duration) bool {
+	select {
+	case a.following <- struct{}{}:
+	default:
+		return false
+	}
+	done := make(chan struct{})
+	go func() {
+		defer func() { <-a.following }()
+		do()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(wait):
+	}
+	go func() {
+		<-done
+		a.watcher.Suspect(errNoAnswer.Error())
+	}()
+	return false
 }
 
 // watchFirst does it where nothing is watched yet, although the catalog might not
