@@ -3,6 +3,7 @@ module trued.dev/trued
 go 1.26.0
 
 require (
+	filippo.io/age v1.2.1
 	github.com/aymanbagabas/go-udiff v0.4.1
 	github.com/cenkalti/backoff/v5 v5.0.3
 	github.com/cloudevents/sdk-go/v2 v2.16.2

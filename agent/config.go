@@ -38,6 +38,7 @@ type Config struct {
 	Mode     Mode           `yaml:"mode" doc:"enforce, or observe: plan and report, change nothing"`
 	Watch    *bool          `yaml:"watch" doc:"false: find drift by full runs alone, in place of as it happens; true"`
 	Report   []sinks.Config `yaml:"report" doc:"where events go: journal, stdout, file, syslog, http, otlp"`
+	Backups  BackupConfig   `yaml:"backups" doc:"what is kept of replaced files: size, age"`
 	Metrics  metrics.Config `yaml:"metrics" doc:"where a Prometheus finds how the host stands: listen, textfile"`
 }
 
@@ -137,6 +138,9 @@ func (c Config) Validate() error {
 	}
 	if c.Mode != Enforce && c.Mode != Observe {
 		errs = append(errs, fmt.Errorf("mode: %q is unknown: write enforce or observe", c.Mode))
+	}
+	if err := c.Backups.validate(); err != nil {
+		errs = append(errs, err)
 	}
 	seen := map[string]bool{}
 	for i, s := range c.Sources {

@@ -244,6 +244,9 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	if err := r.agent.store.Compact(); err != nil {
 		return nil, err
 	}
+	if err := r.boundBackups(); err != nil {
+		r.agent.opt.Log.Warn("cannot keep the backups within their bounds", "error", err)
+	}
 	if r.rec.settle(); !r.cut && !r.partial() {
 		r.agent.looked = r.started
 	}

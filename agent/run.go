@@ -136,6 +136,7 @@ func (r *run) apply(ctx, stop context.Context, p *plan.Plan) ([]*apply.Outcome, 
 		outcomes := apply.Observe(p)
 		return outcomes, r.rec.Record(state.Record{}, outcomes)
 	}
+	r.credit(p)
 	return apply.Run(ctx, stop, p, r.rec, host.SyncFS, apply.Options{
 		Run:         r.stream.ID(),
 		AcceptPrune: r.req.AcceptPrune,

@@ -92,6 +92,8 @@ func hint(err error) string {
 		return "nothing was changed on this host"
 	case errors.Is(err, agent.ErrNoConfig):
 		return "copy trued.yaml.example, which is beside it, and set the source; or give --source DIR-or-URL"
+	case errors.Is(err, agent.ErrNoBackup):
+		return "'trued backup list' shows what there is, with the word for each in the first column"
 	case errors.Is(err, fs.ErrPermission):
 		return "trued manages the whole host and runs as root; for a tree of your own use --root DIR"
 	case errors.Is(err, agent.ErrNoSource):

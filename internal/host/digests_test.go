@@ -10,7 +10,7 @@ import (
 )
 
 // old gives a file times at which nothing that is read now can be racy.
-func age(t *testing.T, h *Host, name string) {
+func aged(t *testing.T, h *Host, name string) {
 	t.Helper()
 	then := time.Now().Add(-time.Hour)
 	if err := os.Chtimes(h.Path(name), then, then); err != nil {
@@ -143,7 +143,7 @@ func TestAFileInOrderIsNotReadAgain(t *testing.T) {
 	if found := compare(); !found.Diff.Has(FieldContent) {
 		t.Errorf("other content was not found: %+v", found)
 	}
-	age(t, h, "/x") // other content, and times that say nothing
+	aged(t, h, "/x") // other content, and times that say nothing
 	if found := compare(); !found.Diff.Has(FieldContent) {
 		t.Errorf("other content was not found: %+v", found)
 	}

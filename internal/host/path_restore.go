@@ -248,7 +248,7 @@ func (h *Host) Discard(name string, force, backup bool) error {
 func (h *Host) discard(name string, how Leaving) error {
 	return h.removing(name, how.Follow, func(p place, i Info) error {
 		if i.Type() == TypeFile && !how.NoBackup {
-			if err := h.keepBackup(p, name); err != nil {
+			if err := h.keepBackup(p, name, how.Sensitive); err != nil {
 				return err
 			}
 		}
@@ -266,19 +266,19 @@ func (h *Host) KeepBackup(name string) error {
 		return err
 	}
 	defer p.close()
-	return h.keepBackup(p, name)
+	return h.keepBackup(p, name, false)
 }
 
-func (h *Host) keepBackup(p place, name string) error {
+func (h *Host) keepBackup(p place, name string, sensitive bool) error {
 	if h.backups == nil {
 		return nil
 	}
-	f, _, err := p.open(name)
+	f, i, err := p.open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if _, err := h.backups.Keep(f); err != nil {
+	if _, err := h.backups.Keep(f, i.replaced(name, sensitive)); err != nil {
 		return fmt.Errorf("cannot replace %q: %w", name, err)
 	}
 	return nil

@@ -202,7 +202,7 @@ func (s *StagedFile) keepBackup(old *os.File) error {
 	if old == nil || s.spec.Content == nil || !s.spec.Backup || s.host.backups == nil {
 		return nil
 	}
-	if _, err := s.host.backups.Keep(old); err != nil {
+	if _, err := s.host.backups.Keep(old, s.old.replaced(s.name, s.spec.Sensitive)); err != nil {
 		return fmt.Errorf("cannot replace %q: %w", s.name, err)
 	}
 	_, err := old.Seek(0, io.SeekStart)

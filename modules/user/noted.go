@@ -98,7 +98,7 @@ func (r *Resource) keepHash(s seen) error {
 	if !opens(hash) {
 		return nil
 	}
-	if _, err := r.host.Keep([]byte(hash)); err != nil {
+	if _, err := r.host.KeepSecret([]byte(hash)); err != nil {
 		return fmt.Errorf("cannot keep the password of user %q: %w", r.User, err)
 	}
 	return nil
