@@ -3,9 +3,13 @@ package scenario_test
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"trued.dev/trued/internal/host/hosttest"
 	"trued.dev/trued/internal/report"
@@ -24,6 +28,12 @@ func TestFreshHostBecomesTheWebServerOfTheExample(t *testing.T) {
 			commit := repo.CommitTree(t, "The example", example(t))
 			h := lab.Boot(t, hosttest.Options{Name: "web-1", Suite: suite, Net: true})
 
+			shop := exampleVendor(t)
+			vendors(t, lab, "8090", shop)
+			shop.publish(t, h, "site-tools_1.0")
+			// What the vendor's name would lead to anywhere else.
+			h.Write(t, "/etc/apt/apt.conf.d/vendor", `Acquire::http::Proxy::packages.example.org "http://gateway:8090";`+"\n")
+
 			install(t, h)
 			follow := config{url: repo.HTTPS(), source: []string{"ca_file: /etc/trued/ca.pem"}}
 			h.Write(t, "/etc/trued/ca.pem", git.CA)
@@ -37,7 +47,7 @@ func TestFreshHostBecomesTheWebServerOfTheExample(t *testing.T) {
 
 			before := h.Run(t, "dpkg -l; find /etc | sort")
 			plan := trued(t, h, 2, "plan")
-			for _, want := range []string{"+ package:nginx-light", "+ file:/etc/nginx/conf.d/site.conf", "Plan: "} {
+			for _, want := range []string{"+ package:nginx-light", "+ repository:vendor", "package:site-tools", "+ file:/etc/nginx/conf.d/site.conf", "Plan: "} {
 				if !strings.Contains(plan, want) {
 					t.Errorf("the plan lacks %q:\n%s", want, plan)
 				}
@@ -48,6 +58,7 @@ func TestFreshHostBecomesTheWebServerOfTheExample(t *testing.T) {
 
 			h.Run(t, "systemctl start trued.service")
 			awaitCommit(t, h, commit)
+			inOneRun(t, events(t, h), "repository:vendor", "package:site-tools", "user:deploy", "timer:site-archive")
 			if line := strings.SplitN(trued(t, h, 0, "status"), "\n", 2)[0]; line != "In order at "+commit[:10]+" of groups/web" {
 				t.Errorf("the first line of status is %q", line)
 			}
@@ -127,6 +138,32 @@ WantedBy=multi-user.target
 	}
 }
 
+// exampleVendor is the vendor of the example, whose key is in Git. Its other half
+// is made anew of what is no secret, so that none is in Git.
+func exampleVendor(t *testing.T) *vendor {
+	t.Helper()
+	seed := [32]byte([]byte("the vendor of testdata/example..")) // of 32 letters
+	v := keyedVendor(t, "vendor", time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), 0, rand.NewChaCha8(seed))
+	v.signs = time.Now().Add(-time.Minute)
+	if has, err := os.ReadFile(filepath.Join(example(t), "groups/web/files/vendor.asc")); err != nil || string(has) != v.armored(t) {
+		t.Fatalf("groups/web/files/vendor.asc is not this vendor's, which is\n%serror %v", v.armored(t), err)
+	}
+	return v
+}
+
+// inOneRun holds that the first run there was brought about all of some resources,
+// each at the first try.
+func inOneRun(t *testing.T, told story, addresses ...string) {
+	t.Helper()
+	first := told.of(report.RunStarted)[0].RunID
+	for _, address := range addresses {
+		about := told.about(address)
+		if len(about) == 0 || about[0].Type != report.ResourceChanged || about[0].RunID != first {
+			t.Errorf("of %s is told, of which %s is the first run:\n%s", address, first, about)
+		}
+	}
+}
+
 // showsTheExample looks at a host from outside and from within.
 func showsTheExample(t *testing.T, h *hosttest.Host) {
 	t.Helper()
@@ -166,6 +203,7 @@ func showsTheExample(t *testing.T, h *hosttest.Host) {
 		"logger -p daemon.info from-a-test; for i in $(seq 100); do grep -o -m1 from-a-test /var/log/daemons.log && exit; sleep 0.05; done":        "from-a-test",
 		"systemctl start site-archive.service; systemctl show --value -p Result site-archive.service; tar tf ~deploy/site.tar.gz | sort | tail -1": "success\nsrv/www/robots.txt",
 		"systemctl start site-archive.service; systemctl is-active site-archive.timer; stat -c %U ~deploy/site.tar.gz; id -nG deploy":              "active\ndeploy\ndeploy www-data",
+		"dpkg-query -W -f '${Version} ' site-tools; apt-cache policy site-tools | sed -n 's/^ *\\([0-9]*\\) http.*/\\1/p'":                         "1.0 100",
 		"stat -c '%U %a' ~deploy/.ssh/authorized_keys; grep -c restrict,pty ~deploy/.ssh/authorized_keys":                                          "deploy 600\n1",
 		"sed -n 's/:.*//p' /etc/motd":            "web-1",
 		"systemctl --failed --plain --no-legend": "",

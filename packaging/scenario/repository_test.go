@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -37,9 +38,15 @@ type vendor struct {
 // ever with 0.
 func newVendor(t *testing.T, name string, ago, lives time.Duration) *vendor {
 	t.Helper()
-	made := time.Now().Add(-ago)
+	return keyedVendor(t, name, time.Now().Add(-ago), lives, nil)
+}
+
+// keyedVendor makes one whose key is made of what is random; of the machine's own
+// with nil.
+func keyedVendor(t *testing.T, name string, made time.Time, lives time.Duration, random io.Reader) *vendor {
+	t.Helper()
 	key, err := openpgp.NewEntity(name, "", name+"@example.com", &packet.Config{
-		Algorithm: packet.PubKeyAlgoEdDSA, DefaultHash: crypto.SHA512,
+		Algorithm: packet.PubKeyAlgoEdDSA, DefaultHash: crypto.SHA512, Rand: random,
 		Time: func() time.Time { return made }, KeyLifetimeSecs: uint32(lives / time.Second),
 	})
 	if err != nil {
