@@ -39,7 +39,7 @@ func sleeps(pid string) string {
 
 func dropInLeaves(t *testing.T, l *lab) {
 	foreign(t, "di.service", plainService)
-	two := Unit{Unit: "di.service", State: running, DropIns: map[string]string{"a": "[Service]\nNice=1\n", "b": "[Service]\nUMask=0027\n"}}
+	two := Unit{Unit: "di.service", State: running, DropIns: map[string]string{"a": "[Service]\nRestartSec=7s\n", "b": "[Service]\nUMask=0027\n"}}
 	l.converge(t, two)
 	one := Unit{Unit: "di.service", State: running, DropIns: map[string]string{"b": "[Service]\nUMask=0027\n"}}
 	found := l.check(t, one)
@@ -47,7 +47,7 @@ func dropInLeaves(t *testing.T, l *lab) {
 		t.Errorf("Check found %+v", found)
 	}
 	l.converge(t, one)
-	expect(t, "ls /etc/systemd/system/di.service.d; systemctl show -P Nice di.service", "b.conf\n0")
+	expect(t, "ls /etc/systemd/system/di.service.d; systemctl show -P RestartUSec di.service", "b.conf\n100ms")
 }
 
 func foreignFileChanges(t *testing.T, l *lab) {
