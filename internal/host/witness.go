@@ -66,6 +66,9 @@ func (f PathFinding) AppendWitness(w resource.Witness, owner, group string) reso
 	if !s.ok {
 		return nil
 	}
+	if s.form == sawNothing { // which is nobody's
+		owner, group = "", ""
+	}
 	if owner != "" {
 		s.form |= sawOwner
 	}

@@ -187,8 +187,8 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 func (m module) Holds(_ context.Context, name string, w resource.Witness) bool {
 	r := &Resource{Key: name}
 	value, holds := m.host.HoldsAt(r.file(), w)
-	if !holds || m.host.Offline() {
-		return holds && len(value) == 0
+	if !holds || m.host.Offline() && len(value) == 0 {
+		return holds
 	}
 	now, err := m.kernel.read(name)
 	return err == nil && now == string(value)

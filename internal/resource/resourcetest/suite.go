@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"trued.dev/trued/internal/resource"
 )
@@ -57,6 +58,7 @@ func Run(t *testing.T, c Case) {
 		{"what was prepared and given up leaves no trace", s.aborted},
 		{"apply then check is empty", s.applyThenCheck},
 		{"a second apply is a no-op", s.secondApply},
+		{"what was seen holds until it changes", s.witnessHolds},
 		{"absence gives back what was there", func(t *testing.T) { s.absent(t, before) }},
 		{"a sensitive value appears in no output", s.noSecret},
 	}
@@ -189,8 +191,55 @@ func (s *suite) secondApply(t *testing.T) {
 	s.same(t, before, s.exact(t))
 }
 
+// witness returns what a Check sees of a resource that is in order; nil where that
+// is not enough. What was written just now is not, for a tick of a clock.
+func (s *suite) witness(t *testing.T, m resource.Module, r resource.Resource) resource.Witness {
+	t.Helper()
+	if _, examines := m.(resource.Examiner); !examines {
+		return nil
+	}
+	var seen resource.Witness
+	for range 30 {
+		found, err := s.engine.Check(t.Context(), m, r)
+		if err != nil {
+			t.Fatalf("Check: %v", err)
+		}
+		if seen = found.Witness; seen != nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return seen
+}
+
+// holds asks a module that a new run made.
+func (s *suite) holds(t *testing.T, name string, seen resource.Witness) bool {
+	t.Helper()
+	m, examines := s.Module().(resource.Examiner)
+	if !examines || seen == nil {
+		return false
+	}
+	if f, ok := m.(resource.Foreseer); ok {
+		f.Foresee(t.Context(), []string{name})
+		defer f.Foresee(t.Context(), nil)
+	}
+	return m.Holds(t.Context(), name, seen)
+}
+
+func (s *suite) witnessHolds(t *testing.T) {
+	m, r := s.make(t)
+	seen := s.witness(t, m, r)
+	if seen != nil && !s.holds(t, r.Name(), seen) {
+		t.Error("nothing changed, and what was seen does not hold")
+	}
+	if s.Secret != "" && strings.Contains(string(seen), s.Secret) {
+		t.Error("the sensitive value is in the witness")
+	}
+}
+
 func (s *suite) absent(t *testing.T, before []string) {
 	m, r := s.make(t)
+	seen := s.witness(t, m, r)
 	gone, err := s.engine.Absent(m, r)
 	if err != nil {
 		t.Fatalf("Absent: %v", err)
@@ -212,6 +261,9 @@ func (s *suite) absent(t *testing.T, before []string) {
 	}
 	if !s.Leaves {
 		s.same(t, before, s.lasting(t))
+	}
+	if s.holds(t, r.Name(), seen) {
+		t.Error("what was seen of the resource still holds after it left")
 	}
 }
 
