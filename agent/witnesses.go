@@ -259,8 +259,10 @@ func (w *witnesses) tally() state.Tallies {
 	return all
 }
 
-// hold reports whether every witness holds.
+// hold reports whether every witness holds. Those of modules that ask the host for
+// many resources at once come last.
 func (w *witnesses) hold(ctx context.Context, modules map[string]resource.Module) bool {
+	var later map[resource.Foreseer][]resourceWitness
 	body := w.body
 	for range w.count {
 		var part [3]string
@@ -271,11 +273,42 @@ func (w *witnesses) hold(ctx context.Context, modules map[string]resource.Module
 			}
 		}
 		m, ok := modules[part[0]].(resource.Examiner)
-		if !ok || ctx.Err() != nil || !m.Holds(ctx, part[1], resource.Witness(part[2])) {
+		if !ok || ctx.Err() != nil {
+			return false
+		}
+		if f, ok := m.(resource.Foreseer); ok {
+			if later == nil {
+				later = map[resource.Foreseer][]resourceWitness{}
+			}
+			later[f] = append(later[f], resourceWitness{part[1], resource.Witness(part[2])})
+		} else if !m.Holds(ctx, part[1], resource.Witness(part[2])) {
+			return false
+		}
+	}
+	for m, all := range later {
+		if !holdTogether(ctx, m, all) {
 			return false
 		}
 	}
 	return body == ""
+}
+
+// A resourceWitness is the witness of a resource that is known by its name.
+type resourceWitness struct {
+	name    string
+	witness resource.Witness
+}
+
+func holdTogether(ctx context.Context, m resource.Foreseer, all []resourceWitness) bool {
+	names := make([]string, len(all))
+	for i, one := range all {
+		names[i] = one.name
+	}
+	m.Foresee(ctx, names)
+	defer m.Foresee(ctx, nil)
+	return !slices.ContainsFunc(all, func(one resourceWitness) bool {
+		return ctx.Err() != nil || !m.Holds(ctx, one.name, one.witness)
+	})
 }
 
 // fit reports whether there are witnesses for the key, in memory or in the file.

@@ -197,6 +197,14 @@ type Examiner interface {
 	Holds(ctx context.Context, name string, w Witness) bool
 }
 
+// A Foreseer is an Examiner that asks the host for many resources at once.
+// Foresee is called right before Holds is called for some of the names, and once
+// more with none when that is over.
+type Foreseer interface {
+	Examiner
+	Foresee(ctx context.Context, names []string)
+}
+
 // An Exemplar is a Module that shows how its resources are written: some lines
 // of a manifest, for the reference.
 type Exemplar interface {

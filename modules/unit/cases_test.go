@@ -50,6 +50,8 @@ var cases = map[string]func(*testing.T, *lab){
 	"due-of-kinds":           dueOfKinds,
 	"due-after-failure":      dueAfterFailure,
 	"due-while-queued":       dueWhileQueued,
+	"witness":                witnesses,
+	"no-witness":             noWitness,
 }
 
 func promises(t *testing.T, l *lab) {

@@ -39,6 +39,7 @@ func (u *Unit) Check(ctx context.Context, view resource.View) (resource.Finding,
 	}
 	c.found.Prior = c.notes.changed()
 	c.found.Note = strings.Join(c.remarks, "; ")
+	c.found.Witness = c.witness()
 	return c.found, nil
 }
 
@@ -50,6 +51,8 @@ type check struct {
 	notes   *notes
 	remarks []string
 	found   resource.Finding
+	// sights are the unit's files as they were compared.
+	sights []sight
 	// makesFile is true when the unit's own file is yet to be written.
 	makesFile bool
 }
@@ -349,7 +352,7 @@ func attemptOf(d host.UnitDetail, boot string) *attempt {
 // was cut off between the two leaves them unread.
 func (c *check) loaded(ctx context.Context) error {
 	u := c.unit
-	if u.File == nil && len(u.DropIns) == 0 || len(c.found.Diff) > 0 || isTemplate(u.Name) || c.seen.missing() {
+	if len(c.found.Diff) > 0 || !c.mayBeUnread() {
 		return nil
 	}
 	needs, err := u.manager.host.Systemd().NeedsReload(ctx, u.Name)
@@ -357,6 +360,12 @@ func (c *check) loaded(ctx context.Context) error {
 		c.differs(FieldLoaded, "an earlier version of its files", "its files as they are")
 	}
 	return err
+}
+
+// mayBeUnread reports whether the unit has files that systemd need not have read.
+func (c *check) mayBeUnread() bool {
+	u := c.unit
+	return (u.File != nil || len(u.DropIns) > 0) && !isTemplate(u.Name) && !c.seen.missing()
 }
 
 // sinceMonotonic returns how long ago a time of the monotonic clock was.

@@ -80,6 +80,7 @@ func (c *check) file(ctx context.Context, p part) error {
 	if err != nil {
 		return err
 	}
+	c.sights = append(c.sights, sight{p.path, found})
 	if err := c.notes.add(resource.Path(p.path), found.Prior); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"trued.dev/trued/internal/host"
@@ -121,24 +122,32 @@ func (m *Manager) batch(ctx context.Context) map[string]observed {
 		}
 	}
 	m.first = map[string]observed{}
-	if len(names) < 2 {
-		return m.first
+	if len(names) > 1 {
+		m.first = m.glances(ctx, names)
 	}
+	return m.first
+}
+
+// glances reads what systemd says of units in two calls. Those that it cannot
+// tell about are left out: aliases, and what has no file of its name.
+func (m *Manager) glances(ctx context.Context, names []string) map[string]observed {
+	names = slices.DeleteFunc(slices.Clone(names), isTemplate)
+	all := make(map[string]observed, len(names))
 	status, err := m.host.Systemd().Units(ctx, names)
 	if err != nil {
-		return m.first
+		return all
 	}
 	files, err := m.host.Systemd().ListUnitFiles(ctx, names)
 	if err != nil {
-		return m.first
+		return all
 	}
 	for i, name := range names {
 		file, known := files[name]
 		if known && file != "alias" {
-			m.first[name] = observed{status[i], file}
+			all[name] = observed{status[i], file}
 		}
 	}
-	return m.first
+	return all
 }
 
 // itself reports whether a unit is the one that this process runs in, or

@@ -27,6 +27,8 @@ type Manager struct {
 	// all of them at once.
 	units []*Unit
 	first map[string]observed
+	// foreseen is what was read for Holds to look at.
+	foreseen map[string]observed
 	// unread is true when links changed that systemd need not know at once.
 	unread bool
 }
@@ -38,7 +40,7 @@ func New(h *host.Host) *Manager { return &Manager{host: h} }
 func (m *Manager) Renew() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.first, m.unread = nil, false
+	m.first, m.foreseen, m.unread = nil, nil, false
 	for _, u := range m.units {
 		u.batched, u.started = false, nil
 	}
