@@ -14,6 +14,14 @@ import (
 // A Host is a machine, or a tree that will become one. Its methods may be
 // called from several goroutines.
 type Host struct {
+	*machine
+	// guard is asked before a path is written; nil permits all.
+	guard Guard
+	word  string
+}
+
+// A machine is what all that work on one have in common.
+type machine struct {
 	root    string
 	backups *Backups
 	systemd Systemd
@@ -48,14 +56,14 @@ type Options struct {
 // running system, with any other an offline tree: no service manager is asked
 // and names of users are those of the tree.
 func New(root string, o Options) *Host {
-	return &Host{
+	return &Host{machine: &machine{
 		root:    filepath.Clean(root),
 		backups: o.Backups,
 		digests: o.Digests,
 		fetcher: o.Fetcher,
 		users:   accounts{kind: "user", file: "/etc/passwd"},
 		groups:  accounts{kind: "group", file: "/etc/group"},
-	}
+	}}
 }
 
 // Root returns the directory that the machine's paths are below.

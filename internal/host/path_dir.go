@@ -30,7 +30,7 @@ func (h *Host) CompareOwnership(i Info, o Ownership) (resource.Diff, error) {
 // resolveNew is resolve that makes missing directories if parents is set, and
 // tells which.
 func (h *Host) resolveNew(name string, follow, parents bool) (p place, made []string, err error) {
-	p, err = h.resolve(name, follow)
+	p, err = h.resolveToWrite(name, follow)
 	var missing *MissingParentError
 	if !parents || !errors.As(err, &missing) {
 		return p, nil, err
@@ -44,7 +44,7 @@ func (h *Host) resolveNew(name string, follow, parents bool) (p place, made []st
 			return place{}, made, err
 		}
 	}
-	p, err = h.resolve(name, follow)
+	p, err = h.resolveToWrite(name, follow)
 	return p, made, err
 }
 
@@ -94,7 +94,7 @@ func (h *Host) Mkdir(name string, o Ownership) error {
 	if err != nil {
 		return err
 	}
-	p, err := h.resolve(name, false)
+	p, err := h.resolveToWrite(name, false)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (h *Host) SetOwnership(name string, o Ownership, follow bool) error {
 	if err != nil {
 		return err
 	}
-	p, err := h.resolve(name, follow)
+	p, err := h.resolveToWrite(name, follow)
 	if err != nil {
 		return err
 	}
@@ -236,7 +236,7 @@ func (h *Host) RemoveAll(name string) error {
 }
 
 func (h *Host) removing(name string, follow bool, remove func(place, Info) error) error {
-	p, err := h.resolve(name, follow)
+	p, err := h.resolveToWrite(name, follow)
 	var missing *MissingParentError
 	if errors.As(err, &missing) || errors.Is(err, unix.ENOTDIR) {
 		return nil
