@@ -37,6 +37,8 @@ type FileSpec struct {
 	Sensitive bool
 	// Validate is a command that must accept the new file, with {path} for it.
 	Validate string
+	// ValidateAs is the user whom it is run as; empty for the agent's own.
+	ValidateAs string
 	// Examine, where there is one, must accept the new file beside its final
 	// place, by the path that it has for this process.
 	Examine func(ctx context.Context, path string) error

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/google/shlex"
+
+	"trued.dev/trued/internal/resource"
 )
 
 // SplitCommand splits a command line like a shell, and runs no shell. An empty
@@ -32,8 +34,27 @@ func (s *StagedFile) validate(ctx context.Context, base string) error {
 	for i := range args {
 		args[i] = strings.ReplaceAll(args[i], "{path}", file)
 	}
-	if _, err := s.host.Run(ctx, Command{Args: args, Sensitive: s.spec.Sensitive}); err != nil {
+	if _, err := s.host.Run(ctx, Command{Args: args, User: s.spec.ValidateAs, Sensitive: s.spec.Sensitive}); err != nil {
 		return fmt.Errorf("%q was not accepted: %w", s.name, err)
 	}
 	return nil
+}
+
+// Deputed is embedded by resources that have a command judge their file: whoever
+// limits the host says as whom it runs.
+type Deputed struct{ as string }
+
+// RunAs implements resource.Deputy.
+func (d *Deputed) RunAs(user string) { d.as = user }
+
+// As is the user whom commands run as; empty for the agent's own.
+func (d *Deputed) As() string { return d.as }
+
+// ValidateProgram is what a `validate` has run; nothing where there is none.
+func ValidateProgram(line string) []resource.Program {
+	args, err := SplitCommand(line)
+	if line == "" || err != nil {
+		return nil
+	}
+	return []resource.Program{{By: "validate", Argv: args}}
 }

@@ -106,6 +106,9 @@ func (r *Resource) Validate() error {
 // Claims is the directory.
 func (r *Resource) Claims() []resource.Claim { return []resource.Claim{resource.Path(r.Name())} }
 
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write { return r.Directory.Writes(r.Name()) }
+
 // Needs are the directories above, owner and group, and what opens the server.
 func (r *Resource) Needs() []resource.Need {
 	return append(r.Directory.Needs(r.Name()), r.File.Needs()...)

@@ -40,6 +40,7 @@ func (m module) Absent(held resource.Held) (resource.Resource, error) {
 // A Resource is a block as a manifest declares it.
 type Resource struct {
 	resource.Meta `yaml:",inline"`
+	host.Deputed
 
 	Title    string  `yaml:"block" json:"block" doc:"what the block is called; the lines that mark it have this name"`
 	Path     string  `yaml:"path" json:"path" doc:"the file's absolute path"`
@@ -184,9 +185,15 @@ func (r *Resource) Needs() []resource.Need { return resource.ParentNeeds(host.Cl
 func (r *Resource) Place() shared.Place {
 	return shared.Place{
 		Path: host.CleanPath(r.Path), Field: "content", Create: r.Create, Absent: r.absent(),
-		Validate: r.Accept, Sensitive: r.Sensitive,
+		Validate: r.Accept, ValidateAs: r.As(), Sensitive: r.Sensitive,
 	}
 }
+
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write { return shared.Writes(r) }
+
+// Runs implements resource.Runner.
+func (r *Resource) Runs() []resource.Program { return host.ValidateProgram(r.Accept) }
 
 // Check compares the file.
 func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Finding, error) {

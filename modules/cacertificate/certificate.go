@@ -155,6 +155,9 @@ func (r *Resource) Needs() []resource.Need {
 	return append(files.Needs(r.files()), resource.Need{Claim: r.store.brings()})
 }
 
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write { return files.Writes(r.files()) }
+
 func (r *Resource) files() []files.File {
 	return []files.File{{Path: r.store.file(r.Title), Absent: r.absent(), Spec: host.FileSpec{
 		Content: r.Wanted, Mode: resource.NewMode(0o644), Parents: true, Backup: true, Sensitive: r.Sensitive,

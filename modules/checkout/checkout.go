@@ -188,6 +188,9 @@ func (r *Resource) access() (host.Access, error) {
 // Claims is the directory.
 func (r *Resource) Claims() []resource.Claim { return []resource.Claim{resource.Path(r.Name())} }
 
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write { return r.Directory.Writes(r.Name()) }
+
 // Needs are the directories above, owner and group, and what opens the server.
 func (r *Resource) Needs() []resource.Need {
 	needs := r.Directory.Needs(r.Name())

@@ -63,6 +63,7 @@ type Resource struct {
 	ExitCodes []int             `yaml:"exit_codes" json:"exit_codes,omitempty" doc:"the exit codes of success; 0 alone where it is not given"`
 
 	host *host.Host
+	host.Deputed
 }
 
 // Name returns what the command is called.
@@ -118,6 +119,24 @@ const Space = "command"
 // Claims is the name alone: nobody knows what a command owns.
 func (r *Resource) Claims() []resource.Claim {
 	return []resource.Claim{{Space: Space, Name: r.Title}}
+}
+
+// Writes implements resource.Writer: what a command writes is not for it to say.
+func (r *Resource) Writes() []resource.Write { return nil }
+
+// Runs implements resource.Runner.
+func (r *Resource) Runs() []resource.Program {
+	what := resource.Program{By: "command", Argv: r.Argv, User: r.User}
+	if r.Argv == nil {
+		what.Shell = r.line()
+	}
+	runs := []resource.Program{what}
+	for _, guard := range []struct{ by, line string }{{"unless", r.Unless}, {"onlyif", r.OnlyIf}} {
+		if guard.line != "" {
+			runs = append(runs, resource.Program{By: guard.by, Shell: guard.line, User: r.User})
+		}
+	}
+	return runs
 }
 
 // Needs are the user, the directory and the program.

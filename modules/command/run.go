@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,7 +78,7 @@ func (r *Resource) ask(ctx context.Context, line string) (ok bool, code int, err
 }
 
 func (r *Resource) command(args ...string) host.Command {
-	c := host.Command{Args: args, Dir: r.Dir, User: r.User, Sensitive: r.Sensitive}
+	c := host.Command{Args: args, Dir: r.Dir, User: cmp.Or(r.As(), r.User), Sensitive: r.Sensitive}
 	if c.Dir == "" {
 		c.Dir = "/"
 	}

@@ -201,6 +201,15 @@ func (r *Resource) Needs() []resource.Need {
 	return needs
 }
 
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write {
+	if r.State == host.Absent {
+		return []resource.Write{{Path: r.path(), Absent: true}}
+	}
+	s := r.spec()
+	return []resource.Write{{Path: r.path(), Content: s.Content, Owner: s.Owner, Group: s.Group, Mode: s.Mode}}
+}
+
 // spec is the file as cron reads it: one that is not root's, or that others can
 // write to, it leaves alone.
 func (r *Resource) spec() host.FileSpec {

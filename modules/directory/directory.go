@@ -140,6 +140,30 @@ func (r *Resource) Needs() []resource.Need {
 	return needs
 }
 
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write {
+	name := r.Name()
+	below := r.Purge || r.Recurse || r.Force || r.State == host.Absent
+	writes := []resource.Write{{
+		Path: name, Directory: true, Owner: r.Owner, Group: r.Group, Mode: r.Mode, Tree: below, Absent: r.State == host.Absent,
+	}}
+	for _, e := range r.Tree {
+		w := resource.Write{
+			Path: path.Join(name, e.Path), Directory: isDir(e), Content: e.Content, Target: e.Target,
+			Owner: r.Owner, Group: r.Group,
+		}
+		if w.Mode = r.FileMode; w.Directory {
+			w.Mode = r.DirectoryMode
+		}
+		writes = append(writes, w)
+	}
+	if r.Recurse && len(r.Tree) == 0 {
+		writes = append(writes, resource.Write{Path: name, Directory: true, Mode: r.FileMode})
+		writes = append(writes, resource.Write{Path: name, Directory: true, Mode: r.DirectoryMode})
+	}
+	return writes
+}
+
 func globQuote(s string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(s)
 }

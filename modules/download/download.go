@@ -49,6 +49,7 @@ func (module) Example() string {
 // A Resource is a file as a manifest declares it.
 type Resource struct {
 	resource.Meta `yaml:",inline"`
+	host.Deputed
 
 	Path       string `yaml:"download" json:"download" doc:"the file's absolute path"`
 	fetch.File `yaml:",inline"`
@@ -96,6 +97,14 @@ func (r *Resource) Needs() []resource.Need {
 	return append(needs, r.File.Needs()...)
 }
 
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write {
+	return []resource.Write{{Path: r.Name(), Owner: r.Owner, Group: r.Group, Mode: r.Mode, Tree: r.Force}}
+}
+
+// Runs implements resource.Runner.
+func (r *Resource) Runs() []resource.Program { return host.ValidateProgram(r.Accept) }
+
 // spec is the file with the content of a SHA-256, "" when that is not known.
 func (r *Resource) spec(sum string) host.FileSpec {
 	mode := r.Mode
@@ -111,7 +120,7 @@ func (r *Resource) spec(sum string) host.FileSpec {
 			return err
 		},
 		Mode: mode, Owner: r.Owner, Group: r.Group,
-		Force: r.Force, Parents: r.Parents, Sensitive: r.Sensitive, Validate: r.Accept,
+		Force: r.Force, Parents: r.Parents, Sensitive: r.Sensitive, Validate: r.Accept, ValidateAs: r.As(),
 	}
 }
 

@@ -38,6 +38,7 @@ func (m module) Holds(_ context.Context, name string, w resource.Witness) bool {
 // A Resource is a file as a manifest declares it.
 type Resource struct {
 	resource.Meta `yaml:",inline"`
+	host.Deputed
 
 	Path       string        `yaml:"file" json:"file" doc:"the file's absolute path"`
 	Content    *string       `yaml:"content" json:"-" doc:"the content as a string"`
@@ -123,6 +124,18 @@ func (r *Resource) Needs() []resource.Need {
 	return append(resource.ParentNeeds(r.Name()), host.AccountNeeds(r.Owner, r.Group)...)
 }
 
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write {
+	s := r.spec()
+	return []resource.Write{{
+		Path: r.Name(), Content: r.Wanted, Owner: s.Owner, Group: s.Group, Mode: s.Mode,
+		Follow: r.Follow, Tree: r.Force, Absent: r.State == host.Absent,
+	}}
+}
+
+// Runs implements resource.Runner.
+func (r *Resource) Runs() []resource.Program { return host.ValidateProgram(r.Accept) }
+
 func (r *Resource) spec() host.FileSpec {
 	mode := r.Mode
 	if r.Sensitive {
@@ -131,7 +144,7 @@ func (r *Resource) spec() host.FileSpec {
 	return host.FileSpec{
 		Content: r.Wanted, Mode: mode, Owner: r.Owner, Group: r.Group,
 		Follow: r.Follow, Force: r.Force, Parents: r.Parents, CreateOnly: r.CreateOnly,
-		Backup: r.keepsBackup(), Sensitive: r.Sensitive, Validate: r.Accept,
+		Backup: r.keepsBackup(), Sensitive: r.Sensitive, Validate: r.Accept, ValidateAs: r.As(),
 	}
 }
 

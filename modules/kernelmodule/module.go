@@ -143,6 +143,9 @@ func (r *Resource) Needs() []resource.Need {
 }
 
 // files are those that the boot reads: what is loaded, and how.
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write { return files.Writes(r.files()) }
+
 func (r *Resource) files() []files.File {
 	var all []files.File
 	add := func(path, part, text string) {

@@ -252,6 +252,15 @@ func (r *Resource) Claims() []resource.Claim {
 	return claims
 }
 
+// Writes implements resource.Writer: the file, where the user is known.
+func (r *Resource) Writes() []resource.Write {
+	home := "/home/" + r.user()
+	if u, ok, err := r.host.FindUser(r.user()); err == nil && ok && strings.HasPrefix(u.Home, "/") {
+		home = host.CleanPath(u.Home)
+	}
+	return []resource.Write{{Path: path.Join(home, ".ssh/authorized_keys")}}
+}
+
 // Needs are the user and what is managed above the file, where the home
 // directory is where most are.
 func (r *Resource) Needs() []resource.Need {

@@ -47,6 +47,7 @@ func (m module) Absent(held resource.Held) (resource.Resource, error) {
 // A Resource is a line as a manifest declares it.
 type Resource struct {
 	resource.Meta `yaml:",inline"`
+	host.Deputed
 
 	Title  string `yaml:"line" json:"line" doc:"what the line is called; the line itself where text is not given"`
 	Path   string `yaml:"path" json:"path" doc:"the file's absolute path"`
@@ -179,9 +180,15 @@ func (r *Resource) Needs() []resource.Need { return resource.ParentNeeds(host.Cl
 func (r *Resource) Place() shared.Place {
 	return shared.Place{
 		Path: host.CleanPath(r.Path), Field: "text", Create: r.Create, Absent: r.absent(),
-		Validate: r.Accept, Sensitive: r.Sensitive,
+		Validate: r.Accept, ValidateAs: r.As(), Sensitive: r.Sensitive,
 	}
 }
+
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write { return shared.Writes(r) }
+
+// Runs implements resource.Runner.
+func (r *Resource) Runs() []resource.Program { return host.ValidateProgram(r.Accept) }
 
 // Check compares the file.
 func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Finding, error) {

@@ -87,6 +87,13 @@ func (r *Resource) Needs() []resource.Need {
 	return append(resource.ParentNeeds(r.Name()), host.AccountNeeds(r.Owner, r.Group)...)
 }
 
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write {
+	return []resource.Write{{
+		Path: r.Name(), Target: r.Target, Owner: r.Owner, Group: r.Group, Tree: r.Force, Absent: r.State == host.Absent,
+	}}
+}
+
 func (r *Resource) keepsBackup() bool { return r.Backup == nil || *r.Backup }
 
 func (r *Resource) ownership() host.Ownership {

@@ -173,6 +173,15 @@ func (r *Resource) Watches() []resource.Watch {
 	return append(files.Watches(r.files()), resource.WatchPaths(listFile, archiveFile)...)
 }
 
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write {
+	writes := files.Writes(r.files())
+	if r.made() {
+		writes = append(writes, resource.Write{Path: listFile, Follow: true})
+	}
+	return writes
+}
+
 func (r *Resource) files() []files.File {
 	if !r.Default {
 		return nil

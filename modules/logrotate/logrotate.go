@@ -274,6 +274,9 @@ func brings() resource.Claim {
 	return resource.Claim{Space: resource.SpacePackage, Name: "logrotate"}
 }
 
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write { return files.Writes(r.files()) }
+
 func (r *Resource) files() []files.File {
 	return []files.File{{Path: place(r.File), Absent: r.absent(), Spec: host.FileSpec{
 		Content: r.Wanted, Mode: resource.NewMode(0o644), Owner: owner(), Group: owner(),

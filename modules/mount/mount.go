@@ -181,6 +181,20 @@ func (r *Resource) Claims() []resource.Claim {
 	return []resource.Claim{r.entryClaim(), liveClaim(r.Name())}
 }
 
+// Writes implements resource.Writer: the entry of fstab, and what is hidden by what
+// is mounted there.
+func (r *Resource) Writes() []resource.Write {
+	writes := []resource.Write{{Path: fstab, Follow: true}}
+	if r.swaps() {
+		return writes
+	}
+	hides := resource.Write{Path: r.Name(), Directory: true, Follow: true, Tree: true}
+	if r.bind() && r.State != host.Absent {
+		hides.Target = r.Device
+	}
+	return append(writes, hides)
+}
+
 func (r *Resource) entryClaim() resource.Claim {
 	return resource.Claim{Space: resource.SpacePath, Name: fstab, Part: partMark + r.Name()}
 }

@@ -220,3 +220,6 @@ func (m *Module) needs() []resource.Need {
 	}
 	return needs
 }
+
+// Sole implements resource.Sole: a host has one database of packages.
+func (*Module) Sole() {}

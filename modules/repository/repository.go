@@ -270,6 +270,12 @@ func (r *Resource) Needs() []resource.Need {
 	return needs
 }
 
+// Locations implements resource.Linked.
+func (r *Resource) Locations() []string { return r.URIs }
+
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write { return files.Writes(r.files()) }
+
 func (r *Resource) files() []files.File {
 	all := r.form().files(r)
 	for i := range all {

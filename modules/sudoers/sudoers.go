@@ -218,6 +218,9 @@ func packages() []resource.Claim {
 	}
 }
 
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write { return files.Writes(r.files()) }
+
 func (r *Resource) files() []files.File {
 	return []files.File{{Path: place(r.File), Absent: r.absent(), Spec: host.FileSpec{
 		Content: r.Wanted, Mode: resource.NewMode(0o440), Owner: owner(), Group: owner(),

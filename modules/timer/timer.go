@@ -165,6 +165,23 @@ func (r *Resource) Claims() []resource.Claim {
 	return append(r.timer.Claims(), r.service.Claims()...)
 }
 
+// Writes implements resource.Writer.
+func (r *Resource) Writes() []resource.Write {
+	writes := append(r.timer.Writes(), r.service.Writes()...)
+	for i := range writes {
+		writes[i].Stated = true
+	}
+	return writes
+}
+
+// Runs implements resource.Runner.
+func (r *Resource) Runs() []resource.Program {
+	if len(r.Argv) > 0 {
+		return []resource.Program{{By: "timer", Argv: r.Argv, User: r.User}}
+	}
+	return []resource.Program{{By: "timer", Shell: r.Line, User: r.User}}
+}
+
 // Needs are the units' files elsewhere, the user, the directory and the program.
 func (r *Resource) Needs() []resource.Need {
 	needs := append(r.timer.Needs(), r.service.Needs()...)

@@ -89,6 +89,9 @@ func (u *Unit) Load(l resource.Loader) (err error) {
 // Claims are the unit and the files that make it up.
 func (u *Unit) Claims() []resource.Claim { return u.own.Claims() }
 
+// Writes implements resource.Writer.
+func (u *Unit) Writes() []resource.Write { return u.own.Writes() }
+
 // Needs are the unit's own files, wherever systemd looks for them: whoever
 // changes one makes the unit owe a restart.
 func (u *Unit) Needs() []resource.Need { return u.own.Needs() }

@@ -187,6 +187,25 @@ func (r *Resource) Claims() []resource.Claim {
 	return claims
 }
 
+// Writes implements resource.Writer: the home directory, where it is made, moved or
+// removed.
+func (r *Resource) Writes() []resource.Write {
+	if !r.makesHome(true) && !r.MoveHome && !r.RemoveHome {
+		return nil
+	}
+	home := r.Home
+	if home == "" {
+		home = defaultHome(r.User)
+		if u, ok, err := r.host.FindUser(r.User); err == nil && ok {
+			home = u.Home
+		}
+	}
+	if host.CheckPath("", home) != nil {
+		return nil
+	}
+	return []resource.Write{{Path: host.CleanPath(home), Directory: true, Tree: true, Absent: r.RemoveHome && r.absent()}}
+}
+
 // Needs are the groups, the shell, and the directories above the home.
 func (r *Resource) Needs() []resource.Need {
 	var needs []resource.Need

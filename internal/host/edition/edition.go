@@ -43,6 +43,17 @@ func (d *Directory) Validate(field, name string, sensitive bool) []error {
 	return problems
 }
 
+// Writes is a directory with all that is in it.
+func (d *Directory) Writes(name string) []resource.Write {
+	writes := []resource.Write{{Path: name, Directory: true, Owner: d.Owner, Group: d.Group, Mode: d.Mode, Tree: true}}
+	for _, mode := range []resource.Mode{d.FileMode, d.DirectoryMode} {
+		if mode.IsSet() {
+			writes = append(writes, resource.Write{Path: name, Directory: true, Mode: mode, Tree: true})
+		}
+	}
+	return writes
+}
+
 // Needs are the directories above, owner and group.
 func (d *Directory) Needs(name string) []resource.Need {
 	return append(resource.ParentNeeds(name), host.AccountNeeds(d.Owner, d.Group)...)

@@ -47,6 +47,18 @@ func Claims(all []File) []resource.Claim {
 	return claims
 }
 
+// Writes are the files as they will be.
+func Writes(all []File) []resource.Write {
+	writes := make([]resource.Write, len(all))
+	for i, f := range all {
+		writes[i] = resource.Write{
+			Path: f.Path, Content: f.Spec.Content, Owner: f.Spec.Owner, Group: f.Spec.Group, Mode: f.Spec.Mode,
+			Follow: f.Spec.Follow, Tree: f.Spec.Force, Absent: f.Absent,
+		}
+	}
+	return writes
+}
+
 // Needs are the directories above the paths, each once.
 func Needs(all []File) []resource.Need {
 	var needs []resource.Need

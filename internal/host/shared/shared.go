@@ -26,8 +26,9 @@ const sizeLimit = 16 << 20
 // A Writer is what modules of such kinds have in common.
 type Writer struct{ Host *host.Host }
 
-// Batch shares transactions with the other kinds that own parts of files.
-func (Writer) Batch() string { return Batch }
+// Batch shares transactions with the other kinds that own parts of files, on the
+// same machine: one that is guarded is another.
+func (w Writer) Batch() string { return Batch + w.Host.Word() }
 
 // Transact writes each file once.
 func (w Writer) Transact(ctx context.Context, items []resource.Item) []resource.ItemResult {
@@ -52,11 +53,18 @@ type Place struct {
 	// not to be there: then no file is as good as one without it.
 	Create, Absent bool
 	// Validate is a command that must accept the new file.
-	Validate  string
-	Sensitive bool
+	Validate string
+	// ValidateAs is the user whom that is run as; empty for the agent's own.
+	ValidateAs string
+	Sensitive  bool
 	// Leaves is true for what gives its part back. Made tells that the file was
 	// not there before: it goes when nothing is left in it.
 	Leaves, Made bool
+}
+
+// Writes is the file of a part.
+func Writes(p Part) []resource.Write {
+	return []resource.Write{{Path: p.Place().Path, Follow: true}}
 }
 
 // A Noted is what each part notes about its file.
@@ -145,7 +153,7 @@ func Apply(ctx context.Context, h *host.Host, p Part, view resource.View, found 
 // by itself.
 func Transact(ctx context.Context, h *host.Host, items []resource.Item) []resource.ItemResult {
 	results := make([]resource.ItemResult, len(items))
-	type key struct{ path, validate string }
+	type key struct{ path, validate, as string }
 	var order []key
 	together := map[key][]int{}
 	for i, item := range items {
@@ -158,7 +166,7 @@ func Transact(ctx context.Context, h *host.Host, items []resource.Item) []resour
 			results[i].Err = ctx.Err()
 			continue
 		}
-		k := key{p.Place().Path, p.Place().Validate}
+		k := key{p.Place().Path, p.Place().Validate, p.Place().ValidateAs}
 		if together[k] == nil {
 			order = append(order, k)
 		}
@@ -215,6 +223,6 @@ func writeParts(ctx context.Context, h *host.Host, items []resource.Item, of []i
 	}
 	return h.WriteFile(ctx, place.Path, host.FileSpec{
 		Content: resource.Bytes([]byte(after)), Follow: true, Backup: true,
-		Sensitive: place.Sensitive, Validate: place.Validate,
+		Sensitive: place.Sensitive, Validate: place.Validate, ValidateAs: place.ValidateAs,
 	})
 }

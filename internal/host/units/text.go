@@ -147,3 +147,19 @@ func words(value string) []string {
 	}
 	return fields
 }
+
+// A Setting is one assignment of a unit file or drop-in.
+type Setting struct{ Section, Key, Value string }
+
+// Settings returns what the text of a unit file sets, in order. It is not whole
+// when there is a line that is no assignment; systemd passes over those.
+func Settings(text string) (settings []Setting, whole bool) {
+	lines, err := parse(text)
+	if err != nil {
+		lines = tolerant(text)
+	}
+	for _, l := range lines {
+		settings = append(settings, Setting{l.section, l.key, l.value})
+	}
+	return settings, err == nil
+}

@@ -98,6 +98,15 @@ func (u *Unit) Claims() []resource.Claim {
 	return claims
 }
 
+// Writes are the files, and what links to them: that they are enabled or masked.
+func (u *Unit) Writes() []resource.Write {
+	var writes []resource.Write
+	for _, p := range u.parts() {
+		writes = append(writes, resource.Write{Path: p.path, Content: p.spec.Content})
+	}
+	return append(writes, resource.Write{Path: ownDir, Tree: true, Implied: true})
+}
+
 // Claim returns the claim on a unit.
 func Claim(name string) resource.Claim {
 	return resource.Claim{Space: resource.SpaceUnit, Name: name}

@@ -1,0 +1,76 @@
+package resource
+
+// What follows is what a resource does to a host beyond its claims, for rules
+// that limit it. A rule is about what is stated here, so it is stated in full: a
+// host under such rules refuses what was not.
+
+// A Writer is a Resource that says what it writes. Of one that does not, the
+// claims on paths are taken, each with all that may be below it.
+type Writer interface {
+	Writes() []Write
+}
+
+// A Write is a path that a resource makes, changes or removes.
+type Write struct {
+	// Path is cleaned and absolute.
+	Path string
+	// Content is what a file will hold; nil where that is not known beforehand.
+	Content *Content
+	// Owner, Group and Mode are set where they are given.
+	Owner, Group string
+	Mode         Mode
+	// Target is what a link, or a mount of another directory, will lead to.
+	Target string
+	// Follow is true when what a link at the path leads to is written.
+	Follow bool
+	// Tree is true when what is below the path may be changed, replaced, hidden or
+	// removed as well.
+	Tree bool
+	// Directory is true for a directory itself.
+	Directory bool
+	// Absent is true for what is removed.
+	Absent bool
+	// Stated is true where the resource is a Runner and Runs says all that the
+	// content has run.
+	Stated bool
+	// Implied is true for what comes with another claim, such as the links that
+	// enable a unit: rules are about that claim, and not about the path.
+	Implied bool
+}
+
+// A Runner is a Resource that has programs run, now or later.
+type Runner interface {
+	Runs() []Program
+}
+
+// A Program is what a Runner has run: arguments, or a text of shell.
+type Program struct {
+	// By is the attribute, such as "validate".
+	By    string
+	Argv  []string
+	Shell string
+	// User is whom it is run as; empty for the agent's own user.
+	User string
+}
+
+// A Deputy is a Runner that runs its programs itself and can do so as another
+// user, whom somebody else names.
+type Deputy interface {
+	Runner
+	// RunAs names the user; empty is the one that the resource names itself. It is
+	// called before each run, and before anything is checked.
+	RunAs(user string)
+}
+
+// A Linked is a Resource that says which places on a network it lets in, such as
+// those of a package repository.
+type Linked interface {
+	Locations() []string
+}
+
+// A Sole is a Module of which a host has one, whatever source a resource is from:
+// it keeps what all of them share, and writes no path of a resource's choice.
+type Sole interface {
+	Module
+	Sole()
+}
