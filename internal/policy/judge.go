@@ -1,0 +1,347 @@
+package policy
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/resource"
+)
+
+// A Host is what the rules must know of the machine. None is as good as one
+// without links, mounts and users.
+type Host interface {
+	// KnownAs returns every name by which the machine knows a path: where links on
+	// the way lead, and where else what is there is mounted. What a link at the
+	// path itself leads to counts with follow.
+	KnownAs(name string, follow bool) ([]string, error)
+	// OwnerName and GroupName return the first name of the account that a name or
+	// a number stands for.
+	OwnerName(name string) string
+	OwningGroupName(name string) string
+}
+
+// A Breach is a rule that a resource breaks.
+type Breach struct {
+	Rule     string
+	Address  resource.Address
+	Origin   resource.Origin
+	Problem  string
+	ruleFile string
+}
+
+func (b Breach) Error() string {
+	return fmt.Sprintf("%s: %s breaks the rule %q (%s): %s", b.Origin, b.Address, b.Rule, b.ruleFile, b.Problem)
+}
+
+// A Refusal is why a catalog is refused: all that it breaks.
+type Refusal struct{ Breaches []Breach }
+
+func (r *Refusal) Error() string {
+	lines := make([]string, len(r.Breaches))
+	for i, b := range r.Breaches {
+		lines[i] = b.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Judge holds a catalog against the rules. The error is a *Refusal. Without one,
+// the resources are told as whom they run their programs, and the Judgement
+// stands for the catalog until the next.
+func (p *Policy) Judge(cat *catalog.Catalog, on Host) (*Judgement, error) {
+	j := &Judgement{policy: p, source: cat.Source, host: on, byPath: map[string]int{}, holds: map[string]int{}}
+	j.detours = detours(cat)
+	refusal := &Refusal{}
+	for i := range cat.Entries {
+		e := &cat.Entries[i]
+		if e.Resource == nil {
+			continue // it comes under the rules when its facts are known
+		}
+		s := j.subject(e)
+		j.add(s)
+		refusal.Breaches = append(refusal.Breaches, j.judge(s, on)...)
+	}
+	if len(refusal.Breaches) > 0 {
+		return nil, refusal
+	}
+	for _, s := range j.subjects {
+		if d, ok := s.entry.Resource.(resource.Deputy); ok {
+			d.RunAs(s.user)
+		}
+	}
+	return j, nil
+}
+
+// A subject is a resource under the rules.
+type subject struct {
+	entry  *catalog.Entry
+	names  Names
+	writes []resource.Write
+	// user is whom the rules have it run its programs as.
+	user string
+}
+
+func (j *Judgement) add(s *subject) {
+	i := len(j.subjects)
+	j.subjects = append(j.subjects, s)
+	for _, w := range s.writes {
+		if at, taken := j.byPath[w.Path]; !taken || j.subjects[at].implied(w.Path) {
+			j.byPath[w.Path] = i
+		}
+		for dir := path.Dir(w.Path); dir != "/"; dir = path.Dir(dir) {
+			if _, taken := j.holds[dir]; taken {
+				break
+			}
+			j.holds[dir] = i
+		}
+	}
+}
+
+func (s *subject) implied(name string) bool {
+	return slices.ContainsFunc(s.writes, func(w resource.Write) bool { return w.Path == name && w.Implied })
+}
+
+// writesOf is what a resource says that it writes, or the paths that it claims.
+func writesOf(r resource.Resource) []resource.Write {
+	if w, ok := r.(resource.Writer); ok {
+		return w.Writes()
+	}
+	var list []resource.Write
+	for _, c := range r.Claims() {
+		if c.Space == resource.SpacePath {
+			list = append(list, resource.Write{Path: c.Name, Tree: true, Follow: c.Part != ""})
+		}
+	}
+	return list
+}
+
+// subject is a resource as far as it says itself.
+func (j *Judgement) subject(e *catalog.Entry) *subject {
+	s := &subject{entry: e, writes: writesOf(e.Resource)}
+	n := &s.names
+	n.Kind, n.Name, n.Address = e.Address.Kind, e.Address.Name, e.Address.String()
+	n.Source, n.Group, n.File = j.source, e.Origin.Group, e.Origin.File
+	for _, c := range e.Resource.Claims() {
+		switch c.Space {
+		case resource.SpaceUnit:
+			n.Units = include(n.Units, c.Name)
+		case resource.SpacePackage:
+			n.Packages = include(n.Packages, c.Name)
+		case resource.SpaceUser:
+			n.Users = include(n.Users, c.Name)
+		case resource.SpaceGroup:
+			n.Groups = include(n.Groups, c.Name)
+		case resource.SpaceMember:
+			n.Groups = include(n.Groups, c.Name)
+			if c.Part != "" {
+				n.Users = include(n.Users, c.Part)
+			}
+		}
+	}
+	if l, ok := e.Resource.(resource.Linked); ok {
+		n.Locations = l.Locations()
+	}
+	if r, ok := e.Resource.(resource.Runner); ok {
+		for _, p := range r.Runs() {
+			n.Runs = append(n.Runs, stated(p))
+		}
+	}
+	return s
+}
+
+func include(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}
+
+// write makes what an expression sees of a write, with the names that it has.
+func (n *Names) write(w resource.Write, names []string, on Host) {
+	seen := Write{Path: w.Path, Names: names, Owner: w.Owner, Group: w.Group, Target: w.Target, Tree: w.Tree, Absent: w.Absent}
+	if on != nil {
+		seen.Owner, seen.Group = on.OwnerName(w.Owner), on.OwningGroupName(w.Group)
+	}
+	if seen.Owner != "" {
+		n.Owners = include(n.Owners, seen.Owner)
+	}
+	if seen.Group != "" {
+		n.FileGroups = include(n.FileGroups, seen.Group)
+	}
+	if w.Mode.IsSet() {
+		bits := int(w.Mode.Bits())
+		seen.Mode = bits
+		if !slices.Contains(n.Modes, bits) {
+			n.Modes = append(n.Modes, bits)
+		}
+		const setuid, setgid, sticky, others = 0o4000, 0o2000, 0o1000, 0o002
+		n.Setuid = n.Setuid || bits&setuid != 0
+		n.Setgid = n.Setgid || bits&setgid != 0
+		n.Writable = n.Writable || bits&others != 0 && bits&sticky == 0
+	}
+	n.Writes = append(n.Writes, seen)
+}
+
+// judge completes the names of a subject by what the host knows, and returns the
+// rules that it breaks.
+func (j *Judgement) judge(s *subject, on Host) []Breach {
+	for _, w := range s.writes {
+		if w.Implied {
+			continue
+		}
+		names, err := j.named(w)
+		if err != nil {
+			return []Breach{{
+				Rule: "every path can be looked at", Address: s.entry.Address, Origin: s.entry.Origin, Problem: err.Error(),
+			}}
+		}
+		s.names.write(w, names, on)
+		s.names.launch(w, names)
+	}
+	s.names.finish()
+	breaches := j.broken(s, &s.names)
+	return append(breaches, j.judgeRuns(s)...)
+}
+
+// broken returns the rules about resources that names break.
+func (j *Judgement) broken(s *subject, n *Names) []Breach {
+	var list []Breach
+	for _, r := range j.policy.rules {
+		about, err := r.about(n)
+		broken := err != nil
+		if about && err == nil && r.deny != nil {
+			broken, err = r.deny.eval(*n)
+		} else if about && err == nil && r.require != nil {
+			broken, err = r.require.eval(*n)
+			broken = !broken
+		}
+		if broken || err != nil {
+			list = append(list, s.breach(r, err))
+		}
+	}
+	return list
+}
+
+// about reports whether a rule is about a resource.
+func (r *rule) about(n *Names) (bool, error) {
+	if !r.concerns(n.Source) || r.Kinds != nil && !slices.Contains(r.Kinds, n.Kind) {
+		return false, nil
+	}
+	if r.when == nil {
+		return true, nil
+	}
+	return r.when.eval(*n)
+}
+
+func (s *subject) breach(r *rule, err error) Breach {
+	problem := r.Message
+	switch {
+	case err != nil:
+		problem = fmt.Sprintf("it cannot be judged: %v", err)
+	case problem == "" && r.Deny != "":
+		problem = "denied: " + r.Deny
+	case problem == "":
+		problem = "required: " + r.Require
+	}
+	return Breach{Rule: r.Name, Address: s.entry.Address, Origin: s.entry.Origin, Problem: problem, ruleFile: r.at}
+}
+
+// judgeRuns holds what a resource has run against what the rules allow, where its
+// source is confined, and finds as whom.
+func (j *Judgement) judgeRuns(s *subject) []Breach {
+	if !j.policy.confines(j.source) {
+		return nil
+	}
+	var list []Breach
+	own := s.own()
+	for i, run := range s.names.Runs {
+		fixed := run.User
+		if i >= own { // somebody else runs it, who knows nothing of rules
+			fixed = orRoot(fixed)
+		}
+		rule, err := j.allows(s, run, fixed)
+		switch {
+		case rule == nil:
+			list = append(list, s.refused(run, err))
+		case i >= own:
+		case s.user != "" && !j.same(s.user, rule.As):
+			list = append(list, Breach{Rule: rule.Name, Address: s.entry.Address, Origin: s.entry.Origin, ruleFile: rule.at,
+				Problem: fmt.Sprintf("%s is run as %q, and what else it has run as %q", run.By, rule.As, s.user)})
+		default:
+			s.user = rule.As
+		}
+	}
+	return list
+}
+
+// own is how many of a subject's runs are its own to make.
+func (s *subject) own() int {
+	if d, ok := s.entry.Resource.(resource.Deputy); ok {
+		return len(d.Runs())
+	}
+	return 0
+}
+
+const root = "root"
+
+func orRoot(user string) string {
+	if user == "" {
+		return root
+	}
+	return user
+}
+
+// allows returns a rule that allows a run, as the user that is fixed already, if
+// it is. The error is the last of what could not be evaluated.
+func (j *Judgement) allows(s *subject, run Run, fixed string) (*rule, error) {
+	var last error
+	for _, r := range j.policy.rules {
+		if r.allow == nil {
+			continue
+		}
+		about, err := r.about(&s.names)
+		if err == nil && about && (fixed == "" || j.same(fixed, r.As)) {
+			about, err = r.allow.eval(RunNames{Names: s.names, Run: run})
+			if err == nil && about {
+				return r, nil
+			}
+		}
+		if err != nil {
+			last = fmt.Errorf("rule %q cannot be judged: %w", r.Name, err)
+		}
+	}
+	return nil, last
+}
+
+// same reports whether two names are of one user.
+func (j *Judgement) same(a, b string) bool {
+	if j.host == nil {
+		return a == b
+	}
+	return j.host.OwnerName(a) == j.host.OwnerName(b)
+}
+
+func (s *subject) refused(run Run, err error) Breach {
+	what := run.Line
+	if what == "" {
+		what = "what cannot be told"
+	}
+	if s.entry.Resource.Common().Sensitive {
+		what = "a sensitive text"
+	}
+	problem := fmt.Sprintf("no rule allows that %s has run, as %s: %s", run.By, orAny(run.User), what)
+	if err != nil {
+		problem += "; " + err.Error()
+	}
+	return Breach{Rule: "a confined source runs what a rule allows", Address: s.entry.Address, Origin: s.entry.Origin,
+		Problem: problem, ruleFile: "built in"}
+}
+
+func orAny(user string) string {
+	if user == "" {
+		return "a user that a rule names"
+	}
+	return user
+}

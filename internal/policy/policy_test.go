@@ -1,0 +1,270 @@
+package policy_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/facts"
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/policy"
+	"trued.dev/trued/modules"
+)
+
+// load makes the catalog of one manifest of a source.
+func load(t *testing.T, source, manifest string) *catalog.Catalog {
+	t.Helper()
+	cat, err := catalog.Load(catalog.Input{
+		Name: source, Group: "g", Facts: facts.Nothing("not in this test"), Version: "1.0.0",
+		Tree: fstest.MapFS{
+			"g/a.yaml":      {Data: []byte(manifest)},
+			"g/files/a.txt": {Data: []byte("a")},
+		},
+		Modules: modules.All(host.New("/", host.Options{})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cat
+}
+
+func parse(t *testing.T, text string) *policy.Policy {
+	t.Helper()
+	p, err := policy.Parse("policy.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// mapped is a host that knows some paths by other names.
+type mapped map[string][]string
+
+func (m mapped) KnownAs(name string, _ bool) ([]string, error) {
+	for at, also := range m {
+		if rest, ok := strings.CutPrefix(name, at); ok && (rest == "" || rest[0] == '/') {
+			known := make([]string, len(also))
+			for i := range also {
+				known[i] = also[i] + rest
+			}
+			return known, nil
+		}
+	}
+	return []string{name}, nil
+}
+
+func (mapped) OwnerName(name string) string {
+	if name == "0" {
+		return "root"
+	}
+	return name
+}
+func (m mapped) OwningGroupName(name string) string { return m.OwnerName(name) }
+
+const mixed = `
+rules:
+  - name: no setuid
+    deny: setuid or setgid
+  - name: the app team stays under /srv/app
+    sources: [app]
+    require: within("/srv/app", "/etc/cron.d", "/etc/systemd/system")
+  - name: nobody touches /etc/trued
+    deny: touches("/etc/trued")
+  - name: root owns nothing of the app team's
+    sources: [app]
+    kinds: [file, directory]
+    deny: '"root" in owners'
+  - name: kinds of the app team
+    sources: [app]
+    require: kind in ["file", "link", "directory", "unit", "cron", "timer", "command", "mount", "line", "archive"]
+  - name: the app team may check its configuration
+    sources: [app]
+    kinds: [file]
+    allow_run: run.argv == ["check", "{path}"]
+    as: app
+  - name: the app team runs its own programs
+    sources: [app]
+    allow_run: run.program startsWith "/srv/app/bin/" or run.shell startsWith "/srv/app/bin/"
+    as: app
+`
+
+func TestARuleIsAboutWhatAResourceDoes(t *testing.T) {
+	for name, c := range map[string]struct {
+		source, manifest string
+		breaks           []string
+	}{
+		"in its place":          {"app", "- {file: /srv/app/a, content: x}\n", nil},
+		"elsewhere":             {"app", "- {file: /srv/apple, content: x}\n", []string{"the app team stays under /srv/app"}},
+		"another source":        {"infra", "- {file: /etc/motd, content: x, validate: anything}\n", nil},
+		"setuid":                {"infra", "- {file: /usr/bin/x, mode: \"04755\"}\n", []string{"no setuid"}},
+		"a tree of setuid":      {"infra", "- {directory: /srv/x, source: files, file_mode: \"02755\"}\n", []string{"no setuid"}},
+		"number of root":        {"app", "- {file: /srv/app/a, owner: 0}\n", []string{"root owns nothing of the app team's"}},
+		"below":                 {"infra", "- {file: /etc/trued/policy.yaml, content: x}\n", []string{"nobody touches /etc/trued"}},
+		"above, with all of it": {"infra", "- {directory: /etc, state: absent, force: true}\n", []string{"nobody touches /etc/trued"}},
+		"above, itself alone":   {"infra", "- {directory: /etc, mode: \"0755\"}\n", nil},
+		"a part of a file":      {"infra", "- {line: x, path: /etc/trued/trued.yaml}\n", []string{"nobody touches /etc/trued"}},
+		"kind":                  {"app", "- {package: nginx}\n", []string{"kinds of the app team"}},
+		"by a link of its own": {"app", "- {link: /srv/app/l, target: /etc}\n- {file: /srv/app/l/passwd, content: x}\n",
+			[]string{"the app team stays under /srv/app"}},
+		"by a mount of its own": {"infra", "- {mount: /srv/m, device: /etc, fstype: none, options: bind}\n- {file: /srv/m/trued/x, content: x}\n",
+			[]string{"nobody touches /etc/trued"}},
+		"by a relative link": {"infra", "- {link: /srv/l, target: ../etc/trued}\n- {file: /srv/l/x, content: x}\n",
+			[]string{"nobody touches /etc/trued"}},
+		"a link of the host": {"app", "- {file: /srv/app/etc/passwd, content: x}\n", []string{"the app team stays under /srv/app"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parse(t, mixed).Judge(load(t, c.source, c.manifest), mapped{"/srv/app/etc": {"/etc"}})
+			if got := broken(err); !slices.Equal(got, c.breaks) {
+				t.Errorf("breaks %q, want %q (%v)", got, c.breaks, err)
+			}
+		})
+	}
+}
+
+func broken(err error) []string {
+	var refused *policy.Refusal
+	if !errors.As(err, &refused) {
+		return nil
+	}
+	var rules []string
+	for _, b := range refused.Breaches {
+		if !slices.Contains(rules, b.Rule) {
+			rules = append(rules, b.Rule)
+		}
+	}
+	return rules
+}
+
+const unallowed = "a confined source runs what a rule allows"
+
+func TestAConfinedSourceRunsWhatARuleAllows(t *testing.T) {
+	unit := func(text string) string {
+		return "- unit: a.service\n  content: |\n    " + strings.ReplaceAll(text, "\n", "\n    ") + "\n"
+	}
+	for name, c := range map[string]struct {
+		manifest string
+		ok       bool
+	}{
+		"validate":                      {"- {file: /srv/app/a, content: x, validate: \"check {path}\"}\n", true},
+		"another validate":              {"- {file: /srv/app/a, content: x, validate: \"check -x {path}\"}\n", false},
+		"command":                       {"- {command: a, argv: [/srv/app/bin/a], creates: /srv/app/x}\n", true},
+		"as the user":                   {"- {command: a, argv: [/srv/app/bin/a], creates: /srv/app/x, user: app}\n", true},
+		"as another":                    {"- {command: a, argv: [/srv/app/bin/a], creates: /srv/app/x, user: root}\n", false},
+		"a guard":                       {"- {command: a, argv: [/srv/app/bin/a], unless: id}\n", false},
+		"timer as the user":             {"- {timer: a, on_calendar: daily, argv: [/srv/app/bin/a], user: app}\n", true},
+		"timer as root":                 {"- {timer: a, on_calendar: daily, argv: [/srv/app/bin/a]}\n", false},
+		"cron as the user":              {"- {cron: a, schedule: '@daily', run: /srv/app/bin/a, user: app}\n", true},
+		"cron as root":                  {"- {cron: a, schedule: '@daily', run: /srv/app/bin/a}\n", false},
+		"unit as the user":              {unit("[Service]\nUser=app\nExecStart=/srv/app/bin/a -v"), true},
+		"unit as root":                  {unit("[Service]\nExecStart=/srv/app/bin/a"), false},
+		"another program":               {unit("[Service]\nUser=app\nExecStart=/srv/app/bin/a\nExecStartPost=/bin/sh"), false},
+		"with full rights":              {unit("[Service]\nUser=app\nExecStart=+/srv/app/bin/a"), false},
+		"a second command":              {unit("[Service]\nUser=app\nType=oneshot\nExecStart=/srv/app/bin/a ; /bin/sh"), false},
+		"called otherwise":              {unit("[Service]\nUser=app\nExecStart=@/bin/sh /srv/app/bin/a"), false},
+		"escaped":                       {unit("[Service]\nUser=app\nExecStart=/srv/app/bin/a \\x41"), false},
+		"continued":                     {unit("[Service]\nUser=app\nExecStart=/bin/sh \\\n  /srv/app/bin/a"), false},
+		"with a group":                  {unit("[Service]\nUser=app\nGroup=disk\nExecStart=/srv/app/bin/a"), false},
+		"with a log of root's":          {unit("[Service]\nUser=app\nStandardOutput=append:/etc/passwd\nExecStart=/srv/app/bin/a"), false},
+		"drop-in":                       {"- unit: b.service\n  drop_ins: {a: \"[Service]\\nExecStart=/bin/sh\\n\"}\n", false},
+		"drop-in of a user":             {"- unit: b.service\n  drop_ins: {a: \"[Service]\\nUser=root\\n\"}\n", false},
+		"drop-in of a limit":            {"- unit: b.service\n  drop_ins: {a: \"[Service]\\nLimitNOFILE=9\\n\"}\n", true},
+		"unit by file":                  {"- {file: /etc/systemd/system/c.service, content: \"[Service]\\nExecStart=/bin/sh\\n\"}\n", false},
+		"unit by a line":                {"- {line: ExecStart=/bin/sh, path: /etc/systemd/system/c.service}\n", false},
+		"unit by a link":                {"- {link: /etc/systemd/system/c.service, target: /srv/app/c}\n", false},
+		"mask by a link":                {"- {link: /etc/systemd/system/c.service, target: /dev/null}\n", true},
+		"cron by file":                  {"- {file: /etc/cron.d/x, content: \"* * * * * root /srv/app/bin/a\\n\"}\n", false},
+		"cron by file, as it should be": {"- {file: /etc/cron.d/x, content: \"PATH=/bin\\n# x\\n*/5 * * * * app /srv/app/bin/a\\n\"}\n", true},
+		"unit by archive":               {"- {archive: /etc/systemd/system, source: files/a.txt}\n", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parse(t, mixed).Judge(load(t, "app", c.manifest), mapped{})
+			if c.ok != (err == nil) || !c.ok && !slices.Equal(broken(err), []string{unallowed}) {
+				t.Errorf("breaks %q: %v", broken(err), err)
+			}
+		})
+	}
+}
+
+func TestABreachNamesRuleResourceFileAndLine(t *testing.T) {
+	_, err := parse(t, mixed).Judge(load(t, "infra", "\n\n- {file: /usr/bin/x, mode: \"04755\"}\n"), mapped{})
+	const want = `g/a.yaml:3:4: file:/usr/bin/x breaks the rule "no setuid" (policy.yaml:3): denied: setuid or setgid`
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+}
+
+func TestARuleThatCannotBeJudgedIsBroken(t *testing.T) {
+	p := parse(t, "rules: [{name: first, deny: 'paths[3] == \"\"'}, {name: relative, deny: 'touches(\"etc\")'}]")
+	_, err := p.Judge(load(t, "x", "- {file: /a, content: x}\n"), nil)
+	if got := broken(err); !slices.Equal(got, []string{"first", "relative"}) {
+		t.Errorf("broken: %q", got)
+	}
+}
+
+func TestAPathIsJudgedWhereItLeadsWhenItIsWritten(t *testing.T) {
+	j, err := parse(t, mixed).Judge(load(t, "app", "- {file: /srv/app/d/a, content: x}\n- {directory: /srv/app/t, purge: true}\n- {unit: a.service, enabled: true}\n"), mapped{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name  string
+		known []string
+		ok    bool
+	}{
+		{"/srv/app/d/a", []string{"/srv/app/d/a"}, true},
+		{"/srv/app/d/a", []string{"/srv/app/e/a"}, true},
+		{"/srv/app/d/a", []string{"/etc/a"}, false},
+		{"/srv/app/d/a", []string{"/srv/app/d/a", "/etc/a"}, false}, // mounted
+		{"/srv/app/d/a", []string{"/etc/systemd/system/a"}, false},  // run, unasked
+		{"/srv/app/d", []string{"/srv/app/d"}, true},                // its parents
+		{"/srv", []string{"/srv"}, false},
+		{"/srv/app/t/x/y", []string{"/srv/app/t/x/y"}, true},
+		{"/srv/app/t/x/y", []string{"/etc/x/y"}, false},
+		{"/srv/app/other", []string{"/srv/app/other"}, false}, // nobody said so
+		{"/etc/systemd/system/multi-user.target.wants/a.service", []string{"/etc/systemd/system/multi-user.target.wants/a.service"}, true},
+	} {
+		if err := j.Permit(c.name, c.known); (err == nil) != c.ok {
+			t.Errorf("%s as %q: %v", c.name, c.known, err)
+		}
+	}
+}
+
+func TestWhatIsWrongWithRulesIsToldWithItsPlace(t *testing.T) {
+	for text, want := range map[string]string{
+		"rules: [{name: a, deny: 'setuld'}]":            `p:1:25: deny: at character 1: unknown name "setuld": did you mean "setuid"?`,
+		"rules: [{name: a, deny: 'kind'}]":              "p:1:25: deny: expected bool, but got string",
+		"rules: [{name: a, deni: 'x'}]":                 `p:1:19: unknown key "deni": did you mean "deny"?`,
+		"rules: [{name: a}]":                            "p:1:9: a rule has one of deny, require and allow_run",
+		"rules: [{deny: setuid}]":                       "p:1:9: a rule without a name, by which its breach is told",
+		"rules: [{name: a, allow_run: 'true'}]":         "p:1:9: allow_run and as go together: what may be run, and as whom",
+		"rules: [{name: a, sources: [], deny: setuid}]": "p:1:28: sources: an empty list is about nothing",
+		"rules: []":                              "p:1:8: there are no rules: take the file away if that is meant",
+		"{}":                                     "p:1:1: there are no rules: a file without any is one that was cut off",
+		"":                                       "p: it is empty: take the file away if that is meant",
+		"rules: [{name: a, deny: 'run.opaque'}]": `p:1:25: deny: at character 1: unknown name "run": did you mean "runs"?`,
+		"rules: [{name: a, deny: setuid}, {name: a, deny: setgid}]": `p:1:34: there are two rules "a"`,
+	} {
+		_, err := policy.Parse("p", []byte(text))
+		if err == nil || err.Error() != want {
+			t.Errorf("%s\n got %v\nwant %s", text, err, want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(mixed)
+	f.Add("rules: [{name: a, when: 'all(paths, under(#, \"/\"))', deny: 'any(writes, .mode == 0o644)'}]")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := policy.Parse("p", []byte(text))
+		if err != nil {
+			return
+		}
+		if p.Digest() == "" {
+			t.Error("rules without a digest")
+		}
+		_, _ = p.Judge(&catalog.Catalog{Source: "x"}, nil)
+	})
+}
