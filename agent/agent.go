@@ -17,6 +17,7 @@ import (
 	"trued.dev/trued/internal/culprit"
 	"trued.dev/trued/internal/facts"
 	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/policy"
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/source"
@@ -36,8 +37,10 @@ type Agent struct {
 	contents *contents
 	// witnesses say what the host was like when it was in order.
 	witnesses witnesses
-	store     *state.Store
-	sources   []source.Source
+	// rules are the host's own, as they were read last; nil for none.
+	rules   *policy.Policy
+	store   *state.Store
+	sources []source.Source
 	// watcher tells of drift as it happens; nil where no daemon runs.
 	watcher  *watch.Watcher
 	culprits *culprit.Finder

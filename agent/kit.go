@@ -20,6 +20,10 @@ import (
 type kit struct {
 	modules []resource.Module
 	byKind  map[string]resource.Module
+	// limited are the modules of sources that the host's rules are about, each on
+	// a machine of its own, and rules the digest of those.
+	limited map[string]*limited
+	rules   string
 	loaded  map[loadedKey]*catalog.Catalog
 
 	mu      sync.Mutex
@@ -35,6 +39,8 @@ func (a *Agent) newKit() *kit {
 		byKind:  map[string]resource.Module{},
 		loaded:  map[loadedKey]*catalog.Catalog{},
 		digests: map[plan.Desired]string{},
+		limited: map[string]*limited{},
+		rules:   a.rules.Digest(),
 	}
 	for _, m := range k.modules {
 		k.byKind[m.Kind()] = m
@@ -69,7 +75,7 @@ func (k *kit) renew() {
 	for _, c := range k.loaded {
 		c.Shed()
 	}
-	for _, m := range k.modules {
+	for _, m := range k.all() {
 		if r, ok := m.(resource.Renewer); ok {
 			r.Renew()
 		}
@@ -77,7 +83,7 @@ func (k *kit) renew() {
 }
 
 func (k *kit) close() {
-	for _, m := range k.modules {
+	for _, m := range k.all() {
 		if c, ok := m.(resource.Closer); ok {
 			_ = c.Close()
 		}
@@ -105,6 +111,10 @@ func (k *kit) digest(d plan.Desired, make func(any) (string, error)) (string, er
 // wantKit makes sure that the kit of the run has the newest commit of every
 // source, or nothing.
 func (r *run) wantKit() {
+	if r.kit.rules != r.agent.rules.Digest() {
+		r.kit.close()
+		r.kit = r.agent.newKit()
+	}
 	for _, s := range r.sources {
 		rev, ok := s.source.Last()
 		if !ok {

@@ -42,6 +42,8 @@ type run struct {
 	entries []catalog.Entry
 	// loaded is true when the catalog was loaded to watch what is in it.
 	loaded bool
+	// unruly is why the host's rules cannot be read: then nothing is enforced.
+	unruly error
 	took   phases
 }
 
@@ -51,6 +53,7 @@ func (a *Agent) newRun(req Request) (*run, error) {
 		return nil, err
 	}
 	r := &run{agent: a, req: req, started: time.Now().UTC(), facts: f}
+	r.unruly = a.readRules()
 	if r.kit = a.takeKit(); r.kit == nil {
 		r.kit = a.newKit()
 	}
@@ -135,7 +138,7 @@ func (r *run) freshen(ctx context.Context, entries []catalog.Entry) {
 	if r.agent.config.Mode == Observe || r.partial() {
 		return
 	}
-	for _, m := range r.kit.modules {
+	for _, m := range r.kit.all() {
 		f, ok := m.(resource.Freshener)
 		if !ok {
 			continue
@@ -188,6 +191,7 @@ func (r *run) planInput(entries []catalog.Entry) plan.Input {
 		Hasty:       r.req.Hasty,
 		Now:         time.Now(),
 	}
+	r.leaving(in.State.Inventory)
 	in.Only, in.Blocked = r.only()
 	if name := r.req.PruneSource; name != "" {
 		in.Configured = append(in.Configured, name)
@@ -198,7 +202,7 @@ func (r *run) planInput(entries []catalog.Entry) plan.Input {
 		if s.catalog == nil {
 			continue
 		}
-		src := plan.Source{Revision: s.revision, Explains: func(a resource.Address) bool { return s.explains(r, a) }}
+		src := plan.Source{Revision: s.revision, Modules: r.kit.byKindOf(s.name()), Explains: func(a resource.Address) bool { return s.explains(r, a) }}
 		if s.catalog.PruneLimit != nil {
 			src.PruneLimit = *s.catalog.PruneLimit
 		}

@@ -145,7 +145,7 @@ func (s *sourceRun) load(r *run) {
 	}
 	s.newest = rev
 	in := s.inputNow(r)
-	cat, err := s.loadAt(r, rev.Commit, in)
+	cat, err := s.admit(r, rev.Commit, in)
 	if err == nil {
 		s.enforce(cat, rev.Commit, in)
 		return
@@ -174,7 +174,7 @@ func (s *sourceRun) fallBack(r *run, why error) {
 	}
 	now := s.inputNow(r)
 	if s.before.Applied != s.revision {
-		if cat, err := s.loadAt(r, s.before.Applied, now); err == nil {
+		if cat, err := s.admit(r, s.before.Applied, now); err == nil {
 			s.enforce(cat, s.before.Applied, now)
 			return
 		}
@@ -183,7 +183,7 @@ func (s *sourceRun) fallBack(r *run, why error) {
 	if !ok {
 		return
 	}
-	if cat, err := s.loadAt(r, s.before.Applied, then); err == nil {
+	if cat, err := s.admit(r, s.before.Applied, then); err == nil {
 		s.enforce(cat, s.before.Applied, then)
 	}
 }
@@ -209,7 +209,7 @@ func (s *sourceRun) loadAt(r *run, commit string, in input) (*catalog.Catalog, e
 		return cat, nil
 	}
 	full := s.catalogInput(in)
-	full.Tree, full.Modules, full.Digests = tree, r.kit.modules, r.agent.contents
+	full.Tree, full.Modules, full.Digests = tree, r.kit.modulesOf(r.agent, s.name()), r.agent.contents
 	cat, err := catalog.Load(full)
 	if err == nil {
 		r.kit.loaded[key] = cat
@@ -230,16 +230,21 @@ func (s *sourceRun) catalogInput(in input) catalog.Input {
 }
 
 // refuse notes why the newest commit is not enforced, and tells of it once per
-// commit.
+// commit and reason.
 func (s *sourceRun) refuse(r *run, err error) {
 	s.err = err
-	if s.before.Attempted == s.newest.Commit && s.before.Problem != "" {
+	if s.before.Problem != "" && !newlyUnruly(s.before.Problem, err) &&
+		(s.before.Attempted == s.newest.Commit || byRules(err) && s.before.Applied == s.newest.Commit) {
 		return
 	}
-	r.agent.count(failure{source: s.name(), reason: "load", refused: true})
+	what, says := "load", "cannot be loaded"
+	if byRules(err) {
+		what, says = "policy", "is not what the host's rules allow"
+	}
+	r.agent.count(failure{source: s.name(), reason: what, refused: true})
 	r.agent.told(r.rec.incident(report.Incident{
-		Type: report.SourceRefused, Source: s.name(), ErrType: "load", Err: err,
-		Message: fmt.Sprintf("commit %s of source %q cannot be loaded", Short(s.newest.Commit), s.name()),
+		Type: report.SourceRefused, Source: s.name(), ErrType: what, Err: err,
+		Message: fmt.Sprintf("commit %s of source %q %s", Short(s.newest.Commit), s.name(), says),
 	}))
 }
 

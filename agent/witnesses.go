@@ -90,7 +90,10 @@ func (r *run) witnessKey() (key witnessKey, ok bool) {
 	if err != nil {
 		return key, false
 	}
-	parts := []string{string(config), r.agent.opt.Version, programStamp(), fmt.Sprint(snap.Changed)}
+	if r.unruly != nil {
+		return key, false
+	}
+	parts := []string{string(config), r.agent.rules.Digest(), r.agent.opt.Version, programStamp(), fmt.Sprint(snap.Changed)}
 	for _, s := range r.sources {
 		rev, ok := s.source.Last()
 		if s.err != nil || !ok || rev.Commit != s.before.Applied {

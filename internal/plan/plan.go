@@ -121,6 +121,8 @@ type Source struct {
 	// PruneLimit is the number of claims that may leave at once; 0 for the
 	// default of 20 if that is more than half of what is held.
 	PruneLimit int
+	// Modules by kind are those for what leaves, where they are not the plan's.
+	Modules map[string]resource.Module
 	// Explains reports whether a new commit is why a resource left, rather than
 	// changed facts or another group.
 	Explains func(resource.Address) bool

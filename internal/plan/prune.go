@@ -135,7 +135,10 @@ func (p *Plan) pruneStep(in Input, l leaver, owners *owners) (*Step, error) {
 		Entry:   l.entry,
 		View:    resource.View{Prior: l.entry.Prior, Held: l.claims, Owner: owners.of, Offline: in.Offline},
 	}
-	m, ok := in.Modules[l.address.Kind]
+	m, ok := in.Sources[l.entry.Source].Modules[l.address.Kind]
+	if !ok {
+		m, ok = in.Modules[l.address.Kind]
+	}
 	if !ok {
 		s.Verdict, s.Err = Failed, fmt.Errorf("this trued does not know the kind %q any more", l.address.Kind)
 		return s, nil

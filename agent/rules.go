@@ -1,0 +1,195 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/document"
+	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/policy"
+	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/state"
+)
+
+// The host's own rules are read for each run. A commit that breaks one is refused
+// like one that cannot be loaded, before anything of it is applied. What is
+// applied is written by a machine that asks the rules once more, for the very
+// directory that is held open.
+
+// A RulesError is rules that cannot be relied on. Without them nothing is enforced.
+type RulesError struct{ Err error }
+
+func (e *RulesError) Error() string { return fmt.Sprintf("the host's rules cannot be read: %v", e.Err) }
+func (e *RulesError) Unwrap() error { return e.Err }
+
+// readRules reads the host's rules. No file is no rules.
+func (a *Agent) readRules() error {
+	rules, err := loadRules(filepath.Join(a.opt.Root, policy.File))
+	if err != nil {
+		a.rules = nil
+		return &RulesError{err}
+	}
+	a.rules = rules
+	return nil
+}
+
+// loadRules reads a file of rules that nobody but root, or the agent's own user,
+// can have written.
+func loadRules(name string) (*policy.Policy, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) //nolint:gosec // below the root that the operator named
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open rules: %w", err)
+	}
+	defer f.Close()
+	if err := guarded(f, name); err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, document.MaxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read rules %q: %w", name, err)
+	}
+	return policy.Parse(name, data)
+}
+
+// guarded refuses rules that others could change, or their directory.
+func guarded(f *os.File, name string) error {
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("cannot look at rules %q: %w", name, err)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("rules %q: not a regular file", name)
+	}
+	dir, err := os.Stat(filepath.Dir(name))
+	if err != nil {
+		return fmt.Errorf("cannot look at rules %q: %w", name, err)
+	}
+	for _, at := range []struct {
+		name string
+		info fs.FileInfo
+	}{{name, info}, {filepath.Dir(name), dir}} {
+		st, ok := at.info.Sys().(*syscall.Stat_t)
+		if !ok || st.Uid != 0 && int(st.Uid) != os.Geteuid() || at.info.Mode().Perm()&0o022 != 0 {
+			return fmt.Errorf("rules %q: %q can be changed by others: chown root and chmod go-w", name, at.name)
+		}
+	}
+	return nil
+}
+
+// admit loads a commit and holds it against the rules.
+func (s *sourceRun) admit(r *run, commit string, in input) (*catalog.Catalog, error) {
+	if r.unruly != nil {
+		return nil, r.unruly
+	}
+	cat, err := s.loadAt(r, commit, in)
+	limited := r.kit.limited[s.name()]
+	if err != nil || limited == nil {
+		return cat, err
+	}
+	judged, err := r.agent.rules.Judge(cat, r.agent.host)
+	if err != nil {
+		return nil, err
+	}
+	limited.judged.Store(judged)
+	return cat, nil
+}
+
+// leaving tells the judgements of sources of which something leaves the host.
+func (r *run) leaving(inventory map[resource.Address]state.Entry) {
+	for _, s := range r.sources {
+		l := r.kit.limited[s.name()]
+		if l == nil || s.catalog == nil || l.judged.Load() == nil {
+			continue
+		}
+		for a, e := range inventory {
+			if _, stays := s.catalog.Find(a); e.Source == s.name() && !stays {
+				l.judged.Load().Leaving()
+				break
+			}
+		}
+	}
+}
+
+// byRules reports whether a commit was refused by the host's rules, or for want of
+// them.
+func byRules(err error) bool {
+	var refused *policy.Refusal
+	var unread *RulesError
+	return errors.As(err, &refused) || errors.As(err, &unread)
+}
+
+// newlyUnruly reports whether a commit that was refused before is refused by the
+// rules now, or by others.
+func newlyUnruly(before string, err error) bool { return byRules(err) && err.Error() != before }
+
+// limited is the modules of one source that rules are about.
+type limited struct {
+	modules []resource.Module
+	byKind  map[string]resource.Module
+	judged  atomic.Pointer[policy.Judgement]
+}
+
+// Permit implements host.Guard: nothing is written before there is a judgement.
+func (l *limited) Permit(name string, known []string) error {
+	judged := l.judged.Load()
+	if judged == nil {
+		return &policy.ForbiddenError{Path: name, Leads: known, Why: "the rules were not asked"}
+	}
+	return judged.Permit(name, known)
+}
+
+// modulesOf returns the modules for a source.
+func (k *kit) modulesOf(a *Agent, source string) []resource.Module {
+	if !a.rules.Concerns(source) {
+		return k.modules
+	}
+	l := k.limited[source]
+	if l == nil {
+		l = &limited{byKind: map[string]resource.Module{}}
+		l.modules = a.opt.Modules(a.host.Guarded(l, source))
+		for i, m := range l.modules {
+			if _, sole := m.(resource.Sole); sole {
+				l.modules[i] = k.byKind[m.Kind()]
+			}
+			l.byKind[m.Kind()] = l.modules[i]
+		}
+		k.limited[source] = l
+	}
+	return l.modules
+}
+
+// byKindOf returns the modules for what leaves a source.
+func (k *kit) byKindOf(source string) map[string]resource.Module {
+	if l := k.limited[source]; l != nil {
+		return l.byKind
+	}
+	return nil
+}
+
+// all are the modules of all sources, each once.
+func (k *kit) all() []resource.Module {
+	all := slices.Clone(k.modules)
+	for _, l := range k.limited {
+		for _, m := range l.modules {
+			if _, sole := m.(resource.Sole); !sole {
+				all = append(all, m)
+			}
+		}
+	}
+	return all
+}
+
+var _ host.Guard = (*limited)(nil)

@@ -1,0 +1,149 @@
+package agent_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"trued.dev/trued/agent"
+)
+
+func (k *kept) rules(text string) {
+	k.t.Helper()
+	put(k.t, filepath.Join(k.root, "etc/trued/policy.yaml"), text)
+}
+
+// ask runs once and returns the verdict and the summary.
+func (k *kept) ask() (agent.Verdict, string) {
+	k.t.Helper()
+	ctx := context.Background()
+	res, err := k.Run(ctx, ctx, agent.Request{Trigger: "sync", Fetch: true, Hasty: true})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return res.Verdict, res.Run.Summary
+}
+
+func (k *kept) holds(name, want string) {
+	k.t.Helper()
+	got, err := os.ReadFile(filepath.Join(k.root, name))
+	if want == "" && os.IsNotExist(err) {
+		return
+	}
+	if err != nil || string(got) != want {
+		k.t.Errorf("%s holds %q, error %v; want %q", name, got, err, want)
+	}
+}
+
+const (
+	good      = "- file: /srv/app/a\n  content: one\n  parents: true\n"
+	underApp  = "rules:\n  - name: stays\n    require: within(\"/srv/app\")\n"
+	noLonger  = "rules:\n  - name: nothing\n    deny: len(paths) > 0\n"
+	elsewhere = "- file: /etc/passwd\n  content: mine\n"
+)
+
+func ruled(t *testing.T) *kept {
+	t.Helper()
+	k := keep(t)
+	if err := os.Remove(filepath.Join(k.source, "groups/web/files/f")); err != nil {
+		t.Fatal(err)
+	}
+	k.write("groups/web/a.yaml", good)
+	if err := os.MkdirAll(filepath.Join(k.root, "srv/app"), 0o755); err != nil { //nolint:gosec // a directory as hosts have it
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestACommitThatBreaksARuleIsRefusedAsAWhole(t *testing.T) {
+	k := ruled(t)
+	k.rules(underApp)
+	k.run("srv/app/a", "one")
+	k.write("groups/web/a.yaml", "- file: /srv/app/a\n  content: two\n"+elsewhere)
+	verdict, summary := k.ask()
+	if verdict != agent.Behind || !strings.Contains(summary, `groups/web/a.yaml:3:3: file:/etc/passwd breaks the rule "stays"`) {
+		t.Errorf("%s: %s", verdict, summary)
+	}
+	k.holds("srv/app/a", "one")
+	k.holds("etc/passwd", "")
+	if err := os.Remove(filepath.Join(k.root, "srv/app/a")); err != nil {
+		t.Fatal(err)
+	}
+	if verdict, summary = k.ask(); verdict != agent.Behind {
+		t.Errorf("%s: %s", verdict, summary)
+	}
+	k.holds("srv/app/a", "one") // the last good one is still enforced
+	k.write("groups/web/a.yaml", "- file: /srv/app/a\n  content: three\n")
+	k.run("srv/app/a", "three")
+}
+
+func TestOtherRulesCountFromTheNextRunOn(t *testing.T) {
+	k := ruled(t)
+	k.run("srv/app/a", "one")
+	k.run("srv/app/a", "one") // by its witnesses
+	k.rules(noLonger)
+	if verdict, summary := k.ask(); verdict != agent.Unusable {
+		t.Errorf("%s: %s", verdict, summary)
+	}
+	k.holds("srv/app/a", "one") // what is there stays
+	k.rules(underApp)
+	k.run("srv/app/a", "one")
+	if err := os.Remove(filepath.Join(k.root, "etc/trued/policy.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	k.write("groups/web/a.yaml", elsewhere)
+	k.run("etc/passwd", "mine")
+}
+
+func TestRulesThatOthersCanChangeOrThatAreBrokenEnforceNothing(t *testing.T) {
+	k := ruled(t)
+	name := filepath.Join(k.root, "etc/trued/policy.yaml")
+	k.rules(underApp)
+	for what, spoil := range map[string]func() error{
+		"group's":   func() error { return os.Chmod(name, 0o620) },               //nolint:gosec // that is refused
+		"directory": func() error { return os.Chmod(filepath.Dir(name), 0o777) }, //nolint:gosec // that is refused
+		"broken":    func() error { return os.WriteFile(name, []byte("rules: [{name: a, deny: x}]"), 0o600) },
+		"empty":     func() error { return os.WriteFile(name, nil, 0o600) },
+	} {
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		if verdict, summary := k.ask(); verdict != agent.Unusable || !strings.Contains(summary, "policy.yaml") {
+			t.Errorf("%s: %s: %s", what, verdict, summary)
+		}
+		k.holds("srv/app/a", "")
+		if err := os.Chmod(filepath.Dir(name), 0o755); err != nil { //nolint:gosec // as it was
+			t.Fatal(err)
+		}
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		k.rules(underApp)
+	}
+	k.run("srv/app/a", "one")
+}
+
+func TestALinkOfTheHostLeadsAroundNoRule(t *testing.T) {
+	k := ruled(t)
+	k.rules(underApp)
+	if err := os.Symlink("/etc", filepath.Join(k.root, "srv/app/etc")); err != nil {
+		t.Fatal(err)
+	}
+	k.write("groups/web/a.yaml", "- file: /srv/app/etc/passwd\n  content: mine\n")
+	if verdict, summary := k.ask(); verdict != agent.Unusable || !strings.Contains(summary, `breaks the rule "stays"`) {
+		t.Errorf("%s: %s", verdict, summary)
+	}
+	k.holds("etc/passwd", "")
+}
+
+func TestWhatLeavesGoesUnderRules(t *testing.T) {
+	k := ruled(t)
+	k.rules(underApp)
+	k.write("groups/web/a.yaml", good+"- file: /srv/app/d/b\n  content: b\n  parents: true\n")
+	k.run("srv/app/d/b", "b")
+	k.write("groups/web/a.yaml", good)
+	k.run("srv/app/a", "one")
+	k.holds("srv/app/d/b", "")
+}
