@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
+	"path"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -187,4 +188,75 @@ func (h *Host) HoldsFiles(w resource.Witness, names ...string) bool {
 		w = rest
 	}
 	return len(w) == 0
+}
+
+// linksFollowed is how many links in a row a witness goes along.
+const linksFollowed = 8
+
+// WitnessNamed is WitnessFiles with the names in it, for whoever is not told them
+// again. Of a link it has the file that the link leads to as well.
+func (h *Host) WitnessNamed(names ...string) resource.Witness { return h.witnessNamed(names, seeAll) }
+
+// WitnessOfAttributes is WitnessNamed without what is in the files, or below the
+// directories.
+func (h *Host) WitnessOfAttributes(names ...string) resource.Witness {
+	return h.witnessNamed(names, see)
+}
+
+func (h *Host) witnessNamed(names []string, how func(Info, time.Time) sight) resource.Witness {
+	var all resource.Witness
+	count := 0
+	for _, name := range names {
+		for range linksFollowed {
+			began := time.Now()
+			i, err := h.Lstat(name)
+			found := PathFinding{seen: how(i, began)}
+			if errors.Is(err, fs.ErrNotExist) {
+				found.seen = sight{form: sawNothing, ok: true}
+			} else if err != nil {
+				return nil
+			}
+			all = append(binary.AppendUvarint(all, uint64(len(name))), name...)
+			if all = found.AppendWitness(all, "", ""); all == nil {
+				return nil
+			}
+			count++
+			if err != nil || i.Type() != TypeLink {
+				break
+			}
+			if path.IsAbs(i.Target) {
+				name = path.Clean(i.Target)
+			} else {
+				name = path.Join(path.Dir(name), i.Target)
+			}
+		}
+	}
+	return append(binary.AppendUvarint(nil, uint64(count)), all...)
+}
+
+// HoldsNamed reports whether a witness of WitnessNamed holds, and returns what
+// follows it.
+func (h *Host) HoldsNamed(w resource.Witness) (rest resource.Witness, holds bool) {
+	count, used := binary.Uvarint(w)
+	if used <= 0 {
+		return nil, false
+	}
+	w = w[used:]
+	for range count {
+		n, used := binary.Uvarint(w)
+		if used <= 0 || n > uint64(len(w)-used) {
+			return nil, false
+		}
+		name := string(w[used : used+int(n)])
+		if w, holds = h.HoldsAt(name, w[used+int(n):]); !holds {
+			return nil, false
+		}
+	}
+	return w, true
+}
+
+// HoldsOnly reports whether a witness of WitnessNamed holds, and nothing follows it.
+func (h *Host) HoldsOnly(w resource.Witness) bool {
+	rest, holds := h.HoldsNamed(w)
+	return holds && len(rest) == 0
 }

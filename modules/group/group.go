@@ -39,6 +39,11 @@ func (m module) Absent(held resource.Held) (resource.Resource, error) {
 	return d, d.read(held.Prior)
 }
 
+// Holds implements resource.Examiner.
+func (m module) Holds(_ context.Context, _ string, w resource.Witness) bool {
+	return m.host.HoldsOnly(w)
+}
+
 // A Resource is a group as a manifest declares it.
 type Resource struct {
 	resource.Meta `yaml:",inline"`
@@ -140,11 +145,12 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if err := ctx.Err(); err != nil {
 		return resource.Finding{}, err
 	}
+	seen := r.host.WitnessNamed(append(host.UserFiles(), host.GroupFiles()...)...) // before they are read
 	have, ok, err := r.host.FindGroup(r.Group)
 	if err != nil {
 		return resource.Finding{}, err
 	}
-	finding := resource.Finding{Creates: !ok}
+	finding := resource.Finding{Creates: !ok, Witness: seen}
 	if finding.Diff, err = r.compare(have, ok); err != nil {
 		return resource.Finding{}, err
 	}

@@ -35,6 +35,16 @@ func (m module) Absent(held resource.Held) (resource.Resource, error) {
 	return d, err
 }
 
+// Holds implements resource.Examiner.
+func (m module) Holds(_ context.Context, _ string, w resource.Witness) bool {
+	name, holds := m.host.HoldsNamed(w)
+	if !holds || m.host.Offline() {
+		return holds && len(name) == 0
+	}
+	now, err := live()
+	return err == nil && now == string(name)
+}
+
 // A Resource is the name as a manifest declares it.
 type Resource struct {
 	resource.Meta `yaml:",inline"`
@@ -91,11 +101,12 @@ const (
 
 // Check compares the file and, where there is a kernel, its name.
 func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
+	seen := r.host.WitnessNamed(file) // before it is read
 	found, err := r.host.CompareFile(ctx, file, r.spec())
 	if err != nil {
 		return resource.Finding{}, err
 	}
-	finding := resource.Finding{Creates: found.Creates}
+	finding := resource.Finding{Creates: found.Creates, Witness: seen}
 	if found.Diff.Has(host.FieldContent) {
 		finding.Diff = append(finding.Diff, r.change(fieldFile, ""))
 	}
@@ -107,6 +118,11 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		now, err := live()
 		if err != nil {
 			return resource.Finding{}, err
+		}
+		if r.Sensitive || seen == nil {
+			finding.Witness = nil
+		} else {
+			finding.Witness = append(seen, now...)
 		}
 		if now != r.Host {
 			finding.Diff = append(finding.Diff, r.change(fieldLive, now))

@@ -180,20 +180,23 @@ func (r *Resource) parameters() string {
 	return strings.Join(words, " ")
 }
 
-// Watches are the files. A module that somebody unloads is found by the next full
-// run: the kernel tells nobody.
-func (r *Resource) Watches() []resource.Watch { return files.Watches(r.files()) }
+// Watches are the files, and the kernel, which tells nobody of a module that
+// somebody unloads and must be asked.
+func (r *Resource) Watches() []resource.Watch {
+	return append(files.Watches(r.files()), resource.Watch{Space: resource.WatchPoll, Name: "kernel module " + r.Name()})
+}
 
 // fieldLoaded tells whether the kernel has the module now.
 const fieldLoaded = "loaded"
 
 // Check compares the files and, on a running machine, the kernel.
 func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
+	seen := r.witness(view) // before anything is read
 	finding, err := files.Check(ctx, r.host, view, r.files())
+	finding.Witness = nil
 	if err != nil || view.Offline {
 		return finding, err
 	}
-	finding.Witness = nil // the kernel is part of it
 	now, err := r.kernel.find(r.Name())
 	if err != nil {
 		return resource.Finding{}, err
@@ -208,6 +211,9 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	}
 	if now != missing && !r.Blacklisted {
 		finding.Note, err = r.otherOptions(now)
+	}
+	if finding.InOrder() && finding.Note == "" {
+		finding.Witness = seen
 	}
 	return finding, err
 }

@@ -41,6 +41,12 @@ func (m module) Absent(held resource.Held) (resource.Resource, error) {
 	return newDeparture(m.host, held)
 }
 
+// Holds implements resource.Examiner.
+func (m module) Holds(_ context.Context, _ string, w resource.Witness) bool {
+	dirs, holds := m.host.HoldsNamed(w)
+	return holds && m.host.HoldsOnly(dirs)
+}
+
 // A Resource is the keys of a user as a manifest declares them.
 type Resource struct {
 	resource.Meta `yaml:",inline"`
@@ -278,6 +284,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		}
 		return r.withoutUser(view, err)
 	}
+	seen := r.witness() // before anything is read
 	f, err := open(r.host, r.user())
 	if err != nil {
 		return resource.Finding{}, err
@@ -299,11 +306,26 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if err != nil {
 		return resource.Finding{}, err
 	}
-	finding := resource.Finding{Diff: diff, Creates: !f.exists, Prior: prior}
+	finding := resource.Finding{Diff: diff, Creates: !f.exists, Prior: prior, Witness: seen}
 	if r.Sensitive {
 		finding.Diff = finding.Diff.Redacted()
 	}
 	return finding, nil
+}
+
+// witness is what the account, the directories and the file look like.
+func (r *Resource) witness() resource.Witness {
+	user, ok, err := r.host.FindUser(r.user())
+	if err != nil || !ok {
+		return nil
+	}
+	home := host.CleanPath(user.Home)
+	seen := r.host.WitnessNamed(append(host.UserFiles(), path.Join(home, ".ssh/authorized_keys"))...)
+	dirs := r.host.WitnessOfAttributes(home, path.Join(home, ".ssh"))
+	if seen == nil || dirs == nil {
+		return nil
+	}
+	return append(seen, dirs...)
 }
 
 // withoutUser is the finding for a user that is not there.

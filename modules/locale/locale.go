@@ -196,6 +196,23 @@ func (r *Resource) files() []files.File {
 	}}}
 }
 
+// witness is what all looks like that a Check reads.
+func (r *Resource) witness() resource.Witness {
+	names := []string{localeDir, archiveFile}
+	if r.made() {
+		names = append(names, listFile)
+	}
+	for _, f := range r.files() {
+		names = append(names, f.Path)
+	}
+	return r.host.WitnessNamed(names...)
+}
+
+// Holds implements resource.Examiner.
+func (m module) Holds(_ context.Context, _ string, w resource.Witness) bool {
+	return m.host.HoldsOnly(w)
+}
+
 const (
 	// fieldListed is the line in the list, and fieldKnown what was made of it.
 	fieldListed = "listed"
@@ -209,11 +226,12 @@ type before struct {
 
 // Check compares the default, the list, and what was made of it.
 func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
+	seen := r.witness() // before anything is read
 	finding, err := files.Check(ctx, r.host, view, r.files())
 	if err != nil {
 		return resource.Finding{}, err
 	}
-	finding.Witness = nil
+	finding.Witness = seen
 	if always(r.Title) {
 		return finding, nil
 	}

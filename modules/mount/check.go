@@ -28,10 +28,14 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		return resource.Finding{}, err
 	}
 	finding.Creates = len(finding.Diff) > 0 && finding.Creates
-	finding.Note = r.risk()
+	if finding.Note = r.risk(); finding.Note != "" {
+		finding.Witness = nil
+	}
 	if view.Offline {
 		return finding, nil
 	}
+	listed := finding.Witness
+	finding.Witness = nil
 	now, err := r.lookAt()
 	if err != nil {
 		return resource.Finding{}, err
@@ -39,7 +43,13 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if err := r.noteLive(&finding, view, now); err != nil {
 		return resource.Finding{}, err
 	}
-	return finding, r.compare(&finding, view, now)
+	if err := r.compare(&finding, view, now); err != nil {
+		return finding, err
+	}
+	if listed != nil && finding.InOrder() {
+		finding.Witness = r.witness(listed, now)
+	}
+	return finding, nil
 }
 
 // noteLive remembers what was mounted before.

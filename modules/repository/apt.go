@@ -122,21 +122,26 @@ func (apt) lacks(r *Resource) []lack {
 	return nil
 }
 
-// twice looks for the repository in other files of apt's, of either form. apt
-// warns of a second definition, and reads nothing at all where one has another
-// key.
-func (a apt) twice(r *Resource) ([]string, error) {
-	own := path.Join(aptSources, r.Title+".sources")
+func (a apt) reads() ([]string, error) {
 	lists, err := entries(a.host, aptSources, ".list")
 	if err != nil {
 		return nil, err
 	}
 	stanzas, err := entries(a.host, aptSources, ".sources")
+	return slices.Concat([]string{aptSources, aptList}, lists, stanzas), err
+}
+
+// twice looks for the repository in other files of apt's, of either form. apt
+// warns of a second definition, and reads nothing at all where one has another
+// key.
+func (a apt) twice(r *Resource) ([]string, error) {
+	own := path.Join(aptSources, r.Title+".sources")
+	names, err := a.reads()
 	if err != nil {
 		return nil, err
 	}
 	var found []string
-	for _, name := range slices.Concat([]string{aptList}, lists, stanzas) {
+	for _, name := range names[1:] { // the first is the directory
 		if name == own {
 			continue
 		}

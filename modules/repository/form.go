@@ -17,6 +17,8 @@ type form interface {
 	files(r *Resource) []files.File
 	// lacks lists what cannot be said in the form, or must be and is not.
 	lacks(r *Resource) []lack
+	// reads lists where repositories are defined: directories, and files of others.
+	reads() ([]string, error)
 	// twice tells where else the repository is defined.
 	twice(r *Resource) ([]string, error)
 }
@@ -65,5 +67,7 @@ func (none) files(r *Resource) []files.File {
 func (none) lacks(*Resource) []lack {
 	return []lack{{"repository", "pacman's repositories are sections of /etc/pacman.conf: write them with the kind ini"}}
 }
+
+func (none) reads() ([]string, error) { return nil, nil }
 
 func (none) twice(*Resource) ([]string, error) { return nil, nil }

@@ -165,6 +165,31 @@ func (k *keyring) remarks(now time.Time) []string {
 	return remarks
 }
 
+// next is the first moment from which on there may be more to remark; none when
+// there never will be.
+func (k *keyring) next(now time.Time) (first time.Time) {
+	if k == nil {
+		return first
+	}
+	at := func(t time.Time) {
+		if t.After(now) && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	for _, e := range k.keys {
+		if until, ends := endOf(e); ends {
+			at(until.Add(-soon))
+			at(until)
+		}
+		for _, sub := range e.Subkeys {
+			if s := sub.Sig; s != nil && s.KeyLifetimeSecs != nil && *s.KeyLifetimeSecs != 0 {
+				at(sub.PublicKey.CreationTime.Add(time.Duration(*s.KeyLifetimeSecs) * time.Second))
+			}
+		}
+	}
+	return first
+}
+
 // endOf returns when a primary key expires.
 func endOf(e *openpgp.Entity) (until time.Time, ends bool) {
 	sig, _ := e.PrimarySelfSignature()

@@ -296,17 +296,24 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if err := r.suits(); err != nil {
 		return resource.Finding{}, err
 	}
+	now := r.now()
+	seen, err := r.witness(now) // before anything is read
+	if err != nil {
+		return resource.Finding{}, err
+	}
 	finding, err := files.Check(ctx, r.host, view, r.files())
+	finding.Witness = nil
 	if err != nil || r.absent() {
 		return finding, err
 	}
-	remarks := r.Keyring.remarks(r.now())
 	twice, err := r.form().twice(r)
 	if err != nil {
 		return resource.Finding{}, err
 	}
-	finding.Note = strings.Join(append(remarks, twice...), "; ")
-	finding.Witness = nil // it would not tell of other files, and of the time
+	finding.Note = strings.Join(append(r.Keyring.remarks(now), twice...), "; ")
+	if finding.Note == "" && len(finding.Diff) == 0 {
+		finding.Witness = seen
+	}
 	return finding, nil
 }
 

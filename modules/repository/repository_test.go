@@ -266,6 +266,60 @@ func TestAKeyWhoseTimeIsOverIsRemarked(t *testing.T) {
 	}
 }
 
+// What was seen holds until another file may define the repository as well, and no
+// longer than there is nothing to say of the key.
+func TestAWitnessHoldsUntilThereMayBeARemark(t *testing.T) {
+	const day = 24 * time.Hour
+	for name, c := range map[string]struct {
+		key    *openpgp.Entity
+		change func(t *testing.T, root string)
+		seen   bool
+		holds  bool
+	}{
+		"nothing":             {newKey(t, day, 0), func(*testing.T, string) {}, true, true},
+		"a key that ends":     {newKey(t, day, 60*day), func(*testing.T, string) {}, true, true},
+		"a key that ends now": {newKey(t, 10*day, 12*day), nil, false, false},
+		"another file": {newKey(t, day, 0), func(t *testing.T, root string) {
+			put(t, root, "/etc/apt/sources.list.d/new.list", "deb https://packages.example.com/debian bookworm main\n")
+		}, true, false},
+		"another text": {newKey(t, day, 0), func(t *testing.T, root string) {
+			put(t, root, "/etc/apt/sources.list", "deb https://packages.example.com/debian bookworm main\n")
+		}, true, false},
+		"its key": {newKey(t, day, 0), func(t *testing.T, root string) { put(t, root, "/etc/apt/keyrings/example.gpg", "x") }, true, false},
+	} {
+		h, root := newTree(t, ofDebian)
+		put(t, root, "/etc/apt/sources.list", "# none\n")
+		m, e := New(h), &resourcetest.Engine{Offline: true}
+		r := filled(m, debian(Resource{Key: armored(t, armorType, binary(t, c.key)), Fingerprint: fingerprint(c.key)}))
+		if err := errors.Join(e.Load(r), e.Converge(t.Context(), m, r)); err != nil {
+			t.Fatal(err)
+		}
+		seen := e.Witness(t, m, r)
+		if (seen != nil) != c.seen {
+			t.Errorf("%s: the witness is %q", name, seen)
+		}
+		if seen == nil {
+			continue
+		}
+		c.change(t, root)
+		if got := New(h).(resource.Examiner).Holds(t.Context(), r.Name(), seen); got != c.holds {
+			t.Errorf("%s: what was seen holds: %v", name, got)
+		}
+	}
+	made := time.Now().Add(-20 * day)
+	k := &keyring{keys: openpgp.EntityList{newKey(t, 20*day, 40*day)}}
+	for _, c := range []struct{ now, next time.Duration }{{0, 26}, {26, 40}, {27, 40}, {40, 0}} {
+		var want time.Time
+		if c.next > 0 {
+			want = made.Add(c.next * day)
+		}
+		got := k.next(made.Add(c.now*day + time.Minute))
+		if c.next == 0 != got.IsZero() || c.next > 0 && got.Sub(want).Abs() > time.Minute {
+			t.Errorf("after %d days the next remark is due at %s, want %s", c.now, got, want)
+		}
+	}
+}
+
 // A key that its owner revokes, or has last longer, is another desired state
 // although its fingerprint is the same.
 func TestAKeyThatChangedIsAnotherDesiredState(t *testing.T) {

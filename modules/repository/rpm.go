@@ -91,14 +91,19 @@ func (rpm) lacks(r *Resource) []lack {
 	return all
 }
 
+func (m rpm) reads() ([]string, error) {
+	names, err := entries(m.host, m.directory, ".repo")
+	return append([]string{m.directory}, names...), err
+}
+
 // twice looks for another file with a section of that name.
 func (m rpm) twice(r *Resource) ([]string, error) {
-	names, err := entries(m.host, m.directory, ".repo")
+	names, err := m.reads()
 	if err != nil {
 		return nil, err
 	}
 	var found []string
-	for _, name := range names {
+	for _, name := range names[1:] { // the first is the directory
 		if name == m.own(r) {
 			continue
 		}

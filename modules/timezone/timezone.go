@@ -32,6 +32,11 @@ func (m module) Absent(held resource.Held) (resource.Resource, error) {
 	return host.NewDeparture(m.host, held)
 }
 
+// Holds implements resource.Examiner.
+func (m module) Holds(_ context.Context, _ string, w resource.Witness) bool {
+	return m.host.HoldsOnly(w)
+}
+
 // A Resource is the time zone as a manifest declares it.
 type Resource struct {
 	resource.Meta `yaml:",inline"`
@@ -87,11 +92,12 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if err := r.known(view); err != nil {
 		return resource.Finding{}, err
 	}
+	seen := r.host.WitnessNamed(link, named) // before they are read
 	before, err := r.host.NotePath(link)
 	if err != nil {
 		return resource.Finding{}, err
 	}
-	finding := resource.Finding{Creates: !before.Existed}
+	finding := resource.Finding{Creates: !before.Existed, Witness: seen}
 	if before.Target != r.relative() && before.Target != r.target() {
 		finding.Diff = append(finding.Diff, resource.Change{Field: fieldZone, Old: zoneOf(before), New: r.Zone})
 	}
@@ -117,6 +123,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		finding.Prior = noted
 	}
 	if r.Sensitive {
+		finding.Witness = nil // the zone is in it
 		finding.Diff = finding.Diff.Redacted()
 	}
 	return finding, nil

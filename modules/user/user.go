@@ -45,6 +45,12 @@ func (m module) Absent(held resource.Held) (resource.Resource, error) {
 	return d, d.read(held.Prior)
 }
 
+// Holds implements resource.Examiner.
+func (m module) Holds(_ context.Context, _ string, w resource.Witness) bool {
+	home, holds := m.host.HoldsNamed(w)
+	return holds && m.host.HoldsOnly(home)
+}
+
 // A Resource is a user as a manifest declares it.
 type Resource struct {
 	resource.Meta `yaml:",inline"`
@@ -240,6 +246,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if err := ctx.Err(); err != nil {
 		return resource.Finding{}, err
 	}
+	files := r.host.WitnessNamed(append(host.UserFiles(), host.GroupFiles()...)...) // before they are read
 	now, err := look(r.host, r.User)
 	if err != nil {
 		return resource.Finding{}, err
@@ -263,8 +270,19 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if r.Sensitive {
 		finding.Diff = finding.Diff.Redacted()
 	}
-	finding.Note = r.remark(now, made)
+	if finding.Note = r.remark(now, made); finding.Note == "" {
+		finding.Witness = r.withHome(files, now)
+	}
 	return finding, nil
+}
+
+// withHome adds the home directory to what was seen of an account.
+func (r *Resource) withHome(files resource.Witness, now seen) resource.Witness {
+	home := r.host.WitnessOfAttributes(r.home(now))
+	if files == nil || home == nil {
+		return nil
+	}
+	return append(files, home...)
 }
 
 // remark tells of a home directory that is there and is not the user's.

@@ -30,6 +30,11 @@ type Writer struct{ Host *host.Host }
 // same machine: one that is guarded is another.
 func (w Writer) Batch() string { return Batch + w.Host.Word() }
 
+// Holds implements resource.Examiner: of a part only what is in its file counts.
+func (w Writer) Holds(_ context.Context, _ string, seen resource.Witness) bool {
+	return w.Host.HoldsOnly(seen)
+}
+
 // Transact writes each file once.
 func (w Writer) Transact(ctx context.Context, items []resource.Item) []resource.ItemResult {
 	return Transact(ctx, w.Host, items)
@@ -97,17 +102,18 @@ func Check(
 		return resource.Finding{}, err
 	}
 	place := p.Place()
+	seen := h.WitnessNamed(place.Path) // before it is read: what comes later is not held for this
 	before, exists, err := read(h, place.Path)
 	if err != nil {
 		return resource.Finding{}, err
 	}
 	switch {
 	case !exists && (place.Leaves || place.Absent):
-		return resource.Finding{}, nil
+		return resource.Finding{Witness: seen}, nil
 	case !exists && !place.Create:
 		return resource.Finding{Unknown: place.Path + " is missing, and `create: true` does not say to make it", Creates: true}, nil
 	}
-	finding := resource.Finding{Creates: !exists}
+	finding := resource.Finding{Creates: !exists, Witness: seen}
 	text := Parse(before)
 	if note != nil {
 		if finding.Prior, err = note(view.Prior, text, exists); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"testing"
 	"time"
 
 	"trued.dev/trued/internal/resource"
@@ -234,4 +235,24 @@ func (e *Engine) hear(v any, err error) {
 		said = fmt.Appendf(nil, "%+v", v)
 	}
 	e.Said = append(e.Said, fmt.Sprintf("a %T: %s", v, said))
+}
+
+// Witness returns what a Check sees of a resource that is in order; nil where that
+// is not enough. What was written just now is not, for a tick of a clock.
+func (e *Engine) Witness(t testing.TB, m resource.Module, r resource.Resource) resource.Witness {
+	t.Helper()
+	if _, examines := m.(resource.Examiner); !examines {
+		return nil
+	}
+	for range 30 {
+		found, err := e.Check(t.Context(), m, r)
+		if err != nil {
+			t.Fatalf("Check: %v", err)
+		}
+		if found.Witness != nil {
+			return found.Witness
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return nil
 }

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"trued.dev/trued/internal/resource"
 )
@@ -191,27 +190,6 @@ func (s *suite) secondApply(t *testing.T) {
 	s.same(t, before, s.exact(t))
 }
 
-// witness returns what a Check sees of a resource that is in order; nil where that
-// is not enough. What was written just now is not, for a tick of a clock.
-func (s *suite) witness(t *testing.T, m resource.Module, r resource.Resource) resource.Witness {
-	t.Helper()
-	if _, examines := m.(resource.Examiner); !examines {
-		return nil
-	}
-	var seen resource.Witness
-	for range 30 {
-		found, err := s.engine.Check(t.Context(), m, r)
-		if err != nil {
-			t.Fatalf("Check: %v", err)
-		}
-		if seen = found.Witness; seen != nil {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return seen
-}
-
 // holds asks a module that a new run made.
 func (s *suite) holds(t *testing.T, name string, seen resource.Witness) bool {
 	t.Helper()
@@ -228,7 +206,7 @@ func (s *suite) holds(t *testing.T, name string, seen resource.Witness) bool {
 
 func (s *suite) witnessHolds(t *testing.T) {
 	m, r := s.make(t)
-	seen := s.witness(t, m, r)
+	seen := s.engine.Witness(t, m, r)
 	if seen != nil && !s.holds(t, r.Name(), seen) {
 		t.Error("nothing changed, and what was seen does not hold")
 	}
@@ -239,7 +217,7 @@ func (s *suite) witnessHolds(t *testing.T) {
 
 func (s *suite) absent(t *testing.T, before []string) {
 	m, r := s.make(t)
-	seen := s.witness(t, m, r)
+	seen := s.engine.Witness(t, m, r)
 	gone, err := s.engine.Absent(m, r)
 	if err != nil {
 		t.Fatalf("Absent: %v", err)
