@@ -159,8 +159,7 @@ func (b *Backups) open(at string, sealed bool) (io.ReadCloser, error) {
 	}
 	r, err := b.seal.reader(f)
 	if err != nil {
-		f.Close()
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
 	return r, nil
 }

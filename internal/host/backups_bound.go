@@ -160,8 +160,7 @@ func (b *Backups) rewrite(list []Backup) error {
 	to := json.NewEncoder(tmp)
 	for _, n := range list {
 		if err := to.Encode(n); err != nil {
-			tmp.Close()
-			return err
+			return errors.Join(err, tmp.Close())
 		}
 	}
 	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"trued.dev/trued/internal/calendar"
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/host/units"
 	"trued.dev/trued/internal/resource"
@@ -103,11 +104,12 @@ func (r *Resource) Validate() error {
 		wrong("timer", "%s", strings.ReplaceAll(p, serviceSuffix, ""))
 	}
 	if calendars := r.calendars(); len(calendars) == 0 {
-		wrong("on_calendar", "%s", calendarProblem(""))
+		_, err := calendar.Parse("")
+		wrong("on_calendar", "%v", err)
 	} else {
 		for _, c := range calendars {
-			if p := calendarProblem(c); p != "" {
-				wrong("on_calendar", "%s", p)
+			if _, err := calendar.Parse(c); err != nil {
+				wrong("on_calendar", "%v", err)
 			}
 		}
 	}

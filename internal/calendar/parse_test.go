@@ -1,8 +1,9 @@
-package timer
+package calendar
 
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // goodCalendars are right, for us and for systemd.
@@ -19,6 +20,7 @@ var goodCalendars = []string{
 var badCalendars = map[string]string{
 	"":                 "is empty",
 	"  ":               "is empty",
+	"Fri..Mon 10:00": "ends before it begins",
 	"dayly":            `"dayly" is neither a weekday`,
 	"Mond 02:30":       `"Mond" is neither a weekday`,
 	"25:00":            "an hour is between 0 and 23",
@@ -50,16 +52,16 @@ var badCalendars = map[string]string{
 
 func TestCalendarExpressionsOfSystemdAreTaken(t *testing.T) {
 	for _, text := range goodCalendars {
-		if p := calendarProblem(text); p != "" {
-			t.Errorf("%q: %s", text, p)
+		if _, err := Parse(text); err != nil {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }
 
 func TestWhatIsNoCalendarExpressionIsRefused(t *testing.T) {
 	for text, want := range badCalendars {
-		if p := calendarProblem(text); p == "" || !strings.Contains(p, want) {
-			t.Errorf("%q: %q, want it to say %q", text, p, want)
+		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want it to say %q", text, err, want)
 		}
 	}
 }
@@ -72,8 +74,24 @@ func FuzzCalendar(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if calendarProblem(text) == "" && strings.ContainsAny(text, "%\x00;#") {
+		e, err := Parse(text)
+		if err != nil {
+			return
+		}
+		if strings.ContainsAny(text, "%\x00;#") {
 			t.Errorf("%q is taken", text)
+		}
+		// Whatever it is, what comes next comes later, and is what it says.
+		from := time.Date(2026, 3, 28, 23, 59, 59, 0, time.UTC)
+		for range 3 {
+			next, ok := e.Next(from, berlin(t))
+			if !ok {
+				return
+			}
+			if !next.After(from) {
+				t.Fatalf("%q: %s does not come after %s", text, next, from)
+			}
+			from = next
 		}
 	})
 }
