@@ -166,7 +166,7 @@ func (w *Watcher) Take() Batch {
 		return b
 	case !w.pending.partly:
 		for id := range w.index.addresses {
-			w.pending.ids[int32(id)] = true //nolint:gosec // there are not so many resources
+			w.pending.ids[int32(id)] = true
 		}
 	}
 	kept := map[int32]bool{}
