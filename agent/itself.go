@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"trued.dev/trued/internal/apply"
 	"trued.dev/trued/internal/host"
@@ -87,15 +88,20 @@ func (a *Agent) RestartDaemon(ctx context.Context) error {
 	return nil
 }
 
+// stateWait is how long systemd has to say in what state the system is.
+const stateWait = 30 * time.Second
+
 // mayRepair reports whether the system is in a state in which drift counts: not
 // while it shuts down, nor in rescue or emergency mode.
 func (a *Agent) mayRepair(ctx context.Context) bool {
 	if a.host.Offline() {
 		return true
 	}
+	ctx, cancel := context.WithTimeout(ctx, stateWait)
+	defer cancel()
 	st, err := a.host.Systemd().SystemState(ctx)
 	if err != nil {
-		return true // no systemd here that could be shutting down
+		return true // no systemd here that could be shutting down, or none that says so
 	}
 	return st != "stopping" && st != "maintenance"
 }

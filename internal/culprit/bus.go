@@ -36,12 +36,12 @@ func calls() map[string]string {
 // and by which process, until ctx is done or the bus is gone. What root's own
 // systemctl asks for does not come this way.
 func listen(ctx context.Context, tell func(pid int, uid uint32, r request)) error {
-	ask, err := dbus.ConnectSystemBus()
+	ask, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
 		return err
 	}
 	defer ask.Close()
-	monitor, err := dbus.ConnectSystemBus()
+	monitor, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
 		return err
 	}

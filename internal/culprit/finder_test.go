@@ -2,6 +2,8 @@ package culprit
 
 import (
 	"log/slog"
+	"net"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -41,5 +43,32 @@ func TestNobodyIsNamedWhoWasSeenBeforeSomethingWasMissed(t *testing.T) {
 				t.Error("nobody is known who came after that")
 			}
 		})
+	}
+}
+
+// A broker that hangs must not keep the daemon from its end.
+func TestABusThatSaysNothingIsLeft(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "bus")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+socket)
+	stop := New(host.New("/", host.Options{}), slog.New(slog.DiscardHandler)).Start()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ended := make(chan bool)
+	go func() {
+		stop()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("it is waited for")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
@@ -85,32 +86,44 @@ func connect(dial func() (*dbus.Conn, error)) (*systemd.Conn, *dbus.Conn, error)
 	return conn, raw, err
 }
 
-// The connections are not bound to a context: the library would close them
-// with the first call that is cancelled.
+// dialWait is how long the bus has to answer whoever connects to it.
+const dialWait = 30 * time.Second
+
 func dialBus() (*dbus.Conn, error) {
-	c, err := authenticated(dbus.SystemBusPrivate())
-	if err != nil {
-		return nil, err
-	}
-	if err := c.Hello(); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
+	return dial(dbus.SystemBusPrivate, (*dbus.Conn).Hello, dialWait)
 }
 
 func dialPrivate() (*dbus.Conn, error) {
-	return authenticated(dbus.Dial("unix:path=" + privateSocket))
+	atSystemd := func(o ...dbus.ConnOption) (*dbus.Conn, error) { return dbus.Dial("unix:path="+privateSocket, o...) }
+	return dial(atSystemd, func(*dbus.Conn) error { return nil }, dialWait)
 }
 
-func authenticated(c *dbus.Conn, err error) (*dbus.Conn, error) {
+// dial makes a connection that lives on, and gives up one that does not come about.
+// It is not bound to a caller's context: the library would close it with the first
+// call that is cancelled.
+func dial(to func(...dbus.ConnOption) (*dbus.Conn, error), greet func(*dbus.Conn) error, wait time.Duration) (*dbus.Conn, error) {
+	ctx, hangUp := context.WithCancel(context.Background())
+	patience := time.AfterFunc(wait, hangUp)
+	c, err := to(dbus.WithContext(ctx))
 	if err != nil {
+		patience.Stop()
+		hangUp()
 		return nil, err
 	}
-	if err := c.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
+	if err = c.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err == nil {
+		err = greet(c)
+	}
+	if !patience.Stop() && err == nil {
+		err = errNoAnswer
+	}
+	if err != nil {
+		hangUp()
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
+
+var errNoAnswer = errors.New("no answer")
 
 // ask makes a call that may be made twice, and makes it again on a new
 // connection when the one it was made on broke meanwhile.
