@@ -25,7 +25,7 @@ func TestPackagesOnBootedHosts(t *testing.T) {
 		t.Run(suite, func(t *testing.T) {
 			h := hosttest.Boot(t, hosttest.Options{Name: "pkg-" + suite, Suite: suite, Net: true})
 			h.Copy(t, self, "/srv/pkg.test")
-			out, code := h.Try(t, insideVar+"=1 /srv/pkg.test -test.v -test.timeout 8m -test.run '"+insideTests()+"'")
+			out, code := h.Try(t, insideVar+"=1 /srv/pkg.test -test.v -test.timeout 20m -test.run '"+insideTests()+"'")
 			report(t, out, code)
 		})
 	}

@@ -21,7 +21,6 @@ func TestOnHost(t *testing.T) {
 				return
 			}
 			t.Run("promises", promises)
-			t.Run("calendars are those of systemd", calendarsAreSystemds)
 			t.Run("what runs is what was written", runsWhatWasWritten)
 			t.Run("drift is put back", driftIsPutBack)
 			t.Run("a change restarts the timer alone", changeRestartsTheTimer)
@@ -134,19 +133,6 @@ func promises(t *testing.T) {
 				},
 			})
 		})
-	}
-}
-
-func calendarsAreSystemds(t *testing.T) {
-	for _, c := range goodCalendars {
-		if out, err := exec.Command("systemd-analyze", "calendar", "--", c).CombinedOutput(); err != nil {
-			t.Errorf("%q is taken by us, and not by systemd: %s", c, out)
-		}
-	}
-	for c := range badCalendars {
-		if exec.Command("systemd-analyze", "calendar", "--", c).Run() == nil {
-			t.Errorf("%q is taken by systemd, and not by us", c)
-		}
 	}
 }
 

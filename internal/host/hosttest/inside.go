@@ -26,7 +26,7 @@ func Inside(t *testing.T, o Options, prepare string) bool {
 	if prepare != "" {
 		h.Run(t, prepare)
 	}
-	out, code := h.Try(t, insideVar+"=1 /srv/inside.test -test.v -test.timeout 8m -test.run '^"+t.Name()+"$'")
+	out, code := h.Try(t, insideVar+"=1 /srv/inside.test -test.v -test.timeout 20m -test.run '^"+t.Name()+"$'")
 	switch {
 	case code != 0 || !strings.Contains(out, "--- PASS: "+t.Name()+" ") || strings.Contains(out, "--- SKIP"):
 		t.Errorf("inside the host: exit code %d\n%s", code, out)
