@@ -86,6 +86,20 @@ func Join(all ...*Policy) *Policy {
 	return joined
 }
 
+// Everywhere returns the rules with each that names sources being about the one
+// source that there is.
+func (p *Policy) Everywhere() *Policy {
+	all := &Policy{sum: p.sum}
+	for _, r := range p.rules {
+		same := *r
+		if same.Sources != nil {
+			same.Sources = []string{"*"}
+		}
+		all.rules = append(all.rules, &same)
+	}
+	return all
+}
+
 // Digest stands for all rules. That of no policy is empty.
 func (p *Policy) Digest() string {
 	if p == nil {
@@ -107,7 +121,7 @@ func (p *Policy) confines(source string) bool {
 func (r *rule) concerns(source string) bool {
 	return r.Sources == nil || slices.ContainsFunc(r.Sources, func(glob string) bool {
 		ok, err := path.Match(glob, source)
-		return glob == source || err == nil && ok
+		return glob == "*" || glob == source || err == nil && ok
 	})
 }
 

@@ -142,10 +142,10 @@ func (r *Resource) Needs() []resource.Need {
 	return append(files.Needs(r.files()), resource.Need{Claim: kmod})
 }
 
-// files are those that the boot reads: what is loaded, and how.
 // Writes implements resource.Writer.
 func (r *Resource) Writes() []resource.Write { return files.Writes(r.files()) }
 
+// files are those that the boot reads: what is loaded, and how.
 func (r *Resource) files() []files.File {
 	var all []files.File
 	add := func(path, part, text string) {
