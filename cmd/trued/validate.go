@@ -13,7 +13,8 @@ import (
 )
 
 func (a *app) validateCommand() *cobra.Command {
-	return &cobra.Command{
+	var rules rulesFlags
+	c := &cobra.Command{
 		Use:     "validate [DIR]",
 		GroupID: "author",
 		Short:   "Check a whole repository without a host, for CI",
@@ -23,18 +24,25 @@ FILE:LINE:COLUMN. No host is looked at.
 
 Facts are taken from .trued/facts/*.yaml: a file that is called like a host is
 for that host, any other stands for a host of its own kind and is tried with each
-group. What hangs on a fact that no file gives is not checked, and counted.`,
+group. What hangs on a fact that no file gives is not checked, and counted.
+
+The rules in policy/*.yaml of the repository, and in FILE, are held against it as a
+host would, but for where its links and mounts lead.`,
 		Example: `  trued validate
-  trued validate infra -o json`,
+  trued validate infra -o json
+  trued validate --policy /etc/trued/policy.yaml --as app .`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir := "."
 			if len(args) == 1 {
 				dir = args[0]
 			}
-			return a.validate(dir)
+			return a.validate(dir, rules)
 		},
 	}
+	c.Flags().StringVar(&rules.file, "policy", "", "hold the repository against the rules in `FILE` as well")
+	c.Flags().StringVar(&rules.source, "as", "", "the `NAME` that hosts have for this source; else rules for any source count")
+	return c
 }
 
 // validationJSON is what validate finds, for programs.
@@ -45,7 +53,7 @@ type validationJSON struct {
 	Loads    []catalog.Validated `json:"loads"`
 }
 
-func (a *app) validate(dir string) error {
+func (a *app) validate(dir string, rules rulesFlags) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return fmt.Errorf("cannot open repository %q: %w", dir, err)
@@ -53,7 +61,11 @@ func (a *app) validate(dir string) error {
 	defer root.Close()
 	// The modules are asked for what a value says about itself, never for a host.
 	nowhere := host.New("/", host.Options{})
-	v, err := catalog.Validate("", root.FS(), modules.All(nowhere), version)
+	judge, wrong, err := rules.read(root)
+	if err != nil {
+		return err
+	}
+	v, err := catalog.Validate("", root.FS(), modules.All(nowhere), version, judge)
 	var found *catalog.Errors
 	if err != nil && !errors.As(err, &found) {
 		return fmt.Errorf("cannot validate %q: %w", dir, err)
@@ -61,8 +73,9 @@ func (a *app) validate(dir string) error {
 	out := validationJSON{Valid: err == nil, Errors: []catalog.Error{}, Warnings: []string{}, Loads: []catalog.Validated{}}
 	out.Warnings = append(out.Warnings, v.Warnings...)
 	out.Loads = append(out.Loads, v.Loads...)
-	if found != nil {
-		out.Errors = found.List
+	out.Valid = out.Valid && len(wrong) == 0
+	if out.Errors = append(out.Errors, wrong...); found != nil {
+		out.Errors = append(out.Errors, found.List...)
 	}
 	if a.format == "json" {
 		err = a.writeJSON(out)

@@ -60,10 +60,12 @@ type factSet struct {
 }
 
 // Validate loads every group of a repository, as every host that it names, and
-// returns all errors at once. It needs no host: facts that the repository does
-// not give are not known.
-func Validate(name string, fsys fs.FS, modules []resource.Module, version string) (Validation, error) {
-	v := &validation{in: Input{Name: name, Tree: fsys, Modules: modules, Version: version}, tree: openTree(name, fsys)}
+// returns all errors at once, with those that each catalog is further found to
+// have. It needs no host: facts that the repository does not give are not known.
+func Validate(
+	name string, fsys fs.FS, modules []resource.Module, version string, further ...func(*Catalog) []Error,
+) (Validation, error) {
+	v := &validation{in: Input{Name: name, Tree: fsys, Modules: modules, Version: version}, tree: openTree(name, fsys), further: further}
 	v.run()
 	return v.out, v.faults.err()
 }
@@ -78,6 +80,8 @@ type validation struct {
 	seen  map[Error]map[string][]subject
 	loads map[string]int
 	hosts map[string]bool
+	// further are asked about each catalog that loads.
+	further []func(*Catalog) []Error
 }
 
 func (v *validation) run() {
@@ -238,6 +242,9 @@ func (v *validation) validate(s subject, covered map[string]bool) {
 		v.note(s, err)
 		if err == nil {
 			v.count(s, set, c)
+			for _, ask := range v.further {
+				v.note(s, &Errors{List: ask(c)})
+			}
 		}
 		for _, w := range l.warnings {
 			if !slices.Contains(v.out.Warnings, w) {

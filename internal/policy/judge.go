@@ -32,8 +32,11 @@ type Breach struct {
 	ruleFile string
 }
 
-func (b Breach) Error() string {
-	return fmt.Sprintf("%s: %s breaks the rule %q (%s): %s", b.Origin, b.Address, b.Rule, b.ruleFile, b.Problem)
+func (b Breach) Error() string { return b.Origin.String() + ": " + b.Message() }
+
+// Message is the error without the place.
+func (b Breach) Message() string {
+	return fmt.Sprintf("%s breaks the rule %q (%s): %s", b.Address, b.Rule, b.ruleFile, b.Problem)
 }
 
 // A Refusal is why a catalog is refused: all that it breaks.
