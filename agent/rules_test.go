@@ -51,7 +51,7 @@ func ruled(t *testing.T) *kept {
 		t.Fatal(err)
 	}
 	k.write("groups/web/a.yaml", good)
-	if err := os.MkdirAll(filepath.Join(k.root, "srv/app"), 0o755); err != nil { //nolint:gosec // a directory as hosts have it
+	if err := os.MkdirAll(filepath.Join(k.root, "srv/app"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return k
@@ -102,8 +102,8 @@ func TestRulesThatOthersCanChangeOrThatAreBrokenEnforceNothing(t *testing.T) {
 	name := filepath.Join(k.root, "etc/trued/policy.yaml")
 	k.rules(underApp)
 	for what, spoil := range map[string]func() error{
-		"group's":   func() error { return os.Chmod(name, 0o620) },               //nolint:gosec // that is refused
-		"directory": func() error { return os.Chmod(filepath.Dir(name), 0o777) }, //nolint:gosec // that is refused
+		"group's":   func() error { return os.Chmod(name, 0o620) },
+		"directory": func() error { return os.Chmod(filepath.Dir(name), 0o777) },
 		"broken":    func() error { return os.WriteFile(name, []byte("rules: [{name: a, deny: x}]"), 0o600) },
 		"empty":     func() error { return os.WriteFile(name, nil, 0o600) },
 	} {
@@ -114,7 +114,7 @@ func TestRulesThatOthersCanChangeOrThatAreBrokenEnforceNothing(t *testing.T) {
 			t.Errorf("%s: %s: %s", what, verdict, summary)
 		}
 		k.holds("srv/app/a", "")
-		if err := os.Chmod(filepath.Dir(name), 0o755); err != nil { //nolint:gosec // as it was
+		if err := os.Chmod(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Remove(name); err != nil {

@@ -1,0 +1,186 @@
+package agent_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"trued.dev/trued/agent"
+	"trued.dev/trued/internal/host/hosttest"
+)
+
+// hostRules are what a team is limited by: its directory, its user, and two
+// commands that stand for what goes wrong between a look and a change.
+const hostRules = `
+rules:
+  - name: stays
+    require: within("/srv/app", "/etc/systemd/system")
+  - name: no setuid
+    deny: setuid
+  - name: the team's own programs
+    sources: ["*"]
+    allow_run: run.program startsWith "/srv/app/bin/"
+    as: app
+  - name: what is planted
+    sources: ["*"]
+    kinds: [command]
+    allow_run: run.argv == ["/usr/local/bin/plant"]
+    as: root
+`
+
+// TestRulesOfAHost tries to get around rules on a booted host, by all that its
+// file systems have.
+func TestRulesOfAHost(t *testing.T) {
+	prepare := `useradd -rm app; mkdir -p /srv/app/bin /srv/app/out /etc/trued; chown app /srv/app/out
+printf '#!/bin/sh\nid -u >/srv/app/out/uid\ntest -r "$1"\n' >/srv/app/bin/check; chmod 755 /srv/app/bin/check`
+	if !hosttest.Inside(t, hosttest.Options{Name: "rules"}, prepare) {
+		return
+	}
+	k := &kept{t: t, source: t.TempDir(), root: "/"}
+	put(t, "/etc/trued/policy.yaml", hostRules)
+	k.write("groups/web/a.yaml", "- directory: /srv/app/first\n")
+	k.open()
+	k.accepts("")
+	shadow := sh(t, "stat -c '%a %u %g %i' /etc/shadow; cat /etc/shadow")
+
+	for name, c := range map[string]struct{ prepare, manifest, undo string }{
+		"a link":              {"ln -s /etc /srv/app/l", "- {file: /srv/app/l/new, content: x}", "rm /srv/app/l"},
+		"a link that climbs":  {"ln -s ../../etc /srv/app/l", "- {file: /srv/app/l/new, content: x}", "rm /srv/app/l"},
+		"a link to follow":    {"ln -s /etc/new /srv/app/f", "- {file: /srv/app/f, content: x, follow: true}", "rm /srv/app/f"},
+		"a line in a link":    {"ln -s /etc/shadow /srv/app/f", "- {line: x, path: /srv/app/f}", "rm /srv/app/f"},
+		"a link of its own":   {"", "- {link: /srv/app/l, target: /etc}\n- {file: /srv/app/l/new, content: x}", ""},
+		"a bind mount":        {"mkdir /srv/app/m; mount --bind /etc /srv/app/m", "- {file: /srv/app/m/new, content: x}", "umount /srv/app/m; rmdir /srv/app/m"},
+		"one below a link":    {"mkdir /srv/app/m; mount --bind / /srv/app/m", "- {file: /srv/app/m/etc/new, content: x}", "umount /srv/app/m; rmdir /srv/app/m"},
+		"a file mounted":      {"touch /srv/app/m; mount --bind /etc/shadow /srv/app/m", "- {file: /srv/app/m, mode: \"0666\"}", "umount /srv/app/m; rm /srv/app/m"},
+		"a directory mounted": {"mkdir /srv/app/m; mount --bind /etc /srv/app/m", "- {directory: /srv/app/m, mode: \"0777\"}", "umount /srv/app/m; rmdir /srv/app/m"},
+		"dots":                {"", "- {file: /srv/app/../../etc/new, content: x}", ""},
+		"a unit":              {"", "- unit: new.service\n  content: \"[Service]\\nExecStart=/bin/sh\\n\"", ""},
+		"a unit as root":      {"", "- unit: new.service\n  content: \"[Service]\\nExecStart=/srv/app/bin/check\\n\"", ""},
+		"a drop-in":           {"", "- unit: systemd-journald.service\n  drop_ins: {new: \"[Service]\\nExecStartPre=/bin/sh\\n\"}", ""},
+		"a unit by a file":    {"", "- {file: /etc/systemd/system/new.service, content: \"[Service]\\nExecStart=/bin/sh\\n\"}", ""},
+		"a command":           {"", "- {command: a, argv: [/bin/touch, /etc/new], creates: /etc/new}", ""},
+		"a command as root":   {"", "- {command: a, argv: [/srv/app/bin/check], creates: /etc/new, user: root}", ""},
+		"a validate":          {"", "- {file: /srv/app/v, content: x, validate: /bin/sh}", ""},
+		"setuid":              {"", "- {file: /srv/app/s, content: x, mode: \"04755\"}", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k.t = t
+			sh(t, c.prepare)
+			defer sh(t, c.undo)
+			k.write("groups/web/a.yaml", "- directory: /srv/app/never\n"+c.manifest+"\n")
+			if verdict, summary := k.ask(); verdict != agent.Behind {
+				t.Errorf("%s: %s", verdict, summary)
+			}
+			k.holds("etc/new", "")
+			k.holds("srv/app/v", "")
+			k.holds("etc/systemd/system/new.service", "")
+			if _, err := os.Lstat("/srv/app/never"); err == nil {
+				t.Error("a part of the commit was applied")
+			}
+			if now := sh(t, "stat -c '%a %u %g %i' /etc/shadow; cat /etc/shadow"); now != shadow {
+				t.Errorf("/etc/shadow is now %s", now)
+			}
+		})
+	}
+
+	t.Run("what is planted after the look", func(t *testing.T) { plants(t, k) })
+	t.Run("a second name of another's file", func(t *testing.T) {
+		k.t = t
+		sh(t, "ln /etc/shadow /srv/app/h")
+		k.write("groups/web/a.yaml", "- {file: /srv/app/h, mode: \"0666\", owner: app}\n")
+		k.ask() // it may fail, or give the name to a file of its own
+		if now := sh(t, "stat -c '%a %u %g %i' /etc/shadow; cat /etc/shadow"); now != shadow {
+			t.Errorf("/etc/shadow is now %s", now)
+		}
+		sh(t, "rm -f /srv/app/h")
+	})
+	t.Run("validate runs as the user that the rule names", func(t *testing.T) {
+		k.t = t
+		k.accepts("- {file: /srv/app/v, content: x, validate: \"/srv/app/bin/check {path}\"}\n")
+		if got, want := sh(t, "cat /srv/app/out/uid"), sh(t, "id -u app"); got != want || want == "0" {
+			t.Errorf("it ran as %s, want %s", got, want)
+		}
+	})
+	t.Run("so does a command", func(t *testing.T) {
+		k.t = t
+		sh(t, "rm /srv/app/out/uid")
+		k.accepts("- {command: a, argv: [/srv/app/bin/check, /], creates: /srv/app/out/uid}\n")
+		if got, want := sh(t, "stat -c %U /srv/app/out/uid"), "app"; got != want {
+			t.Errorf("it ran as %s, want %s", got, want)
+		}
+	})
+	t.Run("a unit of the team's runs", func(t *testing.T) {
+		k.t = t
+		k.accepts("- unit: new.service\n  state: running\n  content: \"[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nUser=app\\nExecStart=/srv/app/bin/check /\\n\"\n")
+		if got := sh(t, "systemctl is-active new.service"); got != "active" {
+			t.Errorf("the unit is %s", got)
+		}
+		k.accepts("- directory: /srv/app/first\n")
+		if got := sh(t, "systemctl is-active new.service || true"); got != "inactive" {
+			t.Errorf("the unit that left is %s", got)
+		}
+	})
+}
+
+// plants has a command of the same commit lead a path elsewhere after all of the
+// commit was judged and looked at.
+func plants(t *testing.T, k *kept) {
+	k.t = t
+	for name, c := range map[string]struct{ plant, resource, undo string }{
+		"a link":          {"rmdir /srv/app/d; ln -s /etc /srv/app/d", "file: /srv/app/d/new\n  content: x", "rm /srv/app/d"},
+		"a mount":         {"mount --bind /etc /srv/app/d", "file: /srv/app/d/new\n  content: x", "umount /srv/app/d; rmdir /srv/app/d"},
+		"for a directory": {"mount --bind /etc /srv/app/d", "directory: /srv/app/d/new", "umount /srv/app/d; rmdir /srv/app/d"},
+		"for a link":      {"mount --bind /etc /srv/app/d", "link: /srv/app/d/new\n  target: /x", "umount /srv/app/d; rmdir /srv/app/d"},
+		"for a removal":   {"touch /etc/old; mount --bind /etc /srv/app/d", "file: /srv/app/d/old\n  state: absent", "test -e /etc/old; umount /srv/app/d; rmdir /srv/app/d"},
+		"for parents":     {"mount --bind /etc /srv/app/d", "file: /srv/app/d/new/b\n  content: x\n  parents: true", "umount /srv/app/d; rmdir /srv/app/d"},
+		"for a mode":      {"rm /srv/app/d/e; mount --bind /etc /srv/app/d; touch /etc/e; chmod 600 /etc/e", "file: /srv/app/d/e\n  mode: \"0666\"", "test $(stat -c %a /etc/e) = 600; umount /srv/app/d; rmdir /srv/app/d; rm /etc/e"},
+		"for an archive":  {"mount --bind /etc /srv/app/d", "archive: /srv/app/d/new\n  source: files/a.tar", "umount /srv/app/d; rmdir /srv/app/d"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k.t = t
+			sh(t, "mkdir -p /srv/app/d; touch /srv/app/d/e; rm -f /srv/planted; mkdir -p "+filepath.Join(k.source, "groups/web/files"))
+			sh(t, "tar -C /srv/app/bin -cf "+filepath.Join(k.source, "groups/web/files/a.tar")+" .")
+			plant := "#!/bin/sh -e\ntouch /srv/planted\nrm -f /srv/app/d/e\n" + c.plant + "\n"
+			if strings.HasPrefix(c.plant, "rm /srv") {
+				plant = "#!/bin/sh -e\ntouch /srv/planted\n" + c.plant + "\n"
+			}
+			put(t, "/usr/local/bin/plant", plant)
+			sh(t, "chmod 755 /usr/local/bin/plant")
+			k.write("groups/web/a.yaml", "- command: plant\n  argv: [/usr/local/bin/plant]\n  creates: /srv/planted\n- "+c.resource+"\n  requires: [\"command:plant\"]\n")
+			verdict, summary := k.ask()
+			if verdict != agent.Failed {
+				t.Errorf("%s: %s", verdict, summary)
+			}
+			if _, err := os.Stat("/srv/planted"); err != nil {
+				t.Error("nothing was planted")
+			}
+			if _, err := os.Lstat("/etc/new"); err == nil {
+				t.Error("it was written where the rules do not let it")
+			}
+			sh(t, "set -e; "+c.undo)
+		})
+	}
+}
+
+// accepts runs a commit, and expects the host to come into order by it.
+func (k *kept) accepts(manifest string) {
+	k.t.Helper()
+	if manifest != "" {
+		k.write("groups/web/a.yaml", manifest)
+	}
+	if verdict, summary := k.ask(); verdict != agent.InOrder {
+		k.t.Errorf("%s: %s", verdict, summary)
+	}
+}
+
+// sh runs a line of shell and returns what it prints.
+func sh(t *testing.T, line string) string {
+	t.Helper()
+	out, err := exec.Command("/bin/sh", "-ec", line).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", line, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
