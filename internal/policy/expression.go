@@ -48,7 +48,7 @@ func compile(text string, what result) (*expression, error) {
 		env = RunNames{}
 	}
 	options := []expr.Option{
-		expr.Env(env), expr.AsBool(), expr.MaxNodes(maxNodes), expr.DisableAllBuiltins(),
+		expr.Env(env), expr.AsBool(), expr.MaxNodes(maxNodes), expr.DisableAllBuiltins(), expr.Optimize(false),
 		expr.Function("under", under, new(func(string, string) bool)),
 		func(c *conf.Config) { c.Strict = true },
 	}

@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -267,4 +268,44 @@ func FuzzParse(f *testing.F) {
 		}
 		_, _ = p.Judge(&catalog.Catalog{Source: "x"}, nil)
 	})
+}
+
+func TestTheDocumentationHasTheWholeLanguage(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range policy.Language() {
+		if row := "| `" + n.Name + "` | " + n.Doc + " |\n"; !strings.Contains(string(readme), row) {
+			t.Errorf("README.md does not have %s", row)
+		}
+	}
+}
+
+func TestTheExampleIsOfUse(t *testing.T) {
+	text, err := os.ReadFile("../../packaging/policy.yaml.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := parse(t, string(text))
+	for manifest, want := range map[string][]string{
+		"- {file: /srv/app/nginx.conf, content: x, owner: app, validate: \"/usr/sbin/nginx -t -c {path}\"}\n": nil,
+		"- unit: app-web.service\n  content: \"[Service]\\nUser=app\\nExecStart=/srv/app/bin/web\\n\"\n":      nil,
+		"- {unit: ssh.service, state: stopped}\n":                                                             {"units of the app team"},
+		"- {file: /etc/trued/policy.yaml, state: absent}\n":                                                   {"nobody touches /etc/trued", "the app team stays under /srv/app"},
+		"- {file: /etc/systemd/system/ssh.service.d/x.conf, content: \"\"}\n":                                 {"unit files of the app team are those of its units"},
+		"- {repository: x, uris: [http://elsewhere], suites: [a], components: [b], signed_by: /usr/share/k.gpg}\n": {
+			"the app team stays under /srv/app", "what the app team may declare", "owners of the app team", "packages come from our mirror",
+		},
+	} {
+		_, err := rules.Judge(load(t, "app", manifest), mapped{})
+		got := broken(err)
+		if len(want) == 4 { // what a repository's files are owned by is the host's to say
+			got = slices.DeleteFunc(got, func(s string) bool { return s == "owners of the app team" })
+			want = slices.DeleteFunc(slices.Clone(want), func(s string) bool { return s == "owners of the app team" })
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s\nbreaks %q, want %q", manifest, got, want)
+		}
+	}
 }
