@@ -16,6 +16,8 @@ type clock struct {
 	beats         []*beat
 	every         time.Duration
 	resync, retry time.Time
+	// opens is when the next window does that something waits for.
+	opens time.Time
 }
 
 // A beat is that of one source: one that cannot be reached must not slow down
@@ -75,6 +77,14 @@ func (c *clock) finished(now time.Time, w done, retry time.Time) {
 // notNowPause is how soon a run is tried again that the state of the system forbade.
 const notNowPause = time.Minute
 
+// waitFor sets when the next window opens, after a run. When that is past already,
+// the run did not take place, and another try has time.
+func (c *clock) waitFor(now, opens time.Time) {
+	if c.opens = opens; !opens.IsZero() && !opens.After(now) {
+		c.opens = now.Add(c.polls.Interval)
+	}
+}
+
 // notPast returns a date that is not over, with a moment to breathe; none stays
 // none.
 func notPast(now, at time.Time) time.Time {
@@ -119,7 +129,7 @@ func (c *clock) poll() time.Time {
 
 // isDue reports whether there is anything to do.
 func (c *clock) isDue(now time.Time) bool {
-	return !now.Before(earliest(c.poll(), c.resync, c.retry))
+	return !now.Before(earliest(c.poll(), c.resync, c.retry, c.opens))
 }
 
 // due returns the trigger of the run that is due, or empty for a poll.
@@ -127,6 +137,8 @@ func (c *clock) due(now time.Time) string {
 	switch {
 	case !c.retry.IsZero() && !now.Before(c.retry):
 		return "retry"
+	case !c.opens.IsZero() && !now.Before(c.opens):
+		return "window"
 	case !now.Before(c.resync):
 		return "resync"
 	}
@@ -149,7 +161,7 @@ func (c *clock) timer(busy bool) <-chan time.Time {
 	if busy {
 		return nil
 	}
-	return time.After(time.Until(earliest(c.poll(), c.resync, c.retry)))
+	return time.After(time.Until(earliest(c.poll(), c.resync, c.retry, c.opens)))
 }
 
 func earliest(times ...time.Time) time.Time {

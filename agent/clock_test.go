@@ -75,3 +75,25 @@ func TestARunThatTheSystemForbidsIsTriedAgainSoon(t *testing.T) {
 		t.Error("nothing is due after a minute")
 	}
 }
+
+func TestTheDaemonWakesWhenAWindowOpensAndNotWithoutEnd(t *testing.T) {
+	c := newClock(Config{Interval: time.Minute, Resync: time.Hour, Sources: []SourceConfig{{Name: "a"}}}, nil)
+	now := time.Now()
+	for _, b := range c.beats {
+		b.next = now.Add(24 * time.Hour)
+	}
+	opens := now.Add(10 * time.Minute)
+	c.waitFor(now, opens)
+	if c.isDue(opens.Add(-time.Second)) || !c.isDue(opens) || c.due(opens) != "window" {
+		t.Errorf("it wakes for %q at %s", c.due(opens), opens)
+	}
+	// The run did not take place, since runs are suspended.
+	c.waitFor(opens, opens)
+	if c.isDue(opens.Add(50*time.Second)) || !c.isDue(opens.Add(70*time.Second)) {
+		t.Errorf("it is tried again at %s", c.opens)
+	}
+	c.waitFor(now, time.Time{})
+	if c.due(opens) != "" {
+		t.Error("it wakes for nothing")
+	}
+}

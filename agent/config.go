@@ -16,6 +16,7 @@ import (
 	"trued.dev/trued/internal/metrics"
 	"trued.dev/trued/internal/report/sinks"
 	"trued.dev/trued/internal/source"
+	"trued.dev/trued/internal/window"
 )
 
 // DefaultConfig is where the configuration is unless another file is named.
@@ -38,6 +39,7 @@ type Config struct {
 	Mode     Mode           `yaml:"mode" doc:"enforce, or observe: plan and report, change nothing"`
 	Watch    *bool          `yaml:"watch" doc:"false: find drift by full runs alone, in place of as it happens; true"`
 	Report   []sinks.Config `yaml:"report" doc:"where events go: journal, stdout, file, syslog, http, otlp"`
+	Windows  window.Set     `yaml:"windows" doc:"when this host may be changed: allow, deny"`
 	Backups  BackupConfig   `yaml:"backups" doc:"what is kept of replaced files: size, age"`
 	Metrics  metrics.Config `yaml:"metrics" doc:"where a Prometheus finds how the host stands: listen, textfile"`
 }
@@ -138,6 +140,9 @@ func (c Config) Validate() error {
 	}
 	if c.Mode != Enforce && c.Mode != Observe {
 		errs = append(errs, fmt.Errorf("mode: %q is unknown: write enforce or observe", c.Mode))
+	}
+	if err := c.Windows.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("windows: %w", err))
 	}
 	if err := c.Backups.validate(); err != nil {
 		errs = append(errs, err)

@@ -137,6 +137,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 				break
 			}
 			c.finished(time.Now(), w, d.agent.retryAt())
+			if w.polled == nil {
+				c.waitFor(time.Now(), d.agent.opensAt())
+			}
 			if w.drift != nil {
 				d.looked(w)
 			}
@@ -288,7 +291,7 @@ func (d *Daemon) publish(c *clock, busy bool) {
 	d.agent.plans(c.next())
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.sched = Schedule{NextPoll: c.poll(), NextRun: earliest(c.resync, c.retry)}
+	d.sched = Schedule{NextPoll: c.poll(), NextRun: earliest(c.resync, c.retry, c.opens)}
 	if busy {
 		d.sched.Doing = "running"
 	}

@@ -66,7 +66,7 @@ func (a *Agent) newRun(req Request) (*run, error) {
 	}
 	r.stream = report.NewRun(a.reportContext(f, r.states()))
 	r.rec = &recorder{
-		store: a.store, stream: r.stream, culprits: a.culprits,
+		store: a.store, stream: r.stream, culprits: a.culprits, holds: snap.Holds,
 		run: state.Run{ID: r.stream.ID(), Trigger: req.Trigger, Started: r.started},
 	}
 	if r.rec.since = a.looked; r.last != nil && r.rec.since.IsZero() {
@@ -190,6 +190,7 @@ func (r *run) planInput(entries []catalog.Entry) plan.Input {
 		AcceptPrune: r.req.AcceptPrune,
 		Hasty:       r.req.Hasty,
 		Now:         time.Now(),
+		Window:      r.windows(),
 	}
 	r.leaving(in.State.Inventory)
 	in.Only, in.Blocked = r.only()
@@ -233,7 +234,7 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	if err != nil {
 		return nil, err
 	}
-	end := state.Record{Finished: &past, Sources: sources, Contests: contests}
+	end := state.Record{Finished: &past, Sources: sources, Contests: contests, Holds: r.holds(outcomes, past.Finished)}
 	if err := r.rec.finish(end, counts, r.agent.opt.ExitCode(verdict), problem(r.sources)); err != nil {
 		return nil, err
 	}

@@ -35,6 +35,8 @@ type recorder struct {
 	// was looked for.
 	drifts []state.Drift
 	blamed []resource.Claim
+	// holds are the changes that waited for their windows before this run.
+	holds map[resource.Address]state.Hold
 }
 
 // Record implements apply.Recorder.
@@ -43,6 +45,9 @@ func (r *recorder) Record(rec state.Record, outcomes []*apply.Outcome) error {
 		return err
 	}
 	for _, o := range outcomes {
+		if h, known := r.holds[o.Step.Address]; known && waits(o) {
+			o.Told = h.Change == change(o)
+		}
 		if o.Status == apply.InOrder || o.Told {
 			continue
 		}

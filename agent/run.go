@@ -24,6 +24,8 @@ type Request struct {
 	// AcceptPrune lets go what is held; AcceptHistory takes a commit that does
 	// not descend from the one applied.
 	AcceptPrune, AcceptHistory bool
+	// IgnoreWindows changes what waits for its window, too.
+	IgnoreWindows bool
 	// PruneSource names a source that left the configuration and whose resources
 	// are to leave the host.
 	PruneSource string

@@ -41,6 +41,7 @@ func (k *desk) Sync(ctx context.Context, r control.SyncRequest, progress func(st
 		Trigger:       "sync",
 		Fetch:         !r.Now,
 		AcceptPrune:   r.AcceptPrune,
+		IgnoreWindows: r.IgnoreWindows,
 		AcceptHistory: r.AcceptHistory,
 		Hasty:         true,
 		Wait:          lockWait,

@@ -37,6 +37,8 @@ type Status struct {
 	// where it changes nothing.
 	Watching *watch.Status      `json:"watching,omitempty"`
 	Orphans  []resource.Address `json:"orphans"`
+	// Waiting are the changes that wait for their windows.
+	Waiting []Waiting `json:"waiting,omitempty"`
 	// Interrupted is a run that was cut off and not taken up yet.
 	Interrupted *state.Run          `json:"interrupted,omitempty"`
 	Damaged     string              `json:"damaged,omitempty"`
@@ -72,6 +74,7 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 		Failing:   []Failing{},
 		Orphans:   []resource.Address{},
 		Contested: contested(snap, time.Now()),
+		Waiting:   waiting(snap.Holds),
 		Damaged:   a.store.Repaired(),
 	}
 	if snap.LastRun != nil {

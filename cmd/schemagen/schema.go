@@ -205,8 +205,38 @@ func groupFile() schema {
 			"requires_trued": schema{"description": "which versions of the agent can take this group, such as >= 1.2", "type": "string"},
 			"allow_empty":    schema{"description": "true: a group without any resource is meant", "type": "boolean"},
 			"prune_limit":    schema{"description": "how many claims may leave at once without --accept-prune", "type": "integer", "minimum": 0},
+			"windows":        windows(),
 		},
 	}
+}
+
+// windows is the schema of when a group may be changed.
+func windows() schema {
+	words := func(doc string, of ...string) schema {
+		item := schema{"type": "string"}
+		if len(of) > 0 {
+			item["enum"] = of
+		}
+		return schema{"description": doc, "type": "array", "items": item}
+	}
+	text := func(doc string) schema { return schema{"description": doc, "type": "string"} }
+	list := func(doc string) schema {
+		return schema{"description": doc, "type": "array", "items": schema{
+			"type": "object", "additionalProperties": false, "required": []string{"calendar", "for"},
+			"properties": schema{
+				"calendar":  text("when it begins, as systemd's OnCalendar, such as Mon..Fri 22:00"),
+				"for":       text("how long it lasts, such as 4h"),
+				"timezone":  text("the time zone of calendar, such as Europe/Berlin; the host's"),
+				"causes":    words("why it is changed; all of them", "intended", "drift", "prune"),
+				"kinds":     words("kinds of resources; all"),
+				"resources": words("addresses, or globs of them; all"),
+			},
+		}}
+	}
+	return schema{"description": "when what is in the group may be changed", "type": "object", "additionalProperties": false, "properties": schema{
+		"allow": list("what they name is changed within one of them alone"),
+		"deny":  list("what they name is not changed within any of them, whatever is allowed"),
+	}}
 }
 
 // hostsFile is the schema of hosts.yaml.

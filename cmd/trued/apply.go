@@ -40,6 +40,7 @@ Without a network the last fetched commit is enforced, and said so.`,
 	a.sourceFlags(c)
 	c.Flags().DurationVar(&req.Wait, "wait", 0, "wait this long for another run to end")
 	c.Flags().BoolVar(&req.AcceptPrune, "accept-prune", false, "remove what is held")
+	c.Flags().BoolVar(&req.IgnoreWindows, "now", false, "change what waits for its window, too")
 	c.Flags().BoolVar(&boot, "boot", false, "enforce the last fetched commit without asking the network, as at boot")
 	return c
 }

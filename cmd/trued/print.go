@@ -56,7 +56,7 @@ func (p *printer) step(s *plan.Step) {
 	case s.Verdict == plan.Pending:
 		mark, note = "?", "pending"
 	case s.Verdict == plan.Held:
-		mark, note = "=", "prune, held"
+		mark, note = "=", string(s.Cause)+", held"
 	case s.Verdict == plan.InOrder:
 		note = "owed"
 	case s.Prune || s.Finding.Diff.Has("state") && changesTo(s.Finding.Diff, "state", "absent"):

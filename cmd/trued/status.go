@@ -121,6 +121,7 @@ func (a *app) printStatus(s *agent.Status) error {
 		}
 		p.field("owed", "%s of %s because of %s", o.Reaction, o.Target, o.Because)
 	}
+	p.waiting(s.Waiting)
 	for i, f := range s.Contested {
 		if i == shownIssues {
 			break
@@ -136,6 +137,21 @@ func (a *app) printStatus(s *agent.Status) error {
 		}
 	}
 	return p.err
+}
+
+// waiting says what waits for its window, and when that opens.
+func (p *printer) waiting(list []agent.Waiting) {
+	for i, w := range list {
+		if i == shownIssues {
+			p.field("", "… and %d more; 'trued sync --now' does not wait", len(list)-shownIssues)
+			return
+		}
+		opens := "its next window cannot be foreseen"
+		if !w.Opens.IsZero() {
+			opens = "its window opens " + w.Opens.Local().Format("Mon "+time.DateTime)
+		}
+		p.field("window", "%s: %s", w.Resource, opens)
+	}
 }
 
 // drifts says what was found to have drifted lately, and who that is likely to go

@@ -18,6 +18,7 @@ func (a *app) syncCommand() *cobra.Command {
 		Short:   "Ask the daemon to fetch and run now, and wait for the outcome",
 		Example: `  trued sync
   trued sync --accept-prune     # remove what is held
+  trued sync --now              # do not wait for windows
   trued sync --accept-history   # take a branch that was rewritten`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -57,6 +58,7 @@ func (a *app) syncCommand() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&req.AcceptPrune, "accept-prune", false, "remove what is held")
+	c.Flags().BoolVar(&req.IgnoreWindows, "now", false, "change what waits for its window, too")
 	c.Flags().BoolVar(&req.AcceptHistory, "accept-history", false, "take a commit that does not descend from the one applied")
 	return c
 }

@@ -96,6 +96,8 @@ type walk struct {
 	batches int
 	confirm []confirmation
 	left    []*plan.Step
+	// waiting is what was intended and waits for its window, by source.
+	waiting map[string]*plan.Step
 	put     map[resource.Address]state.Entry
 	drop    []resource.Address
 	steps   map[resource.Address]*plan.Step
@@ -119,6 +121,7 @@ func Run(ctx, stop context.Context, p *plan.Plan, rec Recorder, sync func(dirs [
 		changed: make([]bool, len(p.Steps)),
 		owed:    map[resource.Address][]state.Owed{},
 		debtors: map[resource.Address]bool{},
+		waiting: map[string]*plan.Step{},
 		put:     map[resource.Address]state.Entry{},
 		steps:   make(map[resource.Address]*plan.Step, len(p.Steps)),
 	}
@@ -284,7 +287,12 @@ func (w *walk) prepare(ctx context.Context, s *plan.Step) (bool, error) {
 	case plan.InOrder:
 		return false, w.inOrder(ctx, s, o)
 	case plan.Change:
-		return true, nil
+		h := w.plan.Waits(s)
+		if !h.Any() {
+			return true, nil
+		}
+		s.Wait(h)
+		w.wait(s, o)
 	case plan.Report:
 		o.Status = Reported
 		return false, w.report(s, o)
@@ -303,12 +311,19 @@ func (w *walk) prepare(ctx context.Context, s *plan.Step) (bool, error) {
 // nil.
 func (w *walk) heldUp(s *plan.Step) *Outcome {
 	o := &Outcome{Step: s, Cause: s.Cause, Changes: s.Finding.Diff, Why: s.Why, Err: s.Err}
+	if s.Window {
+		o.Status = Held
+		return o
+	}
 	if s.Prune {
 		switch {
 		case s.Verdict == plan.Held:
 			o.Status = Held
 		case w.failed && !w.opt.AcceptPrune && s.Verdict != plan.Failed:
 			o.Status, o.Why = Held, "something failed in this run, and what leaves may be what still serves"
+		case w.waiting[s.Source] != nil && s.Verdict == plan.Change:
+			s.Behind(w.waiting[s.Source])
+			o.Status, o.Why = Held, s.Why
 		default:
 			return nil
 		}
@@ -324,6 +339,10 @@ func (w *walk) heldUp(s *plan.Step) *Outcome {
 		case on.Status == Failed || on.Status == Skipped:
 			o.Status, o.Why, o.Err = Skipped, fmt.Sprintf("%s did not succeed", on.Step.Address), nil
 			return o
+		case on.Status == Held && on.Step.Window && s.Verdict != plan.InOrder:
+			s.Behind(on.Step)
+			w.wait(s, o)
+			return o
 		case on.Status == Pending && s.Verdict != plan.InOrder:
 			o.Status, o.Why = Pending, fmt.Sprintf("%s is pending", on.Step.Address)
 			return o
@@ -335,6 +354,14 @@ func (w *walk) heldUp(s *plan.Step) *Outcome {
 		return o
 	}
 	return nil
+}
+
+// wait notes that a step was found to wait for its window.
+func (w *walk) wait(s *plan.Step, o *Outcome) {
+	o.Status, o.Why = Held, s.Why
+	if s.Cause == resource.Intended {
+		w.waiting[s.Source] = s
+	}
 }
 
 // mustLook reports whether what the plan found may be out of date.

@@ -87,6 +87,13 @@ func (w *walk) inOrder(ctx context.Context, s *plan.Step, o *Outcome) error {
 	if s.Finding.Prior != nil {
 		s.View.Prior = s.Finding.Prior
 	}
+	if owed := w.late(s.Address); len(owed) > 0 && !w.debtors[s.Address] {
+		if h := w.plan.Owes(s, owed[0].Cause); h.Any() {
+			s.Wait(h)
+			o.Status, o.Cause, o.Why = Held, owed[0].Cause, "it owes "+string(owed[0].Reaction)+", and "+h.Why
+			return w.tell(s, o)
+		}
+	}
 	if len(w.late(s.Address)) > 0 {
 		done := state.Record{Done: true, Put: map[resource.Address]state.Entry{}}
 		started := w.opt.Now()

@@ -14,6 +14,7 @@ import (
 	"trued.dev/trued/internal/plan"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/state"
+	"trued.dev/trued/internal/window"
 )
 
 // A world is a host that is a map, and remembers what was done to it.
@@ -340,6 +341,7 @@ type options struct {
 	// only and blocked make the plan a partial one.
 	only, blocked map[resource.Address]bool
 	may           func(context.Context) bool
+	windows       window.Set
 }
 
 // run plans and applies the entries as a new commit would.
@@ -375,6 +377,9 @@ func (l *lab) plan(o options, entries ...catalog.Entry) *plan.Plan {
 		}},
 		Configured: []string{"src"}, Digest: func(d plan.Desired) (string, error) { return l.store.Digest(d) },
 		AcceptPrune: o.acceptPrune, Hasty: o.hasty, Now: l.now, Only: o.only, Blocked: o.blocked,
+		Window: func(_ string, a resource.Address, cause resource.Cause) window.Hold {
+			return o.windows.Hold(a, cause, l.now, time.UTC)
+		},
 	})
 	if err != nil {
 		l.t.Fatal(err)

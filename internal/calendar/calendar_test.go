@@ -143,3 +143,20 @@ func TestMomentsAreThoseOfSystemd(t *testing.T) {
 	}
 	t.Logf("%d comparisons", compared)
 }
+
+func TestWhatIsTakenIsWhatSystemdTakes(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("needs systemd-analyze")
+	}
+	for _, c := range goodCalendars {
+		if out, err := exec.Command(analyze, "calendar", "--", c).CombinedOutput(); err != nil {
+			t.Errorf("%q is taken by us, and not by systemd: %s", c, out)
+		}
+	}
+	for c := range badCalendars {
+		if exec.Command(analyze, "calendar", "--", c).Run() == nil {
+			t.Errorf("%q is taken by systemd, and not by us", c)
+		}
+	}
+}

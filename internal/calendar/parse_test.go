@@ -20,7 +20,7 @@ var goodCalendars = []string{
 var badCalendars = map[string]string{
 	"":                 "is empty",
 	"  ":               "is empty",
-	"Fri..Mon 10:00": "ends before it begins",
+	"Fri..Mon 10:00":   "ends before it begins",
 	"dayly":            `"dayly" is neither a weekday`,
 	"Mond 02:30":       `"Mond" is neither a weekday`,
 	"25:00":            "an hour is between 0 and 23",

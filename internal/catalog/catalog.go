@@ -15,6 +15,7 @@ import (
 
 	"trued.dev/trued/internal/facts"
 	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/window"
 )
 
 // An Input is all that a catalog is made from.
@@ -72,6 +73,8 @@ type Catalog struct {
 	AllowEmpty bool
 	// PruneLimit is how many claims may leave at once; nil for the default.
 	PruneLimit *int
+	// Windows are when what is in it may be changed, by all of the groups.
+	Windows window.Set
 	// Warnings are remarks about what is allowed and probably not meant.
 	Warnings []string
 

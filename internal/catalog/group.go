@@ -12,6 +12,7 @@ import (
 
 	"trued.dev/trued/internal/document"
 	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/window"
 )
 
 const (
@@ -45,6 +46,7 @@ type groupSettings struct {
 	RequiresTrued string         `yaml:"requires_trued"`
 	AllowEmpty    bool           `yaml:"allow_empty"`
 	PruneLimit    *int           `yaml:"prune_limit"`
+	Windows       window.Set     `yaml:"windows"`
 }
 
 func (l *loader) groupOrigin(g *group, n *document.Node) resource.Origin {
@@ -153,6 +155,9 @@ func (l *loader) readSettings(g *group) *group {
 	}
 	problems := l.dec.Decode(doc, &g.settings)
 	l.faults.problems(l.groupOrigin(g, doc), problems)
+	if err := g.settings.Windows.Validate(); err != nil && len(problems) == 0 {
+		l.faults.at(l.groupOrigin(g, doc.Get("windows")), "windows: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
 	if limit := g.settings.PruneLimit; limit != nil && *limit < 0 {
 		l.faults.at(l.groupOrigin(g, doc.Get("prune_limit")), "prune_limit: %d is less than 0", *limit)
 	}

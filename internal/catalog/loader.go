@@ -146,6 +146,9 @@ func (l *loader) catalog(root *group, entries []*built) *Catalog {
 		Entries:    make([]Entry, 0, len(entries)),
 		small:      l.tree.small,
 	}
+	for _, g := range l.groups {
+		c.Windows = c.Windows.With(g.settings.Windows)
+	}
 	for _, b := range entries {
 		c.Entries = append(c.Entries, b.Entry)
 	}

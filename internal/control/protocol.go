@@ -56,6 +56,8 @@ type SyncRequest struct {
 	AcceptPrune bool `json:"accept_prune,omitempty"`
 	// AcceptHistory lets the run follow a branch whose history was rewritten.
 	AcceptHistory bool `json:"accept_history,omitempty"`
+	// IgnoreWindows lets the run change what waits for its window.
+	IgnoreWindows bool `json:"ignore_windows,omitempty"`
 	// Now runs what is there, without a fetch.
 	Now bool `json:"now,omitempty"`
 }

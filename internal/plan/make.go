@@ -52,6 +52,7 @@ func Make(ctx context.Context, in Input) (*Plan, error) {
 	if err := p.check(ctx, p.Steps); err != nil {
 		return nil, err
 	}
+	p.hold()
 	p.spread()
 	return p, nil
 }

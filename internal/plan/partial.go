@@ -40,6 +40,7 @@ func (p *Plan) makePartial(ctx context.Context) error {
 			s.Verdict, s.Why = Aside, ""
 		}
 	}
+	p.hold()
 	p.spread()
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"trued.dev/trued/internal/catalog"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/state"
+	"trued.dev/trued/internal/window"
 )
 
 // A Verdict is what is to become of a step.
@@ -28,7 +29,8 @@ const (
 	Pending Verdict = "pending"
 	// Report: it drifted and `drift: report` leaves it alone.
 	Report Verdict = "report"
-	// Held: a prune that waits for an operator or for a better run.
+	// Held: a prune that waits for an operator or for a better run, or a change
+	// that waits for its window.
 	Held Verdict = "held"
 	// Failed: it could not be checked, or it failed before and its next try is
 	// not due.
@@ -87,6 +89,10 @@ type Step struct {
 	// Entry is what the inventory held before.
 	Entry state.Entry
 	Owed  []state.Owed
+	// Window is true for what waits for its window, or for what does; Opens is when
+	// that is, zero when it cannot be foreseen.
+	Window bool
+	Opens  time.Time
 }
 
 // A Feed is a reaction that a change of the step causes.
@@ -157,5 +163,8 @@ type Input struct {
 	// Blocked are resources that are not as desired, beside those that failed:
 	// what comes after one is not looked at by a partial plan.
 	Blocked map[resource.Address]bool
-	Now     time.Time
+	// Window says whether a resource of a source may be changed now; nil when
+	// everything may.
+	Window func(source string, a resource.Address, cause resource.Cause) window.Hold
+	Now    time.Time
 }

@@ -36,6 +36,8 @@ type Snapshot struct {
 	Owed      []Owed                     `json:"owed,omitempty"`
 	// Contests are the resources that were put back not long ago.
 	Contests map[resource.Address]Contest `json:"contests,omitempty"`
+	// Holds are the changes that wait for a window.
+	Holds map[resource.Address]Hold `json:"holds,omitempty"`
 	// Open is a batch whose outcome was never recorded.
 	Open *Begin `json:"open,omitempty"`
 	// LastRun is the last run that finished.
@@ -144,6 +146,16 @@ type Contest struct {
 	Next  time.Time     `json:"next,omitzero"`
 }
 
+// A Hold is a change that waits for its window.
+type Hold struct {
+	Since time.Time `json:"since"`
+	// Opens is when that is; zero when it could not be foreseen.
+	Opens time.Time `json:"opens,omitzero"`
+	// Change is a digest of what waits, so that it is told once, and again only
+	// when it is something else.
+	Change string `json:"change"`
+}
+
 // A Run is what one run came to.
 type Run struct {
 	ID       string    `json:"id"`
@@ -218,6 +230,8 @@ type Record struct {
 	Sources map[string]Source `json:"sources,omitempty"`
 	// Contests replace those of the same resources; one without repairs is over.
 	Contests map[resource.Address]Contest `json:"contests,omitempty"`
+	// Holds replace those of the same resources; one without a change is over.
+	Holds map[resource.Address]Hold `json:"holds,omitempty"`
 	// Forget names sources whose memory is given up.
 	Forget   []string `json:"forget,omitempty"`
 	Started  *Run     `json:"started,omitempty"`
@@ -293,6 +307,7 @@ func (s *Snapshot) fold(r Record) {
 		}
 		s.Contests[a] = c
 	}
+	s.foldHolds(r.Holds)
 	for _, name := range r.Forget {
 		delete(s.Sources, name)
 		for a, e := range s.Inventory {
@@ -316,6 +331,24 @@ func (s *Snapshot) fold(r Record) {
 	if n := len(r.Events); n > 0 {
 		s.Events = r.FirstEvent + uint64(n) - 1
 	}
+}
+
+// foldHolds makes the holds what they are from now on. Whoever has the snapshot as
+// it was goes on reading it.
+func (s *Snapshot) foldHolds(changed map[resource.Address]Hold) {
+	if len(changed) == 0 {
+		return
+	}
+	holds := maps.Clone(s.Holds)
+	if holds == nil {
+		holds = map[resource.Address]Hold{}
+	}
+	for a, h := range changed {
+		if holds[a] = h; h.Change == "" {
+			delete(holds, a)
+		}
+	}
+	s.Holds = holds
 }
 
 // count counts a run. The map may be in somebody's hands.
