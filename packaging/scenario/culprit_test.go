@@ -15,13 +15,15 @@ import (
 // in status and in the history.
 func TestADriftNamesWhoDidIt(t *testing.T) {
 	t.Parallel()
-	h := hosttest.Boot(t, hosttest.Options{Name: "web-1", Packages: []string{"sudo", "tree"}})
+	h := hosttest.Boot(t, hosttest.Options{Name: "web-1", Packages: []string{"sudo", "tree", "cron"}})
 	install(t, h)
 	h.Run(t, `useradd -m -s /bin/bash alice; echo 'alice ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/alice`)
 	h.Write(t, "/srv/infra/groups/web/all.yaml", `
 - package: tree
   drift: report
 - file: /etc/motd
+  content: "as declared\n"
+- file: [/etc/by-shell, /etc/by-service, /etc/by-cron]
   content: "as declared\n"
 - file: /etc/app.key
   content: "hunter2 of old\n"
@@ -35,7 +37,7 @@ func TestADriftNamesWhoDidIt(t *testing.T) {
     [Install]
     WantedBy=multi-user.target
 `)
-	config{dir: "/srv/infra", group: "groups/web", watch: true}.write(t, h)
+	config{dir: "/srv/infra", group: "groups/web"}.write(t, h)
 	h.Run(t, "systemctl start trued.service")
 	await(t, h, "trued status")
 
@@ -78,6 +80,21 @@ func TestADriftNamesWhoDidIt(t *testing.T) {
 	if !strings.HasPrefix(e.Culprit, "stopped by systemctl (pid ") || !strings.Contains(e.Culprit, "by alice behind sudo") {
 		t.Errorf("of a unit that was stopped it says %q", e.Culprit)
 	}
+	for name, by := range map[string]struct{ line, unit string }{
+		"shell":   {"sh -c 'echo broken >/etc/by-shell; sleep 1'", ""},
+		"service": {"systemd-run --quiet --wait --unit=breaker sh -c 'echo broken >/etc/by-service; sleep 1'", "breaker.service"},
+		"cron":    {"echo '* * * * * root echo broken >/etc/by-cron; sleep 1' >/etc/cron.d/job", "cron.service"},
+	} {
+		e = blamed(t, h, "file:/etc/by-"+name, by.line)
+		of := ""
+		if by.unit != "" {
+			of = " of " + by.unit
+		}
+		if !strings.HasPrefix(e.Culprit, "edited by sh (pid ") || !strings.Contains(e.Culprit, ")"+of+", by root, ") {
+			t.Errorf("of what a %s did it says %q", name, e.Culprit)
+		}
+	}
+	h.Run(t, "rm /etc/cron.d/job")
 	e = told(t, h, "package:tree", by("sudo apt-get -q -y remove tree"))
 	if !strings.HasPrefix(e.Culprit, "removed by apt-get, by alice behind sudo, ") {
 		t.Errorf("of a package that was removed it says %q", e.Culprit)

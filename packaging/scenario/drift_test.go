@@ -7,7 +7,8 @@ import (
 	"trued.dev/trued/internal/report"
 )
 
-// What is broken by hand is put back by the next run, and told of as drift.
+// What is broken by hand while nobody watches is put back by the next run, and told
+// of as drift.
 func TestDriftIsPutBackAndReported(t *testing.T) {
 	t.Parallel()
 	lab := hosttest.New(t)
@@ -32,7 +33,7 @@ func TestDriftIsPutBackAndReported(t *testing.T) {
     [Install]
     WantedBy=multi-user.target
 `})
-	config{url: repo.HTTP(), group: "groups/web"}.write(t, h)
+	config{url: repo.HTTP(), group: "groups/web", blind: true}.write(t, h)
 	h.Run(t, "systemctl start trued.service")
 	awaitCommit(t, h, commit)
 	told := events(t, h)

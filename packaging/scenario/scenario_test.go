@@ -32,8 +32,9 @@ type config struct {
 	url, dir, group string
 	// source has further keys of the source, and agent of the whole, as lines.
 	source, agent []string
-	// watch has the daemon see drift as it happens.
-	watch bool
+	// blind has the daemon see no drift before it runs: what a test breaks stays
+	// broken until then.
+	blind bool
 }
 
 // write makes it the configuration of a host. The daemon is quick to look for
@@ -54,7 +55,7 @@ func (c config) write(t *testing.T, h *hosttest.Host) {
 	for _, line := range c.source {
 		b.WriteString("    " + line + "\n")
 	}
-	fmt.Fprintf(&b, "interval: 1s\nresync: 1h\nwatch: %t\nreport:\n  - journal\n  - file: %s\n", c.watch, eventFile)
+	fmt.Fprintf(&b, "interval: 1s\nresync: 1h\nwatch: %t\nreport:\n  - journal\n  - file: %s\n", !c.blind, eventFile)
 	for _, line := range c.agent {
 		b.WriteString(line + "\n")
 	}
