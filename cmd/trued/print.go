@@ -28,11 +28,13 @@ func (p *printer) line(format string, args ...any) {
 	}
 }
 
-// plan prints each step that is not in order.
+// plan prints each step that is not in order, and what is to be said of the others.
 func (p *printer) plan(pl *plan.Plan) {
 	for _, s := range pl.Steps {
 		if s.Differs() {
 			p.step(s)
+		} else if s.Finding.Note != "" {
+			p.line("= %s  (in order)\n    note: %s\n", p.c.bold(s.Address.String()), s.Finding.Note)
 		}
 	}
 	for _, a := range pl.Orphans {

@@ -216,6 +216,11 @@ func (l *loader) complete(b *built, r resource.Resource, c *content) bool {
 		l.fieldFaults(b, err)
 		return false
 	}
+	if about, ok := r.(resource.Remarker); ok {
+		if remark := about.Remark(); remark != "" {
+			l.warn("%s: %s: %s", b.Origin, b.Address, remark)
+		}
+	}
 	return good
 }
 

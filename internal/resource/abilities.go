@@ -205,6 +205,12 @@ type Foreseer interface {
 	Foresee(ctx context.Context, names []string)
 }
 
+// A Remarker is a Resource about which there may be something to say that is no
+// error and needs no host: it is allowed, and probably not meant.
+type Remarker interface {
+	Remark() string
+}
+
 // An Exemplar is a Module that shows how its resources are written: some lines
 // of a manifest, for the reference.
 type Exemplar interface {

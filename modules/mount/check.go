@@ -28,7 +28,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		return resource.Finding{}, err
 	}
 	finding.Creates = len(finding.Diff) > 0 && finding.Creates
-	if finding.Note = r.risk(); finding.Note != "" {
+	if finding.Note = r.Remark(); finding.Note != "" {
 		finding.Witness = nil
 	}
 	if view.Offline {

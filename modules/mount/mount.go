@@ -220,8 +220,8 @@ func (r *Resource) Needs() []resource.Need {
 	return needs
 }
 
-// risk says what a boot waits for in vain, and is not told that it need not.
-func (r *Resource) risk() string {
+// Remark says what a boot waits for in vain, and is not told that it need not.
+func (r *Resource) Remark() string {
 	given := r.options()
 	switch {
 	case !r.listed() || slices.Contains(given, "nofail") || slices.Contains(given, "noauto"):

@@ -317,6 +317,9 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	return finding, nil
 }
 
+// Remark tells what is the matter with the keys' time.
+func (r *Resource) Remark() string { return strings.Join(r.Keyring.remarks(r.now()), "; ") }
+
 // suits reports what the package manager of the host cannot do.
 func (r *Resource) suits() error {
 	if r.absent() {
