@@ -47,6 +47,7 @@ func contract(t *testing.T, l lab) {
 		run  func(*testing.T, lab)
 	}{
 		{"a missing package is installed and removed", contractPresence},
+		{"what a package brought is known to be its own", contractOwned},
 		{"a version follows its constraint", contractConstraint},
 		{"latest follows the index", contractLatest},
 		{"a held package stays and moves when told", contractHold},
@@ -69,6 +70,32 @@ func contract(t *testing.T, l lab) {
 			})
 		}
 	}
+}
+
+// contractOwned: a path is a package's for as long as that is installed, whatever
+// is at the path.
+func contractOwned(t *testing.T, l lab) {
+	h, name := host.New("/", host.Options{}), "owned-"+l.name // what others left behind is not this one's
+	owned := func(want bool) {
+		t.Helper()
+		for path, want := range map[string]bool{"/etc/" + name + ".conf": want, "/etc/" + name + ".conf.d": false, "/etc/nobody's own.conf": false} {
+			if got, err := h.Packaged(path); got != want || err != nil {
+				t.Errorf("that a package owns %s is %v, error %v", path, got, err)
+			}
+		}
+	}
+	write(t, "/etc/nobody's own.conf", "x", 0o644)
+	l.ready(t, parcel{name: name, version: "1.0-1", conffile: "a\n"}, parcel{name: "beside", version: "1-1"})
+	w := l.world(t)
+	w.converge(Resource{Package: "beside"})
+	owned(false)
+	w.converge(Resource{Package: name})
+	owned(true)
+	shell(t, "rm /etc/"+name+".conf")
+	owned(true)
+	w.converge(Resource{Package: name, State: "purged"})
+	owned(false)
+	w.converge(Resource{Package: "beside", State: "absent"})
 }
 
 // world is the host under the manager that it chooses by itself.
