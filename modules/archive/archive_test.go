@@ -384,6 +384,8 @@ func TestAnArchiveThatIsHostileChangesNothing(t *testing.T) {
 		"half of one":                    {data: whole[:len(whole)/2], says: "EOF"},
 		"a tar that is cut":              {data: makeTar(t, entry{name: "a", content: zeros(5000)})[:3000], says: "EOF"},
 		"a zip that was tampered with":   {data: torn, says: ""},
+		"one of another compression":     {data: []byte("\xfd7zXZ\x00\x00\x04"), says: "is compressed with xz, which is not read here: offer it as tar.gz"},
+		"one of a third":                 {data: []byte("\x28\xb5\x2f\xfd\x04"), says: "is compressed with zstd"},
 		"no archive":                     {data: []byte("<html>not found</html>"), says: "no archive"},
 		"nothing":                        {data: nil, says: "no archive"},
 	} {

@@ -87,7 +87,21 @@ func (u *unpacking) run(from io.ReaderAt, size int64) error {
 	case n == len(head) && string(head[257:262]) == "ustar":
 		return u.tar(whole())
 	}
+	if with := unread(head[:n]); with != "" {
+		return fmt.Errorf("is compressed with %s, which is not read here: offer it as tar.gz, tar.bz2 or zip", with)
+	}
 	return errKind
+}
+
+// unread names what an archive is compressed with that is known and not read: each
+// of them would weigh more in the program than its use is worth.
+func unread(head []byte) string {
+	for with, magic := range map[string]string{"xz": "\xfd7zXZ\x00", "zstd": "\x28\xb5\x2f\xfd", "lzip": "LZIP", "7z": "7z\xbc\xaf\x27\x1c"} {
+		if bytes.HasPrefix(head, []byte(magic)) {
+			return with
+		}
+	}
+	return ""
 }
 
 // spend counts what was unpacked.
