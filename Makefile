@@ -66,7 +66,7 @@ setup:
 
 .PHONY: lint
 lint: $(GOLANGCI)
-	@$(GOLANGCI) run ./...
+	@$(GOLANGCI) run --allow-parallel-runners ./...
 
 # All that can be wrong without a test that fails.
 .PHONY: verify
