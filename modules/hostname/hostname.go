@@ -5,6 +5,7 @@ package hostname
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -122,7 +123,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		if r.Sensitive || seen == nil {
 			finding.Witness = nil
 		} else {
-			finding.Witness = append(seen, now...)
+			finding.Witness = slices.Concat(seen, resource.Witness(now))
 		}
 		if now != r.Host {
 			finding.Diff = append(finding.Diff, r.change(fieldLive, now))

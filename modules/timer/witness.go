@@ -34,10 +34,14 @@ func (m *module) Holds(ctx context.Context, name string, w resource.Witness) boo
 	var parts [3]resource.Witness
 	for i := range parts {
 		n, used := binary.Uvarint(w)
-		if used <= 0 || n > uint64(len(w)-used) {
+		if used <= 0 {
 			return false
 		}
-		parts[i], w = w[used:used+int(n)], w[used+int(n):]
+		w = w[used:]
+		if n > uint64(len(w)) {
+			return false
+		}
+		parts[i], w = w[:n], w[n:]
 	}
 	if user := string(parts[0]); user != "" {
 		if _, err := m.host.UserID(user); err != nil {
