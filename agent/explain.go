@@ -53,7 +53,7 @@ func (a *Agent) Explain(ctx context.Context, address string) (*Explanation, erro
 	}
 	defer r.close()
 	r.fetch(ctx)
-	entries := r.load()
+	entries := r.load(ctx)
 	p, err := r.plan(ctx, entries)
 	if err != nil {
 		return nil, err

@@ -96,10 +96,10 @@ func (a *Agent) reportContext(f facts.Facts, sources []report.SourceState) repor
 // load makes one catalog of all sources. A source that does not load, or that
 // clashes with an earlier one, falls back to its last good state; one without is
 // left out, and nothing of it is pruned.
-func (r *run) load() []catalog.Entry {
+func (r *run) load(ctx context.Context) []catalog.Entry {
 	r.wantKit()
 	for _, s := range r.sources {
-		s.load(r)
+		s.load(ctx, r)
 	}
 	merged := r.merge()
 	if len(merged.Refused) > 0 {
@@ -107,7 +107,7 @@ func (r *run) load() []catalog.Entry {
 			for _, s := range r.sources {
 				if s.catalog == refusal.Catalog {
 					s.refuse(r, refusal.Err)
-					s.fallBack(r, refusal.Err)
+					s.fallBack(ctx, r, refusal.Err)
 				}
 			}
 		}
@@ -171,7 +171,7 @@ func (r *run) plan(ctx context.Context, entries []catalog.Entry) (*plan.Plan, er
 	}
 	for _, s := range r.sources {
 		if s.name() == cycle.Origins[0].Source {
-			s.fallBack(r, cycle)
+			s.fallBack(ctx, r, cycle)
 		}
 	}
 	return plan.Make(ctx, r.planInput(r.merge().Entries()))

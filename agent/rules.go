@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -90,7 +91,7 @@ func guarded(f *os.File, name string) error {
 }
 
 // admit loads a commit and holds it against the rules.
-func (s *sourceRun) admit(r *run, commit string, in input) (*catalog.Catalog, error) {
+func (s *sourceRun) admit(ctx context.Context, r *run, commit string, in input) (*catalog.Catalog, error) {
 	if r.unruly != nil {
 		return nil, r.unruly
 	}
@@ -99,7 +100,7 @@ func (s *sourceRun) admit(r *run, commit string, in input) (*catalog.Catalog, er
 	if err != nil || limited == nil {
 		return cat, err
 	}
-	judged, err := r.agent.rules.Judge(cat, r.agent.host)
+	judged, err := r.agent.rules.Judge(ctx, cat, r.agent.host)
 	if err != nil {
 		return nil, err
 	}

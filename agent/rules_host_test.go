@@ -122,6 +122,92 @@ printf '#!/bin/sh\nid -u >/srv/app/out/uid\ntest -r "$1"\n' >/srv/app/bin/check;
 			t.Errorf("the unit that left is %s", got)
 		}
 	})
+	t.Run("many kinds come and go under rules that none of them breaks", func(t *testing.T) { comeAndGo(t, k) })
+}
+
+// manyKinds are resources of the kinds that write paths.
+const manyKinds = `
+- group: team
+- user: ada
+  home: /home/ada
+  create_home: true
+  remove_home: true
+- authorized_key: ada@laptop
+  user: ada
+  key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1rvNbVhsVmQ2bHcMGbBvmCXZgXJmhvHcxoUmRgGDbk
+- file: /srv/k/f/a
+  content: a
+  parents: true
+- directory: /srv/k/d
+  source: files/tree
+- directory: /srv/k/r
+  recurse: true
+  owner: ada
+- link: /srv/k/l
+  target: d
+- file: /srv/k/lines
+  content: ""
+- line: one line
+  path: /srv/lines
+  text: x = 1
+  create: true
+- block: one block
+  path: /srv/lines
+  content: "y = 2\n"
+  create: true
+- ini: one key
+  path: /srv/keys
+  section: s
+  key: k
+  value: v
+  create: true
+- archive: /srv/k/archive
+  source: files/a.tar
+- timer: tick
+  on_calendar: daily
+  argv: [/bin/true]
+- cron: tock
+  schedule: "@daily"
+  run: "true"
+- unit: many.service
+  enabled: true
+  state: running
+  content: |
+    [Service]
+    Type=oneshot
+    RemainAfterExit=yes
+    ExecStart=/bin/true
+    [Install]
+    WantedBy=multi-user.target
+  drop_ins: {a: "[Service]\nLimitNOFILE=99\n"}
+- mount: /srv/k/tmp
+  device: tmpfs
+  fstype: tmpfs
+  parents: true
+- timezone: UTC
+- hostname: rules
+- repository: some
+  uris: [https://mirror.example.com/debian]
+  suites: [bookworm]
+  components: [main]
+  signed_by: /usr/share/keyrings/debian-archive-keyring.gpg
+- command: mark
+  argv: [/bin/touch, /srv/k/mark]
+  creates: /srv/k/mark
+`
+
+// comeAndGo brings resources of many kinds and takes them back, with rules that
+// are about them and broken by none.
+func comeAndGo(t *testing.T, k *kept) {
+	k.t = t
+	put(t, "/etc/trued/policy.yaml", "rules: [{name: no setuid, deny: setuid}, {name: no peer, deny: 'touches(\"/nowhere\")'}]")
+	k.write("groups/web/files/tree/in/a", "a")
+	k.write("groups/web/group.yaml", "prune_limit: 100\n")
+	sh(t, "tar -C /srv/app/bin -cf "+filepath.Join(k.source, "groups/web/files/a.tar")+" .")
+	k.accepts(manyKinds)
+	sh(t, "set -e; test -e /srv/k/archive/check; test -e /etc/cron.d/tock; grep -q x /srv/lines; findmnt /srv/k/tmp; test -e /home/ada/.ssh/authorized_keys")
+	k.accepts("- directory: /srv/app/first\n")
+	sh(t, "set -e; test ! -e /srv/k/archive; test ! -e /etc/cron.d/tock; test ! -e /srv/lines; ! findmnt /srv/k/tmp; test ! -e /home/ada")
 }
 
 // plants has a command of the same commit lead a path elsewhere after all of the

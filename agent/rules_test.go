@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,7 +24,11 @@ func (k *kept) ask() (agent.Verdict, string) {
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	return res.Verdict, res.Run.Summary
+	summary := res.Run.Summary
+	for _, i := range res.Run.Issues {
+		summary += fmt.Sprintf("\n%s: %s", i.Resource, i.Why)
+	}
+	return res.Verdict, summary
 }
 
 func (k *kept) holds(name, want string) {

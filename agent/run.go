@@ -86,13 +86,13 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 	r.took.begin(phaseFetch)
 	r.fetch(ctx)
 	r.widen()
-	r.watchFirst()
+	r.watchFirst(ctx)
 	r.took.begin(phaseWitness)
 	if r.stands(ctx) {
 		return r.finish(ctx, nil, r.agent.witnesses.counts())
 	}
 	r.took.begin(phaseLoad)
-	entries := r.load()
+	entries := r.load(ctx)
 	r.watch(entries)
 	r.freshen(ctx, entries)
 	r.took.begin(phasePlan)
@@ -123,7 +123,7 @@ func (a *Agent) Plan(ctx context.Context, req Request) (*plan.Plan, *Result, err
 	}
 	defer r.close()
 	r.fetch(ctx)
-	p, err := r.plan(ctx, r.load())
+	p, err := r.plan(ctx, r.load(ctx))
 	if err != nil {
 		return nil, nil, err
 	}

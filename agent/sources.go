@@ -135,7 +135,7 @@ func (r *run) fetch(ctx context.Context) {
 }
 
 // load loads the newest commit, or what stands in for it.
-func (s *sourceRun) load(r *run) {
+func (s *sourceRun) load(ctx context.Context, r *run) {
 	rev, ok := s.source.Last()
 	if !ok {
 		if s.err == nil {
@@ -145,13 +145,13 @@ func (s *sourceRun) load(r *run) {
 	}
 	s.newest = rev
 	in := s.inputNow(r)
-	cat, err := s.admit(r, rev.Commit, in)
+	cat, err := s.admit(ctx, r, rev.Commit, in)
 	if err == nil {
 		s.enforce(cat, rev.Commit, in)
 		return
 	}
 	s.refuse(r, err)
-	s.fallBack(r, err)
+	s.fallBack(ctx, r, err)
 }
 
 // enforce makes a catalog the one that the host is to be brought to.
@@ -164,7 +164,7 @@ func (s *sourceRun) enforced() bool { return s.catalog != nil || s.stood }
 
 // fallBack takes the last good state: the applied commit with what the host is
 // now, or else with what it was then.
-func (s *sourceRun) fallBack(r *run, why error) {
+func (s *sourceRun) fallBack(ctx context.Context, r *run, why error) {
 	s.catalog = nil
 	if s.err == nil {
 		s.refuse(r, why)
@@ -174,7 +174,7 @@ func (s *sourceRun) fallBack(r *run, why error) {
 	}
 	now := s.inputNow(r)
 	if s.before.Applied != s.revision {
-		if cat, err := s.admit(r, s.before.Applied, now); err == nil {
+		if cat, err := s.admit(ctx, r, s.before.Applied, now); err == nil {
 			s.enforce(cat, s.before.Applied, now)
 			return
 		}
@@ -183,7 +183,7 @@ func (s *sourceRun) fallBack(r *run, why error) {
 	if !ok {
 		return
 	}
-	if cat, err := s.admit(r, s.before.Applied, then); err == nil {
+	if cat, err := s.admit(ctx, r, s.before.Applied, then); err == nil {
 		s.enforce(cat, s.before.Applied, then)
 	}
 }
@@ -232,8 +232,9 @@ func (s *sourceRun) catalogInput(in input) catalog.Input {
 // refuse notes why the newest commit is not enforced, and tells of it once per
 // commit and reason.
 func (s *sourceRun) refuse(r *run, err error) {
+	told := s.err != nil && s.err.Error() == err.Error()
 	s.err = err
-	if s.before.Problem != "" && !newlyUnruly(s.before.Problem, err) &&
+	if told || s.before.Problem != "" && !newlyUnruly(s.before.Problem, err) &&
 		(s.before.Attempted == s.newest.Commit || byRules(err) && s.before.Applied == s.newest.Commit) {
 		return
 	}

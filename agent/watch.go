@@ -73,10 +73,10 @@ func (a *Agent) follow(do func(), wait time.Duration) bool {
 
 // watchFirst does it where nothing is watched yet, although the catalog might not
 // be needed otherwise.
-func (r *run) watchFirst() {
+func (r *run) watchFirst(ctx context.Context) {
 	if w := r.agent.watcher; w != nil && !w.Watching() && !r.partial() {
 		r.loaded = true
-		r.watch(r.load())
+		r.watch(r.load(ctx))
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,7 +51,7 @@ func (f rulesFlags) read(root *os.Root) (func(*catalog.Catalog) []catalog.Error,
 	return func(c *catalog.Catalog) []catalog.Error {
 		judged := *c
 		judged.Source = f.source
-		_, err := rules.Judge(&judged, nil)
+		_, err := rules.Judge(context.Background(), &judged, nil)
 		return breaches(err)
 	}, wrong, nil
 }

@@ -20,6 +20,8 @@ type Judgement struct {
 	subjects []*subject
 	// byPath and holds are the subjects that write a path, or something below it.
 	byPath, holds map[string]int
+	// origins are where packages come from; nil where nobody asks.
+	origins map[string][]string
 	// detours are where links and mounts of the catalog itself will lead.
 	detours map[string]string
 	// leaving are resources of the source that are being taken back.

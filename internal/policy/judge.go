@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -53,9 +55,12 @@ func (r *Refusal) Error() string {
 // Judge holds a catalog against the rules. The error is a *Refusal. Without one,
 // the resources are told as whom they run their programs, and the Judgement
 // stands for the catalog until the next.
-func (p *Policy) Judge(cat *catalog.Catalog, on Host) (*Judgement, error) {
+func (p *Policy) Judge(ctx context.Context, cat *catalog.Catalog, on Host) (*Judgement, error) {
 	j := &Judgement{policy: p, source: cat.Source, host: on, byPath: map[string]int{}, holds: map[string]int{}}
 	j.detours = detours(cat)
+	if err := j.askOrigins(ctx, cat); err != nil {
+		return nil, err
+	}
 	refusal := &Refusal{}
 	for i := range cat.Entries {
 		e := &cat.Entries[i]
@@ -75,6 +80,41 @@ func (p *Policy) Judge(cat *catalog.Catalog, on Host) (*Judgement, error) {
 		}
 	}
 	return j, nil
+}
+
+// unknownOrigin is that of a package of which nobody knows where it would come
+// from.
+const unknownOrigin = "unknown"
+
+// askOrigins asks where packages come from, if a rule is about that: it takes
+// time.
+func (j *Judgement) askOrigins(ctx context.Context, cat *catalog.Catalog) error {
+	if j.host == nil || !slices.ContainsFunc(j.policy.rules, func(r *rule) bool {
+		return strings.Contains(r.When+r.Deny+r.Require+r.AllowRun, "origins")
+	}) {
+		return nil
+	}
+	j.origins = map[string][]string{}
+	names := map[resource.Originator][]string{}
+	for _, e := range cat.Entries {
+		o, ok := e.Module.(resource.Originator)
+		if !ok || e.Resource == nil {
+			continue
+		}
+		for _, c := range e.Resource.Claims() {
+			if c.Space == resource.SpacePackage {
+				names[o] = append(names[o], c.Name)
+			}
+		}
+	}
+	for o, of := range names {
+		origins, err := o.Origins(ctx, of)
+		if err != nil {
+			return fmt.Errorf("cannot tell where packages come from: %w", err)
+		}
+		maps.Copy(j.origins, origins)
+	}
+	return nil
 }
 
 // A subject is a resource under the rules.
@@ -141,6 +181,14 @@ func (j *Judgement) subject(e *catalog.Entry) *subject {
 			if c.Part != "" {
 				n.Users = include(n.Users, c.Part)
 			}
+		}
+	}
+	for _, name := range n.Packages {
+		for _, at := range j.origins[name] {
+			n.Origins = include(n.Origins, at)
+		}
+		if j.origins != nil && len(j.origins[name]) == 0 {
+			n.Origins = include(n.Origins, unknownOrigin)
 		}
 	}
 	if l, ok := e.Resource.(resource.Linked); ok {

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"trued.dev/trued/internal/facts"
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/policy"
+	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/modules"
 )
 
@@ -117,7 +119,7 @@ func TestARuleIsAboutWhatAResourceDoes(t *testing.T) {
 		"a link of the host": {"app", "- {file: /srv/app/etc/passwd, content: x}\n", []string{"the app team stays under /srv/app"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := parse(t, mixed).Judge(load(t, c.source, c.manifest), mapped{"/srv/app/etc": {"/etc"}})
+			_, err := parse(t, mixed).Judge(t.Context(), load(t, c.source, c.manifest), mapped{"/srv/app/etc": {"/etc"}})
 			if got := broken(err); !slices.Equal(got, c.breaks) {
 				t.Errorf("breaks %q, want %q (%v)", got, c.breaks, err)
 			}
@@ -181,7 +183,7 @@ func TestAConfinedSourceRunsWhatARuleAllows(t *testing.T) {
 		"unit by archive":               {"- {archive: /etc/systemd/system, source: files/a.txt}\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := parse(t, mixed).Judge(load(t, "app", c.manifest), mapped{})
+			_, err := parse(t, mixed).Judge(t.Context(), load(t, "app", c.manifest), mapped{})
 			if c.ok != (err == nil) || !c.ok && !slices.Equal(broken(err), []string{unallowed}) {
 				t.Errorf("breaks %q: %v", broken(err), err)
 			}
@@ -190,7 +192,7 @@ func TestAConfinedSourceRunsWhatARuleAllows(t *testing.T) {
 }
 
 func TestABreachNamesRuleResourceFileAndLine(t *testing.T) {
-	_, err := parse(t, mixed).Judge(load(t, "infra", "\n\n- {file: /usr/bin/x, mode: \"04755\"}\n"), mapped{})
+	_, err := parse(t, mixed).Judge(t.Context(), load(t, "infra", "\n\n- {file: /usr/bin/x, mode: \"04755\"}\n"), mapped{})
 	const want = `g/a.yaml:3:4: file:/usr/bin/x breaks the rule "no setuid" (policy.yaml:3): denied: setuid or setgid`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
@@ -199,14 +201,14 @@ func TestABreachNamesRuleResourceFileAndLine(t *testing.T) {
 
 func TestARuleThatCannotBeJudgedIsBroken(t *testing.T) {
 	p := parse(t, "rules: [{name: first, deny: 'paths[3] == \"\"'}, {name: relative, deny: 'touches(\"etc\")'}]")
-	_, err := p.Judge(load(t, "x", "- {file: /a, content: x}\n"), nil)
+	_, err := p.Judge(t.Context(), load(t, "x", "- {file: /a, content: x}\n"), nil)
 	if got := broken(err); !slices.Equal(got, []string{"first", "relative"}) {
 		t.Errorf("broken: %q", got)
 	}
 }
 
 func TestAPathIsJudgedWhereItLeadsWhenItIsWritten(t *testing.T) {
-	j, err := parse(t, mixed).Judge(load(t, "app", "- {file: /srv/app/d/a, content: x}\n- {directory: /srv/app/t, purge: true}\n- {unit: a.service, enabled: true}\n"), mapped{})
+	j, err := parse(t, mixed).Judge(t.Context(), load(t, "app", "- {file: /srv/app/d/a, content: x}\n- {directory: /srv/app/t, purge: true}\n- {unit: a.service, enabled: true}\n"), mapped{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,6 +257,27 @@ func TestWhatIsWrongWithRulesIsToldWithItsPlace(t *testing.T) {
 	}
 }
 
+// indexed is a kind of packages whose index is known.
+type indexed struct{ resource.Module }
+
+func (indexed) Origins(context.Context, []string) (map[string][]string, error) {
+	return map[string][]string{"nginx": {"http://deb.debian.org/debian bookworm/main"}, "own": {"http://deb.debian.org/debian bookworm/main", "http://elsewhere x/y"}}, nil
+}
+
+func TestARuleMayBeAboutWherePackagesComeFrom(t *testing.T) {
+	rules := parse(t, `rules: [{name: mirror, require: 'all(origins, # startsWith "http://deb.debian.org/")'}]`)
+	cat := load(t, "infra", "- {package: nginx}\n- {package: own}\n- {package: nobodys}\n- {file: /a, content: x}\n")
+	for i := range cat.Entries {
+		cat.Entries[i].Module = indexed{cat.Entries[i].Module}
+	}
+	_, err := rules.Judge(t.Context(), cat, mapped{})
+	var refused *policy.Refusal
+	if !errors.As(err, &refused) || len(refused.Breaches) != 2 ||
+		refused.Breaches[0].Address.Name != "own" || refused.Breaches[1].Address.Name != "nobodys" {
+		t.Errorf("refused for %v", err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(mixed)
 	f.Add("rules: [{name: a, when: 'all(paths, under(#, \"/\"))', deny: 'any(writes, .mode == 0o644)'}]")
@@ -266,7 +289,7 @@ func FuzzParse(f *testing.F) {
 		if p.Digest() == "" {
 			t.Error("rules without a digest")
 		}
-		_, _ = p.Judge(&catalog.Catalog{Source: "x"}, nil)
+		_, _ = p.Judge(t.Context(), &catalog.Catalog{Source: "x"}, nil)
 	})
 }
 
@@ -298,7 +321,7 @@ func TestTheExampleIsOfUse(t *testing.T) {
 			"the app team stays under /srv/app", "what the app team may declare", "owners of the app team", "packages come from our mirror",
 		},
 	} {
-		_, err := rules.Judge(load(t, "app", manifest), mapped{})
+		_, err := rules.Judge(t.Context(), load(t, "app", manifest), mapped{})
 		got := broken(err)
 		if len(want) == 4 { // what a repository's files are owned by is the host's to say
 			got = slices.DeleteFunc(got, func(s string) bool { return s == "owners of the app team" })

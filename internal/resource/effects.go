@@ -1,5 +1,7 @@
 package resource
 
+import "context"
+
 // What follows is what a resource does to a host beyond its claims, for rules
 // that limit it. A rule is about what is stated here, so it is stated in full: a
 // host under such rules refuses what was not.
@@ -66,6 +68,14 @@ type Deputy interface {
 // those of a package repository.
 type Linked interface {
 	Locations() []string
+}
+
+// An Originator is a Module that can tell from which places on a network the
+// packages that its resources claim can come now. What it does not know it leaves
+// out.
+type Originator interface {
+	Module
+	Origins(ctx context.Context, packages []string) (map[string][]string, error)
 }
 
 // A Sole is a Module of which a host has one, whatever source a resource is from:
