@@ -81,13 +81,14 @@ func explain(ctx context.Context, name, url string, limits Limits, err error) er
 	e := &Error{Source: name, URL: Redact(url), Reason: ErrMalformed, Err: err}
 	var told *remote.Error
 	var refused *RefusedError
+	var untrusted *DistrustError
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		e.Reason = ErrTimeout
 		e.Err = fmt.Errorf("it was not done after %s (limits.time)", limits.Time)
 	case ctx.Err() != nil:
 		e.Reason, e.Err = ErrTimeout, ctx.Err()
-	case errors.As(err, &refused):
+	case errors.As(err, &refused), errors.As(err, &untrusted):
 		e.Reason = ErrRefused
 	case errors.As(err, &told):
 		e.Reason = reasonOf(told.Kind)

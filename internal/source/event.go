@@ -3,6 +3,7 @@ package source
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,9 @@ func (c *cache) tellRepaired(url string, broken error) {
 // that.
 func (c *cache) tell(was memory, before object.ID, rev Revision, err error) {
 	if err != nil {
+		if why := distrust(err); why != "" && slices.Contains(was.Refusals, why) {
+			return // something else failed in between
+		}
 		if reason(err) != was.Told {
 			c.o.Notify(c.failure(before, err))
 		}
@@ -56,7 +60,11 @@ func (c *cache) failure(before object.ID, err error) Event {
 	// One of several URLs is a line of the error.
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
 	var refused *RefusedError
+	var untrusted *DistrustError
 	switch {
+	case errors.As(err, &untrusted):
+		e.Type, e.Revision, e.Message = EventRefused, untrusted.Offered, text
+		e.Reason, e.Signer = untrusted.Reason, untrusted.Signer
 	case errors.As(err, &refused):
 		e.Type, e.Revision, e.Applied, e.Message = EventRefused, refused.Offered, refused.Applied, text
 	case !before.IsZero():
@@ -73,6 +81,9 @@ func (c *cache) failure(before object.ID, err error) Event {
 func reason(err error) string {
 	var refused *RefusedError
 	var known *Error
+	if why := distrust(err); why != "" {
+		return why
+	}
 	switch {
 	case errors.As(err, &refused):
 		return "refused " + refused.Offered
@@ -81,4 +92,13 @@ func reason(err error) string {
 	default:
 		return "other"
 	}
+}
+
+// distrust names a commit that is not trusted and why; nothing for other errors.
+func distrust(err error) string {
+	var d *DistrustError
+	if !errors.As(err, &d) {
+		return ""
+	}
+	return "distrusted " + d.Offered + " " + d.Reason
 }

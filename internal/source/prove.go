@@ -89,17 +89,20 @@ func descends(commits map[object.ID][]object.ID, tip object.ID, goals []object.I
 // refuse remembers a commit that is not accepted, so that the next poll need
 // not look into it again.
 func (r *repository) refuse(tip, applied object.ID, detail string) error {
-	r.remember(func(m *memory) { m.Refused, m.RefusedBy, m.RefusedDetail = tip, applied, detail })
+	r.remember(func(m *memory) { m.Refused, m.RefusedBy, m.RefusedDetail, m.Distrust = tip, applied, detail, nil })
 	return &RefusedError{Applied: applied.String(), Offered: tip.String(), Detail: detail}
 }
 
 // refusedBefore repeats a refusal while nothing has changed.
 func (r *repository) refusedBefore(offer remote.Offer, anyHistory bool) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	m := r.memory
-	if anyHistory || m.Refused.IsZero() || offer.Commit != m.Refused || r.applied != m.RefusedBy {
+	m, applied := r.memory, r.applied
+	r.mu.Unlock()
+	if anyHistory || m.Refused.IsZero() || offer.Commit != m.Refused || applied != m.RefusedBy {
 		return nil
+	}
+	if m.Distrust != nil {
+		return r.distrustedBefore(m)
 	}
 	return &RefusedError{Applied: m.RefusedBy.String(), Offered: m.Refused.String(), Detail: m.RefusedDetail}
 }

@@ -14,7 +14,9 @@ import (
 // taken that does not follow from the id that was offered.
 func (t *transfer) receive(child *remote.Client, offer remote.Offer) error {
 	t.wanted = map[object.ID]object.Kind{}
-	t.commits = map[object.ID][]object.ID{}
+	if t.commits == nil { // a judge may have looked at them
+		t.commits = map[object.ID][]object.ID{}
+	}
 	t.want(offer.ID, 0)
 	if err := child.Get(remote.Ask{Have: t.have, Depth: 1}, t); err != nil {
 		return err

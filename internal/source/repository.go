@@ -135,7 +135,10 @@ func (t *transfer) run() error {
 		return err
 	}
 	if len(t.have) > 0 && offer.Commit == t.have[0] {
-		return nil
+		return t.rejudge(child, offer)
+	}
+	if err := t.judge(child, offer); err != nil {
+		return err
 	}
 	if t.in, err = t.store.Begin(); err != nil {
 		return err
@@ -146,6 +149,9 @@ func (t *transfer) run() error {
 	}
 	t.salvage()
 	if err := t.prove(child); err != nil {
+		return err
+	}
+	if err := t.judgeTree(offer, t.in.Read); err != nil {
 		return err
 	}
 	if err := t.checkSize(); err != nil {

@@ -67,6 +67,8 @@ type Options struct {
 	Child []string
 	// Notify is told what is worth an event; nil drops it.
 	Notify func(Event)
+	// Judge, unless nil, has to agree to each commit.
+	Judge Judge
 	// Now is the clock; nil is the machine's.
 	Now func() time.Time
 
@@ -97,8 +99,11 @@ type Event struct {
 	Revision string
 	// Applied is the other commit of a refusal.
 	Applied string
-	Message string
-	Err     error
+	// Reason is one word for why a commit is not trusted, Signer who signed it, as
+	// far as that is known.
+	Reason, Signer string
+	Message        string
+	Err            error
 }
 
 // Open opens a source whose store is in a directory of its own. It needs no

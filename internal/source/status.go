@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,6 +52,10 @@ type memory struct {
 	Refused       object.ID `json:"refused,omitzero"`
 	RefusedBy     object.ID `json:"refused_by,omitzero"`
 	RefusedDetail string    `json:"refused_detail,omitempty"`
+	// Distrust is why, where it was not that.
+	Distrust *keptDistrust `json:"distrust,omitempty"`
+	// Refusals are commits whose refusal was told of, the last ones.
+	Refusals []string `json:"refusals,omitempty"`
 	// Proven descends from ProvenFrom.
 	Proven     object.ID `json:"proven,omitzero"`
 	ProvenFrom object.ID `json:"proven_from,omitzero"`
@@ -62,7 +67,10 @@ type memory struct {
 	Seen []object.ID `json:"seen,omitempty"`
 }
 
-const maxSeen = 1000
+const (
+	maxSeen     = 1000
+	maxRefusals = 100
+)
 
 // load reads the memory that a process left. It is disposable: what cannot be
 // read is nothing.
@@ -166,6 +174,10 @@ func (c *cache) note(before object.ID, r Revision, err error) {
 			}
 			m.Checked, m.Failed, m.Error, m.Told = now, now, err.Error(), reason(err)
 			m.Failures++
+			if why := distrust(err); why != "" && !slices.Contains(m.Refusals, why) {
+				m.Refusals = append(m.Refusals, why)
+				m.Refusals = m.Refusals[max(0, len(m.Refusals)-maxRefusals):]
+			}
 		})
 		return
 	}
@@ -187,6 +199,6 @@ func (c *cache) note(before object.ID, r Revision, err error) {
 			m.Seen = m.Seen[max(0, len(m.Seen)-maxSeen):]
 		}
 		m.Checked, m.Failures, m.Since, m.Error, m.Told = now, 0, time.Time{}, "", ""
-		m.Refused, m.RefusedBy, m.RefusedDetail = object.ID{}, object.ID{}, ""
+		m.Refused, m.RefusedBy, m.RefusedDetail, m.Distrust = object.ID{}, object.ID{}, "", nil
 	})
 }

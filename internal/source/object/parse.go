@@ -28,6 +28,9 @@ type Entry struct {
 // IsTree reports whether the entry is a directory.
 func (e Entry) IsTree() bool { return e.Mode&modeType == modeDirectory }
 
+// IsFile reports whether the entry is a file, executable or not, and no link.
+func (e Entry) IsFile() bool { return e.Mode&modeType == modeFile }
+
 // IsSubmodule reports whether the entry names a commit of another repository.
 func (e Entry) IsSubmodule() bool { return e.Mode&modeType == modeSubmodule }
 

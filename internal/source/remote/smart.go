@@ -123,7 +123,7 @@ func (s *smartSession) negotiation(want object.ID, ask Ask) []byte {
 	if s.caps.Supports(capability.NoProgress) {
 		caps = append(caps, "no-progress")
 	}
-	filter := ask.CommitsOnly && s.caps.Supports(capability.Filter)
+	filter := (ask.CommitsOnly || ask.File != "") && s.caps.Supports(capability.Filter)
 	if filter {
 		caps = append(caps, "filter")
 	}
@@ -137,7 +137,7 @@ func (s *smartSession) negotiation(want object.ID, ask Ask) []byte {
 		}
 	}
 	if filter {
-		line("filter tree:0\n")
+		line("filter tree:%d\n", ask.levels())
 	}
 	b.WriteString("0000")
 	for _, id := range ask.Have {
@@ -192,4 +192,13 @@ func (s *smartSession) fill(w io.Writer, body io.Reader) error {
 		return s.t.broken("server broke off", err)
 	}
 	return nil
+}
+
+// levels is how deep into each commit an answer has to go: none is the commit
+// itself, one its top directory.
+func (a Ask) levels() int {
+	if a.CommitsOnly {
+		return 0
+	}
+	return strings.Count(a.File, "/") + 2
 }

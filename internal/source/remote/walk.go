@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	"trued.dev/trued/internal/source/object"
 )
@@ -22,13 +23,15 @@ func walk(ctx context.Context, want object.ID, ask Ask, out sink, open openFunc)
 	type step struct {
 		id    object.ID
 		depth int
+		// level is how deep a tree is in its commit.
+		level int
 	}
 	seen := map[object.ID]bool{want: true}
-	todo := []step{{want, 1}}
-	add := func(id object.ID, depth int) {
+	todo := []step{{want, 1, 0}}
+	add := func(id object.ID, depth, level int) {
 		if !seen[id] {
 			seen[id] = true
-			todo = append(todo, step{id, depth})
+			todo = append(todo, step{id, depth, level})
 		}
 	}
 	for len(todo) > 0 {
@@ -64,33 +67,35 @@ func walk(ctx context.Context, want object.ID, ask Ask, out sink, open openFunc)
 		if err != nil {
 			return err
 		}
-		if err := follow(kind, b.Bytes(), at.depth, ask, add); err != nil {
+		if err := follow(kind, b.Bytes(), at.depth, at.level, ask, add); err != nil {
 			return failf(KindMalformed, "%s %s: %v", kind, at.id, err)
 		}
 	}
 	return nil
 }
 
-func follow(kind object.Kind, data []byte, depth int, ask Ask, add func(object.ID, int)) error {
+func follow(kind object.Kind, data []byte, depth, level int, ask Ask, add func(id object.ID, depth, level int)) error {
 	switch kind {
 	case object.Tag:
 		id, _, err := object.ParseTag(data)
 		if err != nil {
 			return err
 		}
-		add(id, depth)
+		add(id, depth, 0)
 	case object.Commit:
 		c, err := object.ParseCommit(data)
 		if err != nil {
 			return err
 		}
 		if !ask.CommitsOnly {
-			add(c.Tree, depth)
+			add(c.Tree, depth, 0)
+		}
+		if !ask.CommitsOnly && ask.File == "" {
 			return nil
 		}
 		for _, p := range c.Parents {
 			if depth < ask.Depth {
-				add(p, depth+1)
+				add(p, depth+1, 0)
 			}
 		}
 	case object.Tree:
@@ -99,10 +104,19 @@ func follow(kind object.Kind, data []byte, depth int, ask Ask, add func(object.I
 			return err
 		}
 		for _, e := range entries {
-			if !e.IsSubmodule() {
-				add(e.ID, depth)
+			if !e.IsSubmodule() && ask.wants(level, e) {
+				add(e.ID, depth, level+1)
 			}
 		}
 	}
 	return nil
+}
+
+// wants reports whether an entry of a tree is asked for.
+func (a Ask) wants(level int, e object.Entry) bool {
+	if a.File == "" {
+		return true
+	}
+	parts := strings.Split(a.File, "/")
+	return level < len(parts) && e.Name == parts[level] && e.IsTree() == (level < len(parts)-1)
 }

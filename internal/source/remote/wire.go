@@ -89,6 +89,9 @@ type Ask struct {
 	Depth int
 	// CommitsOnly asks for the commits alone: the parent holds the tip.
 	CommitsOnly bool
+	// File asks for one file of each commit, by its path, with the directories
+	// that lead to it.
+	File string
 }
 
 // The kinds of errors that a child reports, as the parent tells them apart.
