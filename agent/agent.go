@@ -41,6 +41,8 @@ type Agent struct {
 	rules   *policy.Policy
 	store   *state.Store
 	sources []source.Source
+	// wardens say whom each source is trusted by.
+	wardens []*warden
 	// watcher tells of drift as it happens; nil where no daemon runs.
 	watcher  *watch.Watcher
 	culprits *culprit.Finder

@@ -64,6 +64,8 @@ type SourceConfig struct {
 	ClientKeyFile     string       `yaml:"client_key_file" doc:"its key"`
 	Proxy             string       `yaml:"proxy" doc:"URL of an http, https, socks5 or socks5h proxy, or none; the environment's, for HTTP"`
 	Limits            LimitsConfig `yaml:"limits" doc:"what a server may cost"`
+	Trust             TrustConfig  `yaml:"trust" doc:"whose commits are applied"`
+	Repository        string       `yaml:"repository" doc:"the name that repository.yaml at the root of the repository must hold"`
 }
 
 // LimitsConfig bounds what a server can cost; zero is the default.
@@ -154,6 +156,9 @@ func (c Config) Validate() error {
 		}
 		seen[s.Name] = true
 		if err := s.source().Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("sources[%d]: %w", i, err))
+		}
+		if err := s.validateTrust(); err != nil {
 			errs = append(errs, fmt.Errorf("sources[%d]: %w", i, err))
 		}
 	}

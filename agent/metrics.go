@@ -173,7 +173,7 @@ func readSource(c SourceConfig, s SourceStatus) metrics.Source {
 	return metrics.Source{
 		Name: s.Name, Group: s.Group, Ref: cmp.Or(c.Branch, c.Tag, c.Commit),
 		Applied: s.Applied, Committed: committed, Failures: s.Failures,
-		Refused: s.Refused != "",
+		Refused: s.Refused != "", Signer: s.Trust.Signer,
 	}
 }
 

@@ -27,6 +27,8 @@ type run struct {
 	sources []*sourceRun
 	stream  *report.Run
 	rec     *recorder
+	// looks is true for a look that changes nothing.
+	looks bool
 	// cut is true when the run was told to stop before its end.
 	cut bool
 	// good is true when the run ended well, so that its kit can serve another.
@@ -223,6 +225,7 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 		ID: r.stream.ID(), Trigger: r.req.Trigger, Started: r.started, Finished: time.Now().UTC(), Partial: r.partial(),
 		Verdict: string(verdict), Summary: summary(counts, r.sources), Issues: left,
 		Drifts:    r.drifts(),
+		Commits:   r.commits(),
 		Resources: r.tally(outcomes, left), Phases: r.took.end(),
 	}
 	sources, err := r.newStates()

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -16,7 +17,7 @@ func (a *Agent) fromSource(e source.Event) {
 	defer a.mu.Unlock()
 	a.heard = append(a.heard, e)
 	if e.Type == source.EventRefused {
-		a.failures[failure{source: e.Source, reason: "history", refused: true}]++
+		a.failures[failure{source: e.Source, reason: cmp.Or(e.Reason, "history"), refused: true}]++
 	}
 }
 
@@ -74,6 +75,7 @@ func (a *Agent) Poll(ctx context.Context, names []string) (news bool, polled map
 			news = true
 		}
 	}
+	a.freshness(time.Now())
 	return news, polled, errors.Join(errs...)
 }
 
@@ -98,6 +100,9 @@ func incidentOf(e source.Event) report.Incident {
 	var known *source.Error
 	if errors.As(e.Err, &known) {
 		i.ErrType = known.Type()
+	}
+	if i.Signer = e.Signer; e.Reason != "" {
+		i.ErrType = e.Reason
 	}
 	return i
 }

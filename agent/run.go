@@ -122,6 +122,7 @@ func (a *Agent) Plan(ctx context.Context, req Request) (*plan.Plan, *Result, err
 		return nil, nil, err
 	}
 	defer r.close()
+	r.looks = true
 	r.fetch(ctx)
 	p, err := r.plan(ctx, r.load(ctx))
 	if err != nil {

@@ -22,7 +22,12 @@ func (a *Agent) openSources() error {
 	snap := a.store.Head()
 	for _, c := range a.config.Sources {
 		dir := filepath.Join(a.store.Dir(), "sources", c.storeName())
-		src, err := source.Open(c.source(), dir, source.Options{Child: a.opt.FetchChild, Notify: a.fromSource})
+		w := a.newWarden(c)
+		opt := source.Options{Child: a.opt.FetchChild, Notify: a.fromSource}
+		if w.judges() {
+			opt.Judge = w
+		}
+		src, err := source.Open(c.source(), dir, opt)
 		if err != nil {
 			return err
 		}
@@ -31,7 +36,7 @@ func (a *Agent) openSources() error {
 				return fmt.Errorf("source %q: %w", c.Name, err)
 			}
 		}
-		a.sources = append(a.sources, src)
+		a.sources, a.wardens = append(a.sources, src), append(a.wardens, w)
 	}
 	return nil
 }
@@ -51,8 +56,10 @@ type SourceStatus struct {
 	Applied   string `json:"applied,omitempty"`
 	Attempted string `json:"attempted,omitempty"`
 	Problem   string `json:"problem,omitempty"`
-	Subject   string `json:"subject,omitempty"`
-	Author    string `json:"author,omitempty"`
+	// Trust is why the applied commit is trusted.
+	Trust   Trusted `json:"trust"`
+	Subject string  `json:"subject,omitempty"`
+	Author  string  `json:"author,omitempty"`
 	// Date is when it was written, Committed when it came to be as it is.
 	Date      time.Time `json:"date,omitzero"`
 	Committed time.Time `json:"committed,omitzero"`
@@ -69,6 +76,7 @@ func (a *Agent) statusOf(src source.Source, known state.Source) SourceStatus {
 	if s.Problem == "" {
 		s.Problem = s.Error
 	}
+	s.Trust = a.trusted(s.Name, s.Applied)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.Next = a.next[s.Name]
@@ -84,7 +92,7 @@ func reportState(s SourceStatus) report.SourceState {
 		Name: s.Name, Group: s.Group, URL: s.URL, Branch: s.Branch, Applied: s.Applied, Attempted: s.Attempted,
 		Author: s.Fetched.Author, Date: report.Timestamp(written), Checked: report.Timestamp(s.Checked),
 		Moved: report.Timestamp(s.Moved), Failed: report.Timestamp(s.Failed), Failures: s.Failures,
-		Next: report.Timestamp(s.Next),
+		Next: report.Timestamp(s.Next), Signer: s.Trust.Signer, Trust: string(s.Trust.Level),
 	}
 }
 
@@ -104,6 +112,8 @@ type sourceRun struct {
 	// the catalog would be the one that the host is in order with.
 	group string
 	stood bool
+	// distrusted is true when the newest commit may not be applied.
+	distrusted bool
 	// err says why the newest commit is not enforced, or was not looked for.
 	err error
 	// old holds the addresses that the revision has for the host as it was.
@@ -129,6 +139,10 @@ func (r *run) fetch(ctx context.Context) {
 			r.agent.fetchFailed(ctx, s.name(), err)
 		}
 	}
+	if !r.looks {
+		r.agent.freshness(r.started)
+	}
+	r.standTrust()
 	for _, e := range r.agent.hear() {
 		r.agent.told(r.rec.incident(incidentOf(e)))
 	}
@@ -144,6 +158,10 @@ func (s *sourceRun) load(ctx context.Context, r *run) {
 		return
 	}
 	s.newest = rev
+	if s.distrusted {
+		s.fallBack(r, s.err)
+		return
+	}
 	in := s.inputNow(r)
 	cat, err := s.admit(ctx, r, rev.Commit, in)
 	if err == nil {
@@ -340,6 +358,7 @@ func (r *run) states() []report.SourceState {
 		// What is being applied is what the run's events are about.
 		if s := r.sources[i]; s.revision != "" && r.agent.config.Mode != Observe {
 			st.Applied, st.Attempted = s.revision, s.newest.Commit
+			st.Trust = r.agent.trusted(s.name(), s.revision)
 			if s.enforced() {
 				st.Group = s.group
 			}

@@ -41,6 +41,7 @@ Without a network the last fetched commit is enforced, and said so.`,
 	c.Flags().DurationVar(&req.Wait, "wait", 0, "wait this long for another run to end")
 	c.Flags().BoolVar(&req.AcceptPrune, "accept-prune", false, "remove what is held")
 	c.Flags().BoolVar(&req.IgnoreWindows, "now", false, "change what waits for its window, too")
+	c.Flags().BoolVar(&req.AcceptHistory, "accept-history", false, "take a commit that does not follow from the one applied, or from any that this host knows")
 	c.Flags().BoolVar(&boot, "boot", false, "enforce the last fetched commit without asking the network, as at boot")
 	return c
 }

@@ -63,8 +63,14 @@ func (a *app) printHistory(runs []state.Past) error {
 		p.line("No runs yet that changed or told anything.")
 	}
 	for _, r := range runs {
+		summary := r.Run.Summary
+		for _, c := range r.Run.Commits {
+			if c.Signer != "" {
+				summary += "; signed by " + c.Signer
+			}
+		}
 		p.line("%s  %s  %-11s %-8s %s", r.Run.Started.Local().Format(time.DateTime),
-			shortRun(r.Run.ID), r.Run.Verdict, r.Run.Trigger, r.Run.Summary)
+			shortRun(r.Run.ID), r.Run.Verdict, r.Run.Trigger, summary)
 	}
 	return p.err
 }
@@ -79,6 +85,11 @@ func (a *app) printPast(past *state.Past) error {
 	p := printer{w: a.out, c: palette(a.out)}
 	p.line("run %s, %s, caused by %s", past.Run.ID, past.Run.Started.Local().Format(time.DateTime), past.Run.Trigger)
 	p.line("%s: %s", past.Run.Verdict, past.Run.Summary)
+	for _, c := range past.Run.Commits {
+		if c.Signer != "" {
+			p.line("%s at %s, signed by %s (%s)", c.Source, agent.Short(c.Revision), c.Signer, c.Trust)
+		}
+	}
 	for _, raw := range past.Events {
 		var e report.Event
 		if err := json.Unmarshal(raw, &e); err != nil {

@@ -13,6 +13,7 @@ import (
 	"trued.dev/trued/agent"
 	"trued.dev/trued/internal/control"
 	"trued.dev/trued/internal/state"
+	"trued.dev/trued/internal/trust"
 	"trued.dev/trued/internal/watch"
 )
 
@@ -214,6 +215,9 @@ func (p *printer) source(s agent.SourceStatus) {
 	if s.Applied != "" {
 		p.field("applied", "%s%s", agent.Short(s.Applied), commitWords(s.Subject, s.Author, s.Date))
 	}
+	if words := trustWords(s.Trust); words != "" {
+		p.field("trusted", "%s", words)
+	}
 	if s.Attempted != "" && s.Attempted != s.Applied {
 		words := ""
 		if f := s.Fetched; f.Commit == s.Attempted {
@@ -234,6 +238,24 @@ func (p *printer) source(s agent.SourceStatus) {
 	if words := checkedWords(s); words != "" {
 		p.field("checked", "%s", words)
 	}
+}
+
+// trustWords say why the applied commit is trusted, where anything is required.
+func trustWords(t agent.Trusted) string {
+	var parts []string
+	if t.Signer != "" {
+		parts = append(parts, "signed by "+t.Signer)
+	}
+	if t.Key != "" {
+		parts = append(parts, t.Key)
+	}
+	if t.Level != "" && t.Level != trust.None {
+		parts = append(parts, "required: "+string(t.Level))
+	}
+	if t.Stale {
+		parts = append(parts, "but the newest commit is too old to be it")
+	}
+	return strings.Join(parts, ", ")
 }
 
 // checkedWords says when a source was looked at, and when it is again.

@@ -59,7 +59,7 @@ func (a *app) syncCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&req.AcceptPrune, "accept-prune", false, "remove what is held")
 	c.Flags().BoolVar(&req.IgnoreWindows, "now", false, "change what waits for its window, too")
-	c.Flags().BoolVar(&req.AcceptHistory, "accept-history", false, "take a commit that does not descend from the one applied")
+	c.Flags().BoolVar(&req.AcceptHistory, "accept-history", false, "take a commit that does not follow from the one applied, or from any that this host knows")
 	return c
 }
 

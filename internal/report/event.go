@@ -126,6 +126,8 @@ type Event struct {
 	Branch    string        `json:"vcs.ref.head.name,omitempty" jsonschema_description:"the branch"`
 	Revision  string        `json:"vcs.ref.head.revision,omitempty" jsonschema_description:"the commit applied"`
 	Attempted string        `json:"trued.revision.attempted,omitempty" jsonschema_description:"the newest commit seen, when it is another"`
+	Signer    string        `json:"trued.signer,omitempty" jsonschema_description:"who signed the commit applied; on source.refused: who signed the one refused, as far as that is known"`
+	Trust     string        `json:"trued.trust,omitempty" jsonschema:"enum=none,enum=signature,enum=history" jsonschema_description:"what was required of the commit applied: no signature, its own, or that of everything since the last trusted one"`
 	Sources   []SourceState `json:"trued.sources,omitempty" jsonschema_description:"on events of runs: every source; on those of a source: how that one stands"`
 
 	Reason  string `json:"trued.reason,omitempty" jsonschema_description:"why a run started, or convergence was suspended"`
@@ -221,6 +223,8 @@ type SourceState struct {
 	Applied   string `json:"applied,omitempty" jsonschema_description:"the commit applied"`
 	Attempted string `json:"attempted,omitempty" jsonschema_description:"the newest commit seen, when it is another"`
 	Author    string `json:"author,omitempty" jsonschema_description:"who wrote the newest commit"`
+	Signer    string `json:"signer,omitempty" jsonschema_description:"who signed the commit applied"`
+	Trust     string `json:"trust,omitempty" jsonschema:"enum=none,enum=signature,enum=history" jsonschema_description:"what was required of it"`
 	Date      string `json:"date,omitempty" jsonschema:"format=date-time" jsonschema_description:"when that was"`
 	Checked   string `json:"checked,omitempty" jsonschema:"format=date-time" jsonschema_description:"when it was last fetched, or tried"`
 	Moved     string `json:"moved,omitempty" jsonschema:"format=date-time" jsonschema_description:"when it last had a new commit"`

@@ -84,6 +84,10 @@ func (s *Stream) stamp(e Event, source string) Event {
 		if src.Name == source || only {
 			e.Source, e.Group, e.URL, e.Branch = src.Name, src.Group, src.URL, src.Branch
 			e.Revision, e.Attempted = src.Applied, src.Attempted
+			e.Trust = src.Trust
+			if e.Type != SourceRefused {
+				e.Signer = src.Signer
+			}
 			if strings.HasPrefix(string(e.Type), "source.") {
 				e.Sources = []SourceState{src}
 			}
@@ -113,6 +117,8 @@ type Incident struct {
 	// ErrType is the class of Err, one word; empty leaves it to the error.
 	ErrType string
 	Err     error
+	// Signer is who signed the commit that it is about, as far as that is known.
+	Signer string
 	// Sink is the sink that it is about, and Dropped how many events it will
 	// never get.
 	Sink    string
@@ -127,6 +133,7 @@ func (s *Stream) Incident(i Incident) Event {
 		Severity: incidentSeverity(i.Type),
 		Message:  i.Message,
 		Reason:   i.Reason,
+		Signer:   cutTo(public(i.Signer, maxValue), maxValue),
 		Sink:     cutTo(public(i.Sink, maxValue), maxValue),
 		Dropped:  i.Dropped,
 	}

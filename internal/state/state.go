@@ -173,10 +173,21 @@ type Run struct {
 	// Drifts are resources that had drifted, whatever came of it, since the last
 	// run that looked at everything; some of them where they are many.
 	Drifts []Drift `json:"drifts,omitempty"`
+	// Commits are what it brought the host to.
+	Commits []Commit `json:"commits,omitempty"`
 	// Resources counts all of them by kind and outcome.
 	Resources Tallies `json:"resources,omitempty"`
 	// Phases is how long each part of the run took.
 	Phases map[string]time.Duration `json:"phases,omitempty"`
+}
+
+// A Commit is one that a run enforced.
+type Commit struct {
+	Source   string `json:"source"`
+	Revision string `json:"revision"`
+	// Signer is who signed it, Trust what was required of it.
+	Signer string `json:"signer,omitempty"`
+	Trust  string `json:"trust,omitempty"`
 }
 
 // A Drift is a resource that the host had changed.
