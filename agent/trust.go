@@ -363,3 +363,36 @@ func (r *run) commits() []state.Commit {
 	}
 	return list
 }
+
+// CheckTrust decides on the newest commit of a repository as a host does that
+// trusts the introduction, or, without one, knows of nothing and is told to accept
+// it. It keeps nothing.
+func CheckTrust(ctx context.Context, c SourceConfig) (trust.Verdict, error) {
+	if err := errors.Join(c.source().Validate(), c.validateTrust()); err != nil {
+		return trust.Verdict{}, err
+	}
+	dir, err := os.MkdirTemp("", "trued-trust-")
+	if err != nil {
+		return trust.Verdict{}, fmt.Errorf("cannot look at the repository: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	w := &warden{
+		config: c.trust(), judge: trust.NewJudge(c.trust(), source.ErrNoDescendant),
+		file: filepath.Join(dir, "trust.json"), applied: func() string { return "" },
+	}
+	src, err := source.Open(c.source(), filepath.Join(dir, "store"), source.Options{Judge: w})
+	if err != nil {
+		return trust.Verdict{}, err
+	}
+	defer func() { _ = src.Close() }()
+	fetch := src.Fetch
+	if w.config.Introduction.IsZero() {
+		fetch = src.Accept
+	}
+	rev, err := fetch(ctx)
+	if err != nil {
+		return trust.Verdict{}, err
+	}
+	v, _ := w.verdict(rev.Commit)
+	return v, nil
+}

@@ -280,6 +280,9 @@ func (l *signerLine) check(key ssh.PublicKey, namespace, identity, hint string, 
 		if principal = identity; principal == "" {
 			principal = l.name(hint)
 		}
+		if principal == "" {
+			return "", nil
+		}
 	case l.authority && cert != nil && sameKey(l.key, cert.SignatureKey):
 		var refusal *Refusal
 		if principal, refusal = l.certified(cert, identity, hint, at); refusal != nil {
@@ -303,17 +306,18 @@ func (l *signerLine) check(key ssh.PublicKey, namespace, identity, hint string, 
 func shown(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // name is who a line is of: the one who says so, where the line means that one
-// too, or else the first that it names.
+// too, or else the first that it names and does not rule out; nobody where there is
+// none.
 func (l *signerLine) name(hint string) string {
 	if hint != "" && matchList(hint, l.principals) {
 		return hint
 	}
 	for p := range strings.SplitSeq(l.principals, ",") {
-		if p != "" && p[0] != '!' {
+		if p != "" && p[0] != '!' && matchList(p, l.principals) {
 			return p
 		}
 	}
-	return l.principals
+	return ""
 }
 
 // certified checks a certificate of an authority.
