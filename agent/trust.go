@@ -290,7 +290,7 @@ func (a *Agent) freshness(now time.Time) {
 	}
 }
 
-// stand notes which newest commits may not be applied although they are here, and
+// standTrust notes which newest commits may not be applied although they are here, and
 // tells of each once.
 func (r *run) standTrust() {
 	for i, s := range r.sources {

@@ -48,7 +48,7 @@ type krlBitmap struct {
 	bits   *big.Int
 }
 
-// A wire is what is left of an SSH message.
+// An sshWire is what is left of an SSH message.
 type sshWire []byte
 
 func (w *sshWire) number(size int) (uint64, error) {
