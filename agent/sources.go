@@ -159,7 +159,7 @@ func (s *sourceRun) load(ctx context.Context, r *run) {
 	}
 	s.newest = rev
 	if s.distrusted {
-		s.fallBack(r, s.err)
+		s.fallBack(ctx, r, s.err)
 		return
 	}
 	in := s.inputNow(r)
