@@ -1,5 +1,5 @@
 // Package cron is the kind `cron`: a command that cron runs at certain times,
-// from a file of its own in /etc/cron.d.
+// from a file of its own in /etc/cron.d, or from its user's own crontab.
 package cron
 
 import (
@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/host/shared"
 	"trued.dev/trued/internal/resource"
 )
 
@@ -31,10 +32,19 @@ func (module) Example() string {
   run: /usr/local/bin/report --day "$(date +%F)"
   user: app
   env: {MAILTO: ops@example.com}
+
+- cron: rotate-keys
+  schedule: "@weekly"
+  run: /usr/local/bin/rotate-keys
+  user: app
+  crontab: true
 `
 }
 
 func (m module) Absent(held resource.Held) (resource.Resource, error) {
+	if slices.ContainsFunc(held.Claims, func(c resource.Claim) bool { return strings.HasPrefix(c.Part, partMark) }) {
+		return shared.NewDeparture(m.host, held, partMark, fieldEntry, func() shared.Record { return &noted{} })
+	}
 	return host.NewDeparture(m.host, held)
 }
 
@@ -43,6 +53,9 @@ func (module) Batch() string { return "files" }
 
 // Holds implements resource.Examiner.
 func (m module) Holds(_ context.Context, name string, w resource.Witness) bool {
+	if len(w) > 0 && w[0] == ofCrontab {
+		return m.host.HoldsOnly(w[1:])
+	}
 	return m.host.Holds(filePath(name), w)
 }
 
@@ -55,6 +68,7 @@ type Resource struct {
 	Line     string            `yaml:"run" json:"run,omitempty" doc:"what to run: a line of shell; a % is just that, and kept from what cron would make of it"`
 	User     string            `yaml:"user" json:"user,omitempty" doc:"name of the user to run as; root where it is not given"`
 	Env      map[string]string `yaml:"env" json:"env,omitempty" doc:"variables, such as PATH and SHELL; MAILTO says who gets what the command prints"`
+	Crontab  bool              `yaml:"crontab" json:"crontab,omitempty" doc:"true: in the user's own crontab, beside what is there, in place of a file of its own"`
 	State    string            `yaml:"state" json:"state,omitempty" words:"present,absent" doc:"present (default) or absent"`
 
 	host *host.Host
@@ -87,11 +101,17 @@ func (r *Resource) Validate() error {
 	case "", "present":
 		problems = append(problems, r.validateEntry())
 	case host.Absent:
-		if r.Schedule != "" || r.Line != "" || r.User != "" || r.Env != nil {
-			wrong("state", "an entry that is absent has a name alone")
+		if r.Schedule != "" || r.Line != "" || r.User != "" && !r.Crontab || r.Env != nil {
+			wrong("state", "an entry that is absent has a name alone, and in a crontab its user")
 		}
 	default:
 		wrong("state", "%q is neither present nor absent", r.State)
+	}
+	if r.Crontab && r.User == "" {
+		wrong("user", "is missing: it is whose crontab it is")
+	}
+	if r.Crontab && r.Env != nil {
+		wrong("env", "in a crontab a variable is one for all that follows: set it in the command, as A=b command")
 	}
 	return errors.Join(problems...)
 }
@@ -173,7 +193,11 @@ func (r *Resource) user() string {
 // and what follows is given to it as input: unless a backslash is before it.
 func (r *Resource) entry() string {
 	line := strings.ReplaceAll(strings.TrimRight(r.Line, "\n"), "%", `\%`)
-	return strings.Join(append(strings.Fields(r.Schedule), r.user(), strings.TrimSpace(line)), " ")
+	words := strings.Fields(r.Schedule)
+	if !r.Crontab {
+		words = append(words, r.user())
+	}
+	return strings.Join(append(words, strings.TrimSpace(line)), " ")
 }
 
 func (r *Resource) text() string {
@@ -187,12 +211,22 @@ func (r *Resource) text() string {
 	return b.String()
 }
 
-// Claims is the file.
-func (r *Resource) Claims() []resource.Claim { return []resource.Claim{resource.Path(r.path())} }
+// Claims is the file, or the entry of a crontab.
+func (r *Resource) Claims() []resource.Claim {
+	if r.Crontab {
+		return []resource.Claim{r.entryClaim()}
+	}
+	return []resource.Claim{resource.Path(r.path())}
+}
 
 // Needs are the directories above the file, the user, and the program.
 func (r *Resource) Needs() []resource.Need {
 	needs := append(resource.ParentNeeds(r.path()), host.AccountNeeds(r.User, "")...)
+	if r.Crontab {
+		for _, name := range cronPackages() {
+			needs = append(needs, resource.Need{Claim: resource.Claim{Space: resource.SpacePackage, Name: name}})
+		}
+	}
 	program, _, _ := strings.Cut(r.Line, " ")
 	if strings.HasPrefix(program, "/") && host.CheckPath("", program) == nil {
 		program = host.CleanPath(program)
@@ -203,6 +237,9 @@ func (r *Resource) Needs() []resource.Need {
 
 // Writes implements resource.Writer.
 func (r *Resource) Writes() []resource.Write {
+	if r.Crontab {
+		return shared.Writes(r)
+	}
 	if r.State == host.Absent {
 		return []resource.Write{{Path: r.path(), Absent: true}}
 	}
@@ -239,6 +276,9 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if later, err := r.withoutUser(view); err != nil || later != "" {
 		return resource.Finding{Unknown: later}, err
 	}
+	if r.Crontab {
+		return r.checkCrontab(ctx, view)
+	}
 	var found host.PathFinding
 	var err error
 	if r.State == host.Absent {
@@ -272,7 +312,7 @@ func (r *Resource) installed() bool {
 // withoutUser says what makes the user, where it is not there yet. Cron would
 // leave the entry of an unknown user out, and tell nobody but its log.
 func (r *Resource) withoutUser(view resource.View) (later string, err error) {
-	if r.User == "" {
+	if r.User == "" || r.State == host.Absent {
 		return "", nil
 	}
 	_, err = r.host.UserID(r.User)
@@ -284,9 +324,12 @@ func (r *Resource) withoutUser(view resource.View) (later string, err error) {
 }
 
 // Apply writes the file, or removes it.
-func (r *Resource) Apply(ctx context.Context, _ resource.View, found resource.Finding) (resource.Result, error) {
+func (r *Resource) Apply(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, error) {
 	if err := ctx.Err(); err != nil || len(found.Diff) == 0 {
 		return resource.Result{}, err
+	}
+	if r.Crontab {
+		return r.applyCrontab(ctx, view, found)
 	}
 	if r.State == host.Absent {
 		return resource.Result{}, r.host.Discard(r.path(), false, true)
@@ -295,4 +338,9 @@ func (r *Resource) Apply(ctx context.Context, _ resource.View, found resource.Fi
 }
 
 // Watches are the file.
-func (r *Resource) Watches() []resource.Watch { return resource.WatchPaths(r.path()) }
+func (r *Resource) Watches() []resource.Watch {
+	if r.Crontab {
+		return resource.WatchPaths(r.crontab())
+	}
+	return resource.WatchPaths(r.path())
+}

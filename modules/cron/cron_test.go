@@ -211,6 +211,8 @@ func TestWrongValuesAreNamed(t *testing.T) {
 		"a space at the end":  {func(r *Resource) { r.Env = map[string]string{"A": "x "} }, "env: "},
 		"two kinds of quotes": {func(r *Resource) { r.Env = map[string]string{"A": `"it's`} }, "env: "},
 		"an unknown state":    {func(r *Resource) { r.State = "gone" }, "state: "},
+		"a crontab of nobody": {func(r *Resource) { r.Crontab = true }, "user: is missing: it is whose crontab it is"},
+		"a variable of many":  {func(r *Resource) { r.Crontab, r.User, r.Env = true, "app", map[string]string{"A": "x"} }, "env: in a crontab"},
 		"an absent one":       {func(r *Resource) { r.State = "absent" }, "state: "},
 	} {
 		r := &Resource{Title: "job", Schedule: "@daily", Line: "true"}

@@ -28,6 +28,21 @@ func TestOnHost(t *testing.T) {
 			Dirs: []string{"/etc/cron.d"},
 		})
 	})
+	t.Run("promises of a crontab", func(t *testing.T) {
+		if out, err := exec.Command("sh", "-c", "echo '@daily false' | crontab -u ada -").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		for _, user := range []string{"ada", "root"} { // of whom one has a crontab
+			resourcetest.Run(t, resourcetest.Case{
+				Module: func() resource.Module { return New(h) },
+				Resource: func(m resource.Module) resource.Resource {
+					return filled(m, Resource{Title: "job", Schedule: "@daily", Line: "true", User: user, Crontab: true})
+				},
+				Dirs: []string{"/var/spool/cron/crontabs"},
+			})
+		}
+	})
+	t.Run("cron runs what is in a crontab", func(t *testing.T) { crontabRuns(t, h) })
 	t.Run("schedules are those of cron", schedulesAreCrons)
 	t.Run("cron runs what was written", func(t *testing.T) { cronRuns(t, h) })
 }
@@ -52,8 +67,41 @@ func schedulesAreCrons(t *testing.T) {
 	}
 }
 
+// crontabRuns has cron run an entry beside the user's own, which stays, and once
+// more after somebody made the crontab one that cron does not take.
+func crontabRuns(t *testing.T, h *host.Host) {
+	t.Parallel() // with the other that waits
+	m, e := New(h), &resourcetest.Engine{}
+	r := filled(m, Resource{Title: "mine", Schedule: "* * * * *", Line: `printf '%s' "$LOGNAME" >/home/ada/mine`, User: "ada", Crontab: true})
+	const own = "@daily false"
+	ran := func(before string) {
+		t.Helper()
+		if out, err := exec.Command("sh", "-ec", "rm -f /home/ada/mine; "+before).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if err := e.Converge(t.Context(), m, r); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(5 * time.Minute); ; time.Sleep(time.Second) {
+			if got, err := os.ReadFile("/home/ada/mine"); err == nil && string(got) == "ada" {
+				break
+			} else if time.Now().After(end) {
+				t.Fatalf("cron did not run it: %q, %v", got, err)
+			}
+		}
+		list, err := exec.Command("crontab", "-u", "ada", "-l").CombinedOutput()
+		if err != nil || strings.Count(string(list), own+"\n") != 1 || !strings.Contains(string(list), "# Kept by trued: cron:mine\n* * * * * printf '\\%s'") {
+			t.Errorf("the crontab is\n%s, error %v", list, err)
+		}
+	}
+	ran("echo '" + own + "' | crontab -u ada -")
+	// cron leaves it out, and looks no more before the directory changes.
+	ran("chmod 666 /var/spool/cron/crontabs/ada; chown root: /var/spool/cron/crontabs/ada; touch /var/spool/cron/crontabs")
+}
+
 // cronRuns waits for cron's next minute.
 func cronRuns(t *testing.T, h *host.Host) {
+	t.Parallel()
 	m := New(h)
 	r := filled(m, Resource{
 		Title: "odd", Schedule: "* * * * *", User: "ada",

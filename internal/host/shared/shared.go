@@ -62,6 +62,9 @@ type Place struct {
 	// ValidateAs is the user whom that is run as; empty for the agent's own.
 	ValidateAs string
 	Sensitive  bool
+	// Mode and Owner are those of a file that is made; the agent's own otherwise.
+	Mode  resource.Mode
+	Owner string
 	// Leaves is true for what gives its part back. Made tells that the file was
 	// not there before: it goes when nothing is left in it.
 	Leaves, Made bool
@@ -227,8 +230,12 @@ func writeParts(ctx context.Context, h *host.Host, items []resource.Item, of []i
 	if after == before {
 		return nil
 	}
-	return h.WriteFile(ctx, place.Path, host.FileSpec{
+	spec := host.FileSpec{
 		Content: resource.Bytes([]byte(after)), Follow: true, Backup: true,
 		Sensitive: place.Sensitive, Validate: place.Validate, ValidateAs: place.ValidateAs,
-	})
+	}
+	if !exists {
+		spec.Mode, spec.Owner = place.Mode, place.Owner
+	}
+	return h.WriteFile(ctx, place.Path, spec)
 }
