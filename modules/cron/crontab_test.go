@@ -50,7 +50,7 @@ func TestAnEntryOfACrontabLeavesTheOthersAlone(t *testing.T) {
 		"none to go":                 {"@daily false\n", true, "@daily false\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h, root, file := crontabs(t, c.had)
+			h, _, file := crontabs(t, c.had)
 			fill := Resource{Title: "job", Schedule: "0 2 * * *", Line: "date +%F", User: "app", Crontab: true}
 			if c.gone {
 				fill = gone
@@ -70,7 +70,7 @@ func TestAnEntryOfACrontabLeavesTheOthersAlone(t *testing.T) {
 				return
 			}
 			// The same once more as a module, which gives back what was there.
-			h, root, _ = crontabs(t, c.had)
+			h, root, _ := crontabs(t, c.had)
 			resourcetest.Run(t, resourcetest.Case{
 				Module:   func() resource.Module { return New(h) },
 				Resource: func(m resource.Module) resource.Resource { return filled(m, fill) },

@@ -250,7 +250,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if found.Prior == nil {
 		found.Prior = service.Prior
 	}
-	found.Witness = joined(r.User, found.Witness, service.Witness)
+	found.Witness = sight{r.User, found.Witness, service.Witness}.witness()
 	return found, nil
 }
 

@@ -2,20 +2,26 @@ package timer
 
 import (
 	"context"
-	"encoding/binary"
+	"encoding/json"
 
 	"trued.dev/trued/internal/resource"
 )
 
-// joined is the witness of a timer: the name of its user, who must be there, and
-// the witnesses of both units. It is nil where one of them is.
-func joined(user string, timer, service resource.Witness) resource.Witness {
-	if timer == nil || service == nil {
+// A sight is what a Check of a timer rests on: what was seen of both units, and
+// that there is a user.
+type sight struct {
+	User           string
+	Timer, Service resource.Witness
+}
+
+// witness is nil where one of the units has none.
+func (s sight) witness() resource.Witness {
+	if s.Timer == nil || s.Service == nil {
 		return nil
 	}
-	var w resource.Witness
-	for _, part := range []string{user, string(timer), string(service)} {
-		w = append(binary.AppendUvarint(w, uint64(len(part))), part...)
+	w, err := json.Marshal(s)
+	if err != nil {
+		return nil
 	}
 	return w
 }
@@ -31,22 +37,14 @@ func (m *module) Foresee(ctx context.Context, names []string) {
 
 // Holds implements resource.Examiner.
 func (m *module) Holds(ctx context.Context, name string, w resource.Witness) bool {
-	var parts [3]resource.Witness
-	for i := range parts {
-		n, used := binary.Uvarint(w)
-		if used <= 0 {
-			return false
-		}
-		w = w[used:]
-		if n > uint64(len(w)) {
-			return false
-		}
-		parts[i], w = w[:n], w[n:]
+	var s sight
+	if json.Unmarshal(w, &s) != nil {
+		return false
 	}
-	if user := string(parts[0]); user != "" {
-		if _, err := m.host.UserID(user); err != nil {
+	if s.User != "" {
+		if _, err := m.host.UserID(s.User); err != nil {
 			return false
 		}
 	}
-	return len(w) == 0 && m.Manager.Holds(ctx, name+timerSuffix, parts[1]) && m.Manager.Holds(ctx, name+serviceSuffix, parts[2])
+	return m.Manager.Holds(ctx, name+timerSuffix, s.Timer) && m.Manager.Holds(ctx, name+serviceSuffix, s.Service)
 }
