@@ -262,3 +262,11 @@ func WatchPaths(names ...string) []Watch {
 	}
 	return watches
 }
+
+// A Discloser is a Module that cannot keep some attributes of its resources from
+// others on the host, or from what is told of them. A secret is refused there.
+type Discloser interface {
+	// Discloses says how the value of an attribute would get out; "" where it is
+	// kept.
+	Discloses(key string) string
+}

@@ -59,6 +59,7 @@ type Resource struct {
 	RunOn     []string          `yaml:"run_on" json:"-" doc:"addresses, or globs of them, whose change runs the command"`
 	Dir       string            `yaml:"cwd" json:"cwd,omitempty" doc:"the directory to run in; / where it is not given"`
 	Env       map[string]string `yaml:"env" json:"env,omitempty" doc:"variables beside PATH, LANG and HOME"`
+	Stdin     string            `yaml:"stdin" json:"stdin,omitempty" doc:"what the command reads at its standard input, and its guards do not; the place for a secret"`
 	User      string            `yaml:"user" json:"user,omitempty" doc:"name or number of the user to run as"`
 	ExitCodes []int             `yaml:"exit_codes" json:"exit_codes,omitempty" doc:"the exit codes of success; 0 alone where it is not given"`
 

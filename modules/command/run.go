@@ -119,7 +119,9 @@ func (r *Resource) run(ctx context.Context) (resource.Result, error) {
 	if args == nil {
 		args = []string{"/bin/sh", "-c", r.line()}
 	}
-	out, err := r.host.Run(ctx, r.command(args...))
+	call := r.command(args...)
+	call.Stdin = r.Stdin
+	out, err := r.host.Run(ctx, call)
 	var exit *exec.ExitError
 	ended := err == nil || errors.As(err, &exit) && exit.Exited() && ctx.Err() == nil
 	if ended && r.accepts(out.ExitCode) {

@@ -1,0 +1,6 @@
+package locale
+
+// Discloses implements resource.Discloser.
+func (module) Discloses(_ string) string {
+	return "the locale is for all to see"
+}
