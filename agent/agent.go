@@ -108,6 +108,7 @@ func New(config Config, opt Options) (*Agent, error) {
 		host: host.New(opt.Root, host.Options{
 			Backups: backups,
 			Digests: digests,
+			Noted:   func(sum string) bool { return noted(store, sum) },
 			Fetcher: source.NewFetcher(filepath.Join(dir, "fetch"), opt.FetchChild),
 		}),
 	}

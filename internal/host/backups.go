@@ -180,6 +180,24 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
+// Noted reports whether somebody noted content by its digest, to give it back.
+// What is kept of sensitive content is that alone.
+func (h *Host) Noted(sha256 string) bool { return h.noted == nil || h.noted(sha256) }
+
+// notedContent is Noted for what a file holds. It is read from its start, and is
+// there again afterwards.
+func (h *Host) notedContent(f *os.File) (bool, error) {
+	if h.noted == nil {
+		return true, nil
+	}
+	hash := sha256.New()
+	if _, err := io.Copy(hash, f); err != nil {
+		return false, err
+	}
+	_, err := f.Seek(0, io.SeekStart)
+	return h.noted(hex.EncodeToString(hash.Sum(nil))), err
+}
+
 // Keep puts what is to be replaced, and is no file, into the backup store, and
 // returns the word by which Kept gives it back.
 func (h *Host) Keep(data []byte) (string, error) { return h.keepData(data, false) }

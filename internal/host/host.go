@@ -24,6 +24,7 @@ type Host struct {
 type machine struct {
 	root    string
 	backups *Backups
+	noted   func(sha256 string) bool
 	systemd Systemd
 	digests *Digests
 	fetcher Fetcher
@@ -50,6 +51,9 @@ type Options struct {
 	Digests *Digests
 	// Fetcher is the way to the network; nil is none.
 	Fetcher Fetcher
+	// Noted reports whether content with a digest is to be given back one day; nil
+	// stands for a host that notes everything.
+	Noted func(sha256 string) bool
 }
 
 // New returns the machine whose files are below root. With root "/" it is the
@@ -61,6 +65,7 @@ func New(root string, o Options) *Host {
 		backups: o.Backups,
 		digests: o.Digests,
 		fetcher: o.Fetcher,
+		noted:   o.Noted,
 		users:   accounts{kind: "user", file: "/etc/passwd"},
 		groups:  accounts{kind: "group", file: "/etc/group"},
 	}}

@@ -291,6 +291,9 @@ func (h *Host) compareContent(name string, p place, spec FileSpec, looked Info, 
 	}
 	found.Prior.SHA256 = i.returnable(before.SHA256)
 	if before.SHA256 == spec.Content.SHA256 {
+		if spec.Sensitive {
+			found.Prior.SHA256 = "" // it would tell of the secret, which is not kept
+		}
 		return nil
 	}
 	after, err := wanted(spec)

@@ -208,7 +208,7 @@ func (h *Host) restore(ctx context.Context, name string, prior PathPrior, diff r
 	spec := FileSpec{
 		Mode: own.Mode, Owner: own.Owner, Group: own.Group,
 		Follow: prior.Leaving.Follow, Backup: !prior.Leaving.NoBackup, Force: diff.Has(FieldState),
-		Trial: prior.trial,
+		Sensitive: prior.Leaving.Sensitive, Trial: prior.trial,
 	}
 	if diff.Has(FieldState) || diff.Has(FieldContent) {
 		content, err := h.earlier(name, prior.SHA256)
@@ -247,7 +247,7 @@ func (h *Host) Discard(name string, force, backup bool) error {
 
 func (h *Host) discard(name string, how Leaving) error {
 	return h.removing(name, how.Follow, func(p place, i Info) error {
-		if i.Type() == TypeFile && !how.NoBackup {
+		if i.Type() == TypeFile && !how.NoBackup && !how.Sensitive {
 			if err := h.keepBackup(p, name, how.Sensitive); err != nil {
 				return err
 			}

@@ -202,6 +202,17 @@ func (s *StagedFile) keepBackup(old *os.File) error {
 	if old == nil || s.spec.Content == nil || !s.spec.Backup || s.host.backups == nil {
 		return nil
 	}
+	if s.spec.Sensitive {
+		// What is replaced may be an earlier value of the secret. It is kept only
+		// where it is what was there before.
+		noted, err := s.host.notedContent(old)
+		if err != nil {
+			return fmt.Errorf("cannot replace %q: %w", s.name, err)
+		}
+		if !noted {
+			return nil
+		}
+	}
 	if _, err := s.host.backups.Keep(old, s.old.replaced(s.name, s.spec.Sensitive)); err != nil {
 		return fmt.Errorf("cannot replace %q: %w", s.name, err)
 	}

@@ -332,7 +332,7 @@ func (r *Resource) Apply(ctx context.Context, view resource.View, found resource
 		return r.applyCrontab(ctx, view, found)
 	}
 	if r.State == host.Absent {
-		return resource.Result{}, r.host.Discard(r.path(), false, true)
+		return resource.Result{}, r.host.Discard(r.path(), false, !r.Sensitive)
 	}
 	return resource.Result{}, r.host.WriteFile(ctx, r.path(), r.spec().Only(found.Diff))
 }

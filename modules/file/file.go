@@ -195,7 +195,7 @@ func (r *Resource) Stage(ctx context.Context, _ resource.View, found resource.Fi
 		return host.Step{Where: r.host.Exists(name)}, nil
 	case r.State == host.Absent:
 		return host.Step{Where: r.host.Exists(name), Do: func(context.Context) error {
-			return r.host.Discard(name, r.Force, r.keepsBackup())
+			return r.host.Discard(name, r.Force, r.keepsBackup() && !r.Sensitive)
 		}}, nil
 	}
 	return r.host.Stage(ctx, name, r.spec().Only(found.Diff))

@@ -95,7 +95,7 @@ func word(hash string) string {
 // keepHash puts the hash that is about to be replaced into the backup store.
 func (r *Resource) keepHash(s seen) error {
 	hash, _ := locked(s.hash)
-	if !opens(hash) {
+	if !opens(hash) || r.Sensitive && !r.host.Noted(word(hash)) {
 		return nil
 	}
 	if _, err := r.host.KeepSecret([]byte(hash)); err != nil {

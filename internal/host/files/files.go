@@ -171,7 +171,7 @@ func Apply(ctx context.Context, h *host.Host, view resource.View, all []File, fo
 		}
 		var err error
 		if f.Absent {
-			err = h.Discard(f.Path, f.Spec.Force, f.Spec.Backup)
+			err = h.Discard(f.Path, f.Spec.Force, f.Spec.Backup && !f.Spec.Sensitive)
 		} else {
 			err = h.WriteFile(ctx, f.Path, f.Spec.Only(diff))
 		}

@@ -225,7 +225,7 @@ func writeParts(ctx context.Context, h *host.Host, items []resource.Item, of []i
 		place.Leaves = place.Leaves && one.Leaves
 	}
 	if exists && place.goes(after) {
-		return h.Discard(place.Path, false, true)
+		return h.Discard(place.Path, false, !place.Sensitive)
 	}
 	if after == before {
 		return nil
