@@ -15,6 +15,7 @@ import (
 	"trued.dev/trued/internal/document"
 	"trued.dev/trued/internal/metrics"
 	"trued.dev/trued/internal/report/sinks"
+	"trued.dev/trued/internal/secret"
 	"trued.dev/trued/internal/source"
 	"trued.dev/trued/internal/window"
 )
@@ -41,6 +42,7 @@ type Config struct {
 	Report   []sinks.Config `yaml:"report" doc:"where events go: journal, stdout, file, syslog, http, otlp"`
 	Windows  window.Set     `yaml:"windows" doc:"when this host may be changed: allow, deny"`
 	Backups  BackupConfig   `yaml:"backups" doc:"what is kept of replaced files: size, age"`
+	Secrets  SecretsConfig  `yaml:"secrets" doc:"what this host decrypts secrets with: identities"`
 	Metrics  metrics.Config `yaml:"metrics" doc:"where a Prometheus finds how the host stands: listen, textfile"`
 }
 
@@ -66,6 +68,11 @@ type SourceConfig struct {
 	Limits            LimitsConfig `yaml:"limits" doc:"what a server may cost"`
 	Trust             TrustConfig  `yaml:"trust" doc:"whose commits are applied"`
 	Repository        string       `yaml:"repository" doc:"the name that repository.yaml at the root of the repository must hold"`
+}
+
+// SecretsConfig names the keys that secrets are decrypted with.
+type SecretsConfig struct {
+	Identities []string `yaml:"identities" doc:"SSH private keys or files of age keys, readable by root alone, and names of systemd credentials; the host's own SSH key, /etc/ssh/ssh_host_ed25519_key"`
 }
 
 // LimitsConfig bounds what a server can cost; zero is the default.
@@ -148,6 +155,11 @@ func (c Config) Validate() error {
 	}
 	if err := c.Backups.validate(); err != nil {
 		errs = append(errs, err)
+	}
+	for i, name := range c.Secrets.Identities {
+		if err := secret.CheckName(name); err != nil {
+			errs = append(errs, fmt.Errorf("secrets: identities[%d]: %w", i, err))
+		}
 	}
 	seen := map[string]bool{}
 	for i, s := range c.Sources {

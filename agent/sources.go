@@ -12,6 +12,7 @@ import (
 	"trued.dev/trued/internal/catalog"
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/secret"
 	"trued.dev/trued/internal/source"
 	"trued.dev/trued/internal/state"
 )
@@ -228,6 +229,7 @@ func (s *sourceRun) loadAt(r *run, commit string, in input) (*catalog.Catalog, e
 	}
 	full := s.catalogInput(in)
 	full.Tree, full.Modules, full.Digests = tree, r.kit.modulesOf(r.agent, s.name()), r.agent.contents
+	full.Secrets = secret.HostKeys(r.agent.host, r.agent.config.Secrets.Identities)
 	cat, err := catalog.Load(full)
 	if err == nil {
 		r.kit.loaded[key] = cat

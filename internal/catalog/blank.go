@@ -39,6 +39,26 @@ func blank(message string, attributes []attribute) string {
 	return message
 }
 
+// blankAll takes everything that is quoted out of a message about a resource
+// that uses a secret, but for its own name, and each line of the secrets: what
+// was made of them cannot be told from other text.
+func blankAll(message string, b *built, opened map[string]string) string {
+	message = quotedPart().ReplaceAllStringFunc(blank(message, b.attributes), func(part string) string {
+		if text, err := strconv.Unquote(part); err == nil && text == b.Address.Name {
+			return part
+		}
+		return `"…"`
+	})
+	for name := range b.secrets {
+		for line := range strings.Lines(opened[name]) {
+			if line = strings.TrimSpace(line); line != "" {
+				message = strings.ReplaceAll(message, line, "…")
+			}
+		}
+	}
+	return message
+}
+
 // texts adds all text in a node to a list.
 func texts(list []string, n *document.Node) []string {
 	if n.Kind == document.Scalar {

@@ -25,7 +25,14 @@ type built struct {
 	// broken is true when something is wrong with it: then its module is asked
 	// nothing more about it.
 	broken bool
+	// secret is true when it uses one, exposed when it could not keep it.
+	secret, exposed bool
+	// secrets are those that it uses, by path in the tree.
+	secrets map[string]bool
 }
+
+// hidden reports whether its values are kept out of messages.
+func (b *built) hidden() bool { return b.secret || mayBeSensitive(b.attributes) }
 
 // build decodes and checks every instance and returns the catalog's entries.
 func (l *loader) build() []*built {
@@ -39,7 +46,7 @@ func (l *loader) build() []*built {
 }
 
 func (l *loader) buildOne(in *instance) *built {
-	b := &built{instance: in, attributes: merged(in)}
+	b := &built{instance: in, attributes: merged(in), secrets: map[string]bool{}}
 	defer l.guard(b)
 	b.Entry = Entry{Address: in.address, Module: in.item.kind.module, Origin: in.origin(), Each: in.eachKey, Pending: in.pending}
 	r := b.Module.New()
@@ -52,17 +59,18 @@ func (l *loader) buildOne(in *instance) *built {
 		b.Pending = cmp.Or(b.Pending, over.pending)
 	}
 	b.Pending = cmp.Or(b.Pending, open)
-	content := &content{l: l, built: b}
+	content := &content{l: l, built: b, resource: r}
 	// With an open attribute there is nothing to load or judge.
 	if ok && open == "" && in.address.Name != "" {
 		ok = l.complete(b, r, content)
 		b.Pending = cmp.Or(b.Pending, content.open)
 	}
+	ok = l.unsaid(b) && ok && !b.exposed
 	b.broken = !ok
 	if b.Pending == "" {
 		b.Resource = r
 	}
-	b.Uses = l.uses(in, append(refs, content.refs...))
+	b.Uses = l.uses(b, append(refs, content.refs...))
 	return b
 }
 
@@ -100,27 +108,59 @@ func (l *loader) decode(b *built, r resource.Resource) (refs []ref, ok bool, ope
 	if in.name != nil {
 		ok = len(l.dec.Set(in.item.nameKey, in.name, r)) == 0
 	}
-	hidden := mayBeSensitive(b.attributes)
+	wrong := make([]bool, len(b.attributes))
 	for k := range b.attributes {
 		a := &b.attributes[k]
+		was := l.names.secrets.begin()
 		value, more, err := l.attributeValue(in, a)
 		refs = append(refs, more...)
+		kept := l.taint(b, r, a.key, a.from, l.names.secrets.end(was))
 		var oe *openError
 		if errors.As(err, &oe) {
 			open = oe.Error()
 		} else if err != nil {
-			ok = false
+			ok, wrong[k] = false, true
+			continue
+		}
+		if !kept {
+			wrong[k] = true
+			continue
+		}
+		a.value = value
+	}
+	// Whether its values may be shown is known when all of them are.
+	hidden := b.hidden()
+	for k := range b.attributes {
+		a := &b.attributes[k]
+		if wrong[k] {
 			continue
 		}
 		if hidden {
-			value = hide(value)
+			a.value = hide(a.value)
 		}
-		a.value = value
-		problems := l.dec.Set(a.key, value, r)
+		problems := l.dec.Set(a.key, a.value, r)
 		l.faults.problems(l.itemOrigin(a.from.item, a.key), problems)
 		ok = ok && len(problems) == 0
 	}
+	if b.secret {
+		r.Common().Sensitive = true
+	}
 	return refs, ok, open
+}
+
+// unsaid refuses a resource that uses a secret and says that it is not
+// sensitive.
+func (l *loader) unsaid(b *built) bool {
+	if !b.secret {
+		return true
+	}
+	for _, a := range b.attributes {
+		if a.key.Value == "sensitive" && a.value.Type == document.Bool && strings.EqualFold(a.value.Value, "false") {
+			l.faults.at(l.itemOrigin(a.from.item, a.key), "%s: sensitive: it uses a secret, so it is sensitive in any case: leave it out", b.Address)
+			return false
+		}
+	}
+	return true
 }
 
 // attributeValue renders one attribute. Of a resource that is not for this host
@@ -302,15 +342,18 @@ func (l *loader) fieldFaults(b *built, err error) {
 		key, _, _ = strings.Cut(key, ".")
 		at = l.attributeOrigin(b, key, -1)
 	}
-	if mayBeSensitive(b.attributes) {
+	switch {
+	case b.secret:
+		message = blankAll(message, b, l.names.secrets.opened)
+	case b.hidden():
 		message = blank(message, b.attributes)
 	}
 	l.faults.at(at, "%s: %s", b.Address, message)
 }
 
 // uses lists the vars and facts that a resource was made with.
-func (l *loader) uses(in *instance, refs []ref) []Use {
-	item := in.item
+func (l *loader) uses(b *built, refs []ref) []Use {
+	item := b.instance.item
 	if e := l.expressions.compiled[item.steering.When]; item.when != nil && e != nil {
 		refs = append(refs, e.refs...)
 	}
@@ -335,6 +378,9 @@ func (l *loader) uses(in *instance, refs []ref) []Use {
 			u.Origin.Source = l.tree.name
 		}
 		list = append(list, u)
+	}
+	for name := range b.secrets {
+		list = append(list, Use{Path: "secret " + quoted(name), Origin: resource.Origin{Source: l.tree.name, File: name}})
 	}
 	slices.SortFunc(list, func(a, b Use) int { return strings.Compare(a.Path, b.Path) })
 	return list

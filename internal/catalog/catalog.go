@@ -15,6 +15,7 @@ import (
 
 	"trued.dev/trued/internal/facts"
 	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/secret"
 	"trued.dev/trued/internal/window"
 )
 
@@ -36,6 +37,9 @@ type Input struct {
 	// Digests remembers what files of the tree come to, so that those that are
 	// known need not be read; nil remembers nothing.
 	Digests Digests
+	// Secrets are the identities that secrets are decrypted with; nil decrypts
+	// none, and what hangs on one is pending.
+	Secrets *secret.Keys
 }
 
 // Digests keeps the SHA-256 of contents, in hexadecimal, by what a tree's files

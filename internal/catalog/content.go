@@ -13,15 +13,18 @@ import (
 
 	"trued.dev/trued/internal/document"
 	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/secret"
 )
 
 // content reads a resource's content from the group that names it. What is
 // wrong it reports itself, at the place where the path is written.
 type content struct {
-	l      *loader
-	built  *built
-	refs   []ref
-	failed bool
+	l     *loader
+	built *built
+	// resource is what the content is loaded for.
+	resource resource.Resource
+	refs     []ref
+	failed   bool
 	// open says which fact a template waits for.
 	open string
 }
@@ -58,7 +61,7 @@ func findScalar(n *document.Node, text string) *document.Node {
 
 func (c *content) fail(in *instance, n *document.Node, name string, err error) error {
 	c.failed = true
-	e := Error{Origin: c.l.itemOrigin(in.item, n), Message: fmt.Sprintf("%s: %q: %s", c.built.Address, name, reason(err))}
+	e := Error{Origin: c.l.itemOrigin(in.item, n), Message: fmt.Sprintf("%s: %q: %s", c.built.Address, name, c.l.names.secrets.reason(err))}
 	if errors.Is(err, fs.ErrNotExist) {
 		e.Suggestion = c.l.nearestFile(in.item.group.path, name)
 	}
@@ -94,9 +97,32 @@ func (c *content) Source(name string) (*resource.Content, error) {
 	if err != nil {
 		return nil, c.fail(in, n, name, err)
 	}
+	if strings.HasSuffix(full, secret.Suffix) && !in.item.steering.Raw {
+		return c.secret(in, n, name, full)
+	}
 	out, err := c.l.tree.content(full)
 	if err != nil {
 		return nil, c.fail(in, n, name, err)
+	}
+	return out, nil
+}
+
+// secret returns what is in an encrypted file.
+func (c *content) secret(in *instance, n *document.Node, name, full string) (*resource.Content, error) {
+	s := c.l.names.secrets
+	was := s.begin()
+	out, err := c.age(full)
+	kept := c.l.taint(c.built, c.resource, c.attributeOf(n), in, s.end(was))
+	var open *openError
+	switch {
+	case errors.As(err, &open):
+		c.open = open.Error()
+		return nil, open
+	case err != nil:
+		return nil, c.fail(in, n, name, err)
+	case !kept:
+		c.failed = true
+		return nil, errSaid
 	}
 	return out, nil
 }
@@ -112,9 +138,19 @@ func (c *content) Template(name string) (*resource.Content, error) {
 	if err != nil {
 		return nil, c.fail(in, n, name, err)
 	}
-	c.l.names.each = in.each
+	if strings.HasSuffix(full, secret.Suffix) {
+		return nil, c.fail(in, n, name, errors.New("a template is not encrypted itself: name the secrets in it, by secret"))
+	}
+	c.l.names.each, c.l.names.secrets.group = in.each, in.item.group.path
+	was := c.l.names.secrets.begin()
 	defer func() { c.l.names.each = nil }()
 	out, err := c.l.templates.renderFile(string(data))
+	c.l.names.conceal()
+	used := c.l.names.secrets.end(was)
+	kept := c.l.taint(c.built, c.resource, c.attributeOf(n), in, used)
+	if err != nil && used.touched {
+		err = withheld(err)
+	}
 	c.refs = append(c.refs, out.refs...)
 	var open *openError
 	if errors.As(err, &open) {
@@ -125,6 +161,10 @@ func (c *content) Template(name string) (*resource.Content, error) {
 		c.failed = true
 		f := &file{source: c.l.tree.name, path: full, data: data}
 		c.l.textFault(&item{group: in.item.group, file: f}, &document.Node{Line: 0, Column: 1, Block: true}, c.built.Address.String()+": ", err)
+		return nil, errSaid
+	}
+	if !kept {
+		c.failed = true
 		return nil, errSaid
 	}
 	made := resource.Bytes([]byte(out.text))

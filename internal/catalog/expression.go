@@ -80,7 +80,7 @@ func typeOf(v any, unknown map[string]string, path string) types.Type {
 		return m
 	case []any:
 		return types.Array(types.Any)
-	case nil:
+	case nil, *sealed:
 		return types.Any
 	default:
 		return types.TypeOf(v)
@@ -96,6 +96,9 @@ func (x *expressions) eval(text string) (any, []ref, error) {
 		x.compiled[text] = e
 	}
 	if err := x.names.check(e.refs); err != nil {
+		return nil, e.refs, err
+	}
+	if err := x.names.unlooked(text, e.refs); err != nil {
 		return nil, e.refs, err
 	}
 	if e.err != nil {

@@ -30,6 +30,7 @@ func (t *templates) functions() template.FuncMap {
 		tmplPrint: t.print,
 
 		"get":      n.get,
+		"secret":   n.secrets.value,
 		"default":  byDefault,
 		"required": required,
 		"ternary":  ternary,

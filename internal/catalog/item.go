@@ -236,7 +236,12 @@ func (l *loader) expandNames(i *item, turn *each, eachKey string) bool {
 		// What else is wrong with it is to be said as well.
 		pending = errSaid.Error()
 	}
+	was := l.names.secrets.begin()
 	name, _, err := l.renderNode(i, i.name, i.steering.Raw)
+	if l.names.secrets.end(was).touched {
+		l.faults.at(l.itemOrigin(i, i.name), "%s: a name cannot be made of a secret, for it is told of", i.nameKey.Value)
+		return false
+	}
 	var open *openError
 	if errors.As(err, &open) {
 		l.addNameless(i, turn, eachKey, open.Error())

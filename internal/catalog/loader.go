@@ -34,7 +34,9 @@ type loader struct {
 	groups []*group // in the order that they come in
 	byPath map[string]*group
 
-	names       *names
+	names *names
+	// sealing leaves alone what is a secret as a whole.
+	sealing     bool
 	expressions *expressions
 	templates   *templates
 
@@ -131,7 +133,8 @@ func (l *loader) loadGroup(name string, at resource.Origin, member *membership) 
 }
 
 func (l *loader) prepareNames(v *vars) {
-	l.names = &names{facts: l.in.Facts.Data(), unknown: l.in.Facts.Unknown, vars: v}
+	l.names = &names{facts: l.in.Facts.Data(), unknown: l.in.Facts.Unknown, vars: v, secrets: newSecrets(l.tree, l.in.Secrets)}
+	l.names.secrets.sealed = v.sealed
 	l.expressions = newExpressions(l.names)
 	l.templates = newTemplates(l.names)
 }

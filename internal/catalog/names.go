@@ -23,6 +23,9 @@ type names struct {
 	unknown map[string]string // why, by path without "facts."
 	vars    *vars
 	each    *each // nil outside for_each
+	secrets *secrets
+	// concealed takes back what reveal did.
+	concealed []func()
 }
 
 // each is one turn of for_each.
@@ -51,6 +54,8 @@ type textError struct {
 	line, column int // from 1; 0 when not known
 	message      string
 	suggestion   string
+	// safe is true when it says nothing of a value.
+	safe bool
 }
 
 func (e *textError) Error() string {
@@ -215,6 +220,9 @@ func (n *names) get(name string, byDefault any) (any, error) {
 	if err := n.open(path); err != nil {
 		return nil, err
 	}
+	if err := n.reveal(path); err != nil {
+		return nil, err
+	}
 	value, _, at := n.walk(path)
 	if at >= 0 {
 		return byDefault, nil
@@ -233,6 +241,8 @@ func what(v any) string {
 		return fmt.Sprint(v)
 	case int, float64:
 		return fmt.Sprintf("the number %v", v)
+	case *sealed:
+		return "a secret"
 	case []any:
 		return "a list"
 	case map[string]any:

@@ -3,6 +3,7 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"trued.dev/trued/internal/document"
 )
@@ -66,6 +67,9 @@ func (x *expressions) get(args ...any) (any, error) {
 	name, ok := args[0].(string)
 	if !ok {
 		return nil, errors.New("get wants a path in quotes, such as \"vars.x\"")
+	}
+	if value, _ := x.names.at(strings.Split(name, ".")); x.names.secrets.sealed && holdsSecret(value) {
+		return nil, &textError{message: lookedAt(name), safe: true}
 	}
 	return x.names.get(name, args[1])
 }

@@ -86,10 +86,17 @@ func (l *loader) renderNode(i *item, n *document.Node, raw bool) (*document.Node
 		return l.renderMap(i, n)
 	case document.Scalar:
 	}
-	if n.Type != document.Text || !isTemplate(n.Value) {
+	if n.Type != document.Text || !isTemplate(n.Value) || l.sealing && sealedBy(n.Value, "") != nil {
 		return n, nil, nil
 	}
+	s := l.names.secrets
+	s.group = i.group.path
+	was := s.begin()
+	defer l.names.conceal()
 	out, err := l.templates.render(n.Value)
+	if used := s.end(was); used.touched && err != nil {
+		err = withheld(err)
+	}
 	var open *openError
 	if errors.As(err, &open) {
 		return n, out.refs, open
@@ -223,7 +230,23 @@ func (l *loader) turns(i *item) (list []*each, pending string, ok bool) {
 }
 
 func (l *loader) literalTurns(i *item, n *document.Node) (list []*each, pending string, ok bool) {
+	l.sealing = !i.steering.Raw
+	was := l.names.secrets.begin()
 	made, _, err := l.renderNode(i, n, i.steering.Raw)
+	l.sealing = false
+	if l.names.secrets.end(was).touched {
+		l.faults.at(l.itemOrigin(i, n), "for_each: a secret in it must be a value as a whole, such as '{{ secret \"secrets/db.age\" }}'")
+		return nil, "", false
+	}
+	value := func(n *document.Node) any {
+		v := n.Any()
+		if !i.steering.Raw {
+			var found bool
+			v, found = seal(v, i.group.path)
+			l.names.secrets.sealed = l.names.secrets.sealed || found
+		}
+		return v
+	}
 	var open *openError
 	if errors.As(err, &open) {
 		return nil, open.Error(), true
@@ -232,10 +255,10 @@ func (l *loader) literalTurns(i *item, n *document.Node) (list []*each, pending 
 		return nil, "", false
 	}
 	for k, item := range made.Items {
-		list = append(list, &each{key: k, value: item.Any()})
+		list = append(list, &each{key: k, value: value(item)})
 	}
 	for _, p := range made.Pairs {
-		list = append(list, &each{key: p.Key.Value, value: p.Value.Any()})
+		list = append(list, &each{key: p.Key.Value, value: value(p.Value)})
 	}
 	return list, "", l.bounded(l.itemOrigin(i, n), len(list))
 }

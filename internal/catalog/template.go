@@ -30,7 +30,9 @@ type text struct {
 	// single is true when the whole template is one action, so that its value
 	// can be taken as it is.
 	single bool
-	err    error
+	// whole is true when it names all of its data at once.
+	whole bool
+	err   error
 }
 
 // A templates parses and executes templates over names.
@@ -74,6 +76,9 @@ func (t *templates) render(source string) (rendered, error) {
 		return out, p.err
 	}
 	if err := t.names.check(p.refs); err != nil {
+		return out, err
+	}
+	if err := t.names.revealAll(p); err != nil {
 		return out, err
 	}
 	data := map[string]any{factsName: t.names.facts, varsName: t.names.vars.data}
@@ -145,9 +150,9 @@ func templateError(err error) error {
 	var limit *limitError
 	switch {
 	case errors.As(err, &limit):
-		problem.message = limit.message
+		problem.message, problem.safe = limit.message, true
 	case errors.As(err, &known):
-		problem.message, problem.suggestion = known.message, known.suggestion
+		problem.message, problem.suggestion, problem.safe = known.message, known.suggestion, known.safe
 	case strings.Contains(problem.message, "map has no entry for key"):
 		problem.message = fmt.Sprintf("unknown name %q", at)
 	case strings.Contains(problem.message, "can't evaluate field"):
@@ -181,7 +186,7 @@ func (t *templates) parse(source string) *text {
 		}
 		w := &instrument{source: source, tree: each.Tree, main: each.Name() == "text"}
 		w.list(each.Root, w.main)
-		out.refs = append(out.refs, w.refs...)
+		out.refs, out.whole = append(out.refs, w.refs...), out.whole || w.whole
 		if w.err != nil {
 			out.err = w.err
 			return out
@@ -223,6 +228,7 @@ type instrument struct {
 	tree   *parse.Tree
 	main   bool
 	refs   []ref
+	whole  bool
 	err    error
 }
 
@@ -314,6 +320,7 @@ func (w *instrument) arg(n parse.Node, root bool) {
 		// $ is the data that the template was started with.
 		if n.Ident[0] == "$" && w.main {
 			if len(n.Ident) == 1 {
+				w.whole = true
 				w.ref(n, []string{factsName}, false)
 			} else {
 				w.ref(n, n.Ident[1:], false)
@@ -321,6 +328,7 @@ func (w *instrument) arg(n parse.Node, root bool) {
 		}
 	case *parse.DotNode:
 		if root {
+			w.whole = true
 			w.ref(n, []string{factsName}, false)
 		}
 	}

@@ -38,6 +38,8 @@ type Validated struct {
 	// were not given.
 	Resources int `json:"resources"`
 	Pending   int `json:"pending"`
+	// Sealed counts those that hang on a secret, which nobody decrypts here.
+	Sealed int `json:"sealed"`
 }
 
 // A subject is a group and host to validate.
@@ -82,6 +84,11 @@ type validation struct {
 	hosts map[string]bool
 	// further are asked about each catalog that loads.
 	further []func(*Catalog) []Error
+	// readers are the loads, secrets the encrypted files of the repository, and
+	// extra the names of such that are yet to be written.
+	readers []reader
+	secrets []*SecretFile
+	extra   []string
 }
 
 func (v *validation) run() {
@@ -108,6 +115,7 @@ func (v *validation) run() {
 			v.validate(subject{group: g}, covered)
 		}
 	}
+	v.checkSecrets(groups)
 	v.report()
 }
 
@@ -238,6 +246,7 @@ func (v *validation) validate(s subject, covered map[string]bool) {
 		for name := range l.byPath {
 			covered[name] = true
 		}
+		v.noteSecrets(s, l)
 		v.loads[s.group]++
 		v.note(s, err)
 		if err == nil {
@@ -257,7 +266,10 @@ func (v *validation) validate(s subject, covered map[string]bool) {
 func (v *validation) count(s subject, set factSet, c *Catalog) {
 	done := Validated{Group: c.Group, Host: s.host, Facts: set.file, Resources: len(c.Entries)}
 	for i := range c.Entries {
-		if c.Entries[i].Pending != "" {
+		switch pending := c.Entries[i].Pending; {
+		case strings.HasPrefix(pending, "secret "):
+			done.Sealed++
+		case pending != "":
 			done.Pending++
 		}
 	}

@@ -18,6 +18,10 @@ type vars struct {
 	origins map[string]resource.Origin // by path, such as "vars.a.b"
 	// templated are places of values that look like templates and are not.
 	templated []resource.Origin
+	// partly are places of values that are not a secret as a whole.
+	partly []resource.Origin
+	// sealed is true when a value is a secret.
+	sealed bool
 }
 
 func newVars() *vars {
@@ -34,11 +38,10 @@ func (v *vars) merge(into map[string]any, n *document.Node, under string, at res
 		key, name := p.Key.Value, under+"."+p.Key.Value
 		at.Line, at.Column = p.Key.Line, p.Key.Column
 		v.origins[name] = at
-		if isTemplate(p.Value.Value) {
-			v.templated = append(v.templated, at)
-		}
+		v.templates(p.Value, at)
 		if p.Value.Kind != document.Map {
-			into[key] = p.Value.Any()
+			value, found := seal(p.Value.Any(), at.Group)
+			into[key], v.sealed = value, v.sealed || found
 			continue
 		}
 		below, ok := into[key].(map[string]any)
@@ -47,6 +50,20 @@ func (v *vars) merge(into map[string]any, n *document.Node, under string, at res
 			into[key] = below
 		}
 		v.merge(below, p.Value, name, at)
+	}
+}
+
+// templates notes texts that look like templates. A secret as a whole is one.
+func (v *vars) templates(n *document.Node, at resource.Origin) {
+	for _, item := range n.Items {
+		v.templates(item, at)
+	}
+	switch {
+	case n.Kind != document.Scalar || !isTemplate(n.Value) || sealedBy(n.Value, "") != nil:
+	case secretCall().MatchString(n.Value):
+		v.partly = append(v.partly, at)
+	default:
+		v.templated = append(v.templated, at)
 	}
 }
 
@@ -81,6 +98,9 @@ func (l *loader) mergeVars(g *group, m *membership) *vars {
 	}
 	for _, at := range v.templated {
 		l.warn("%s: vars are taken as they are: {{ }} in one is not executed", at)
+	}
+	for _, at := range v.partly {
+		l.faults.at(at, "a var is a secret as a whole, such as '{{ secret \"secrets/db.age\" }}', or none: put it together with other text where it is used")
 	}
 	return v
 }
