@@ -69,7 +69,7 @@ func (a *app) root() *cobra.Command {
 		a.runCommand(), a.applyCommand(), a.syncCommand(), a.suspendCommand(), a.resumeCommand(),
 		a.pruneCommand(), a.forgetCommand(),
 		a.planCommand(), a.statusCommand(), a.historyCommand(), a.explainCommand(), a.factsCommand(), a.reportCommand(), a.backupCommand(),
-		a.validateCommand(), a.trustCommand(), a.schemaCommand(), a.docCommand(), a.demoCommand(),
+		a.validateCommand(), a.trustCommand(), a.secretCommand(), a.schemaCommand(), a.docCommand(), a.demoCommand(),
 		a.installCommand(), a.uninstallCommand(), a.versionCommand(),
 		a.generateCommand(),
 	} {

@@ -27,7 +27,10 @@ for that host, any other stands for a host of its own kind and is tried with eac
 group. What hangs on a fact that no file gives is not checked, and counted.
 
 The rules in policy/*.yaml of the repository, and in FILE, are held against it as a
-host would, but for where its links and mounts lead.`,
+host would, but for where its links and mounts lead.
+
+Each secret is held against .trued/recipients without any key: whether the hosts of
+the groups that use it can read it, and nobody else.`,
 		Example: `  trued validate
   trued validate infra -o json
   trued validate --policy /etc/trued/policy.yaml --as app .`,
@@ -102,20 +105,25 @@ func (a *app) printValidation(dir string, v validationJSON) error {
 	}
 	hosts := map[string]bool{}
 	unchecked := map[string]int{} // the most that one load of a group leaves out
+	closed := map[string]int{}
 	for _, l := range v.Loads {
 		unchecked[l.Group] = max(unchecked[l.Group], l.Pending)
+		closed[l.Group] = max(closed[l.Group], l.Sealed)
 		if l.Host != "" {
 			hosts[l.Host] = true
 		}
 	}
-	pending := 0
-	for _, n := range unchecked {
-		pending += n
+	pending, sealed := 0, 0
+	for group, n := range unchecked {
+		pending, sealed = pending+n, sealed+closed[group]
 	}
 	p := printer{w: a.out, c: palette(a.out)}
 	line := fmt.Sprintf("%s, %s: no errors", count(len(unchecked), "group"), count(len(hosts), "host"))
 	if pending > 0 {
 		line += fmt.Sprintf(" (%s not wholly checked, for want of facts in .trued/facts)", count(pending, "resource"))
+	}
+	if sealed > 0 {
+		line += fmt.Sprintf(" (%s not wholly checked, for they use a secret)", count(sealed, "resource"))
 	}
 	p.line("%s", line)
 	return p.err
