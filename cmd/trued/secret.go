@@ -153,7 +153,7 @@ func openSecrets(f *secretFlags, names ...string) (*secretRepository, error) {
 	if f.dir == "." && len(names) > 0 {
 		start = filepath.Dir(names[0])
 	}
-	dir, err := repositoryAround(start)
+	dir, err := repositoryAround(start, f.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -192,8 +192,9 @@ func openSecrets(f *secretFlags, names ...string) (*secretRepository, error) {
 	return r, nil
 }
 
-// repositoryAround is the nearest directory above that has .trued or .git.
-func repositoryAround(start string) (string, error) {
+// repositoryAround is the nearest directory above that has .trued or .git, or
+// else the given one.
+func repositoryAround(start, otherwise string) (string, error) {
 	dir, err := filepath.Abs(start)
 	if err != nil {
 		return "", err
@@ -205,7 +206,7 @@ func repositoryAround(start string) (string, error) {
 			}
 		}
 		if at == filepath.Dir(at) {
-			return "", fmt.Errorf("%q is in no repository: none of the directories above has .trued or .git", dir)
+			return filepath.Abs(otherwise)
 		}
 	}
 }

@@ -123,7 +123,7 @@ func (a *app) printValidation(dir string, v validationJSON) error {
 		line += fmt.Sprintf(" (%s not wholly checked, for want of facts in .trued/facts)", count(pending, "resource"))
 	}
 	if sealed > 0 {
-		line += fmt.Sprintf(" (%s not wholly checked, for they use a secret)", count(sealed, "resource"))
+		line += fmt.Sprintf(" (%s with a secret not wholly checked)", count(sealed, "resource"))
 	}
 	p.line("%s", line)
 	return p.err

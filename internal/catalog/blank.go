@@ -39,12 +39,14 @@ func blank(message string, attributes []attribute) string {
 	return message
 }
 
-// blankAll takes everything that is quoted out of a message about a resource
-// that uses a secret, but for its own name, and each line of the secrets: what
-// was made of them cannot be told from other text.
+// blankAll is blank for a resource that uses a secret. What was made of one cannot
+// be told from other text, so of what is quoted only the resource's own name and
+// short words stay, such as the spelling of a mode, which are nowhere in it.
 func blankAll(message string, b *built, opened map[string]string) string {
+	const word = 12
 	message = quotedPart().ReplaceAllStringFunc(blank(message, b.attributes), func(part string) string {
-		if text, err := strconv.Unquote(part); err == nil && text == b.Address.Name {
+		text, err := strconv.Unquote(part)
+		if err == nil && (text == b.Address.Name || len(text) <= word && !b.has(text, opened)) {
 			return part
 		}
 		return `"…"`
@@ -57,6 +59,22 @@ func blankAll(message string, b *built, opened map[string]string) string {
 		}
 	}
 	return message
+}
+
+// has reports whether a text is in a secret of the resource, or in what was made of
+// them.
+func (b *built) has(text string, opened map[string]string) bool {
+	in := func(s string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(text)) }
+	for name := range b.secrets {
+		if in(opened[name]) {
+			return true
+		}
+	}
+	var values []string
+	for _, a := range b.attributes {
+		values = texts(values, a.value)
+	}
+	return slices.ContainsFunc(append(values, b.made...), in)
 }
 
 // texts adds all text in a node to a list.

@@ -29,6 +29,8 @@ type built struct {
 	secret, exposed bool
 	// secrets are those that it uses, by path in the tree.
 	secrets map[string]bool
+	// made are the texts that templates made with one.
+	made []string
 }
 
 // hidden reports whether its values are kept out of messages.

@@ -167,6 +167,9 @@ func (c *content) Template(name string) (*resource.Content, error) {
 		c.failed = true
 		return nil, errSaid
 	}
+	if used.touched {
+		c.built.made = append(c.built.made, out.text)
+	}
 	made := resource.Bytes([]byte(out.text))
 	made.Executable = info.Mode()&0o111 != 0
 	return made, nil

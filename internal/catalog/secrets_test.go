@@ -310,7 +310,7 @@ func TestAHostWithoutTheKeyIsToldWhichRecipientIsMissing(t *testing.T) {
 		t.Fatal("it was loaded")
 	}
 	for _, want := range []string{
-		`groups/web/web.yaml:2:11: file:/x: "secrets/db.age": it is not encrypted for this host's key`,
+		`groups/web/web.yaml:2:11: file:/x: "secrets/db.age": it is not encrypted for your key`,
 		strings.Fields(other.public)[1], "it is for root@web-1", "trued secret rekey",
 	} {
 		if !strings.Contains(err.Error(), want) {

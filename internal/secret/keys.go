@@ -30,6 +30,7 @@ const maxKey = 1 << 20
 type Keys struct {
 	read  func(name string) ([]byte, error)
 	names []string
+	whose string // in messages
 
 	done     bool
 	found    []identity
@@ -48,7 +49,7 @@ func HostKeys(h *host.Host, names []string) *Keys {
 	if len(names) == 0 {
 		names = []string{HostKey}
 	}
-	return &Keys{names: names, read: func(name string) ([]byte, error) {
+	return &Keys{names: names, whose: "this host's", read: func(name string) ([]byte, error) {
 		if strings.Contains(name, "/") {
 			return h.ReadSecret(name, maxKey)
 		}
@@ -58,7 +59,7 @@ func HostKeys(h *host.Host, names []string) *Keys {
 
 // FileKeys are identities in files of whoever runs this process.
 func FileKeys(names []string) *Keys {
-	return &Keys{names: names, read: func(name string) ([]byte, error) { return readPrivate(name, 0o077) }}
+	return &Keys{names: names, whose: "your", read: func(name string) ([]byte, error) { return readPrivate(name, 0o077) }}
 }
 
 // CheckName says what is wrong with the name of an identity in a

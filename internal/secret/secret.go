@@ -139,6 +139,8 @@ type UnreadableError struct {
 	Problems []error
 	// File is the file.
 	File *Sealed
+
+	whose string
 }
 
 func (e *UnreadableError) Error() string { return e.Say(nil) }
@@ -150,9 +152,9 @@ func (e *UnreadableError) Say(names func(tag string) string) string {
 	case 0:
 		s = "there is no key here to decrypt it with"
 	case 1:
-		s = fmt.Sprintf("it is not encrypted for this host's key %s", e.Own[0])
+		s = fmt.Sprintf("it is not encrypted for %s key %s", e.whose, e.Own[0])
 	default:
-		s = fmt.Sprintf("it is not encrypted for any of this host's keys %s", strings.Join(e.Own, ", "))
+		s = fmt.Sprintf("it is not encrypted for any of %s keys %s", e.whose, strings.Join(e.Own, ", "))
 	}
 	for _, p := range e.Problems {
 		s += fmt.Sprintf(" (%v)", p)
@@ -166,7 +168,7 @@ func (e *UnreadableError) Unwrap() []error { return e.Problems }
 // Open returns what is in the file.
 func (s *Sealed) Open(keys *Keys) ([]byte, error) {
 	identities, err := keys.identities()
-	unreadable := &UnreadableError{File: s, Problems: err}
+	unreadable := &UnreadableError{File: s, Problems: err, whose: keys.whose}
 	var list []age.Identity
 	for _, i := range identities {
 		unreadable.Own = append(unreadable.Own, i.recipient)
