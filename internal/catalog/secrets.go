@@ -76,7 +76,7 @@ func (s *secrets) in(group, name string) (string, error) {
 		return "", open
 	}
 	if err == nil && (!utf8.ValidString(text) || strings.ContainsRune(text, 0)) {
-		err = errors.New("is not text: write it to a file of its own, by source:")
+		err = errors.New("is not text: write it to a file of its own, by its source")
 	}
 	if err != nil {
 		return "", s.problem(name, err)
