@@ -47,7 +47,8 @@ test: setup packages
 
 # Cuts runs off in every way, over a tree and on booted hosts, prints what that
 # came to, has an ordinary user race 10,000 runs, and reads the largest of an
-# enemy's repositories; the tests have a sample of each. A failure says with what TORTURE_SEED, and in what round (TORTURE_FROM),
+# enemy's repositories, and makes a storm of 100,000 changes; the tests have a
+# sample of each. A failure says with what TORTURE_SEED, and in what round (TORTURE_FROM),
 # it comes again.
 TORTURE_SEED ?= $(shell date +%s)
 .PHONY: torture
@@ -59,6 +60,7 @@ torture: setup packages
 	@sed -n 's/.*FIGURE //p' bin/torture.log
 	TORTURE=full go test -timeout 0 -count 1 -v -run TestAnOrdinaryUserWinsNoRace ./agent
 	TORTURE=full go test -timeout 0 -count 1 ./packaging/hostile
+	TORTURE=full go test -timeout 0 -count 1 -v -run TestAStormFillsNoMemory ./packaging/drift
 
 .PHONY: setup
 setup:
