@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -144,6 +145,9 @@ func reportOutcome(o *apply.Outcome) report.ResourceOutcome {
 		Note:     o.Why,
 		Duration: o.Duration,
 		Err:      o.Err,
+	}
+	if o.Status == apply.Failed && o.Err == nil { // what went wrong before keeps it from being tried
+		r.Err, r.ErrType, r.Note = errors.New(o.Why), "waiting", ""
 	}
 	if len(o.Reactions) > 0 {
 		r.Reaction = o.Reactions[0]
