@@ -23,6 +23,7 @@ import (
 	"trued.dev/trued/internal/source"
 	"trued.dev/trued/internal/state"
 	"trued.dev/trued/internal/watch"
+	"trued.dev/trued/internal/window"
 )
 
 // An Agent keeps one host, or a tree that will be one, true to its sources.
@@ -38,9 +39,13 @@ type Agent struct {
 	// witnesses say what the host was like when it was in order.
 	witnesses witnesses
 	// rules are the host's own, as they were read last; nil for none.
-	rules   *policy.Policy
-	store   *state.Store
-	sources []source.Source
+	rules *policy.Policy
+	store *state.Store
+	// mayReboot says whether the daemon may reboot the host, by the catalog that was
+	// loaded last, once ruled is true; nil where nothing says so.
+	mayReboot *window.Reboot
+	ruled     bool
+	sources   []source.Source
 	// wardens say whom each source is trusted by.
 	wardens []*warden
 	// watcher tells of drift as it happens; nil where no daemon runs.

@@ -41,6 +41,7 @@ type Config struct {
 	Watch    *bool          `yaml:"watch" doc:"false: find drift by full runs alone, in place of as it happens; true"`
 	Report   []sinks.Config `yaml:"report" doc:"where events go: journal, stdout, file, syslog, http, otlp"`
 	Windows  window.Set     `yaml:"windows" doc:"when this host may be changed: allow, deny"`
+	Reboot   *window.Reboot `yaml:"reboot" doc:"whether this host may reboot by itself, in place of what its group says: allow, window"`
 	Backups  BackupConfig   `yaml:"backups" doc:"what is kept of replaced files: size, age"`
 	Secrets  SecretsConfig  `yaml:"secrets" doc:"what this host decrypts secrets with: identities"`
 	Metrics  metrics.Config `yaml:"metrics" doc:"where a Prometheus finds how the host stands: listen, textfile"`
@@ -152,6 +153,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Windows.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("windows: %w", err))
+	}
+	if err := c.Reboot.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("reboot: %w", err))
 	}
 	if err := c.Backups.validate(); err != nil {
 		errs = append(errs, err)

@@ -138,7 +138,7 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			}
 			c.finished(time.Now(), w, d.agent.retryAt())
 			if w.polled == nil {
-				c.waitFor(time.Now(), d.agent.opensAt())
+				c.waitFor(time.Now(), earliest(d.agent.opensAt(), d.agent.rebootAt()))
 			}
 			if w.drift != nil {
 				d.looked(w)
@@ -149,6 +149,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			d.finished(w)
 			if w.result != nil && w.result.Restart {
 				return ErrRestart
+			}
+			if w.polled == nil && !w.news && ctx.Err() == nil {
+				d.rebootNow(hard, w.result)
 			}
 			if w.news {
 				busy = true

@@ -129,7 +129,7 @@ func (a *Agent) reading(drain *report.Drain) (metrics.Reading, error) {
 	}
 	r := metrics.Reading{
 		Version: a.opt.Version, Started: a.started, Resync: a.config.Resync,
-		Suspended: suspended != nil, Owed: len(snap.Owed), Contested: len(contested(snap, now)),
+		Suspended: suspended != nil, Owed: len(snap.Owed), Contested: len(contested(snap, now)), Reboot: snap.Reboot != nil,
 		LastRun: snap.LastRun, Runs: snap.Runs, Told: snap.Told,
 	}
 	for _, v := range verdicts() {

@@ -237,7 +237,11 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	if err != nil {
 		return nil, err
 	}
-	end := state.Record{Finished: &past, Sources: sources, Contests: contests, Holds: r.holds(outcomes, past.Finished)}
+	reboot, err := r.rebootWanted(past.Finished)
+	if err != nil {
+		return nil, err
+	}
+	end := state.Record{Finished: &past, Reboot: reboot, Sources: sources, Contests: contests, Holds: r.holds(outcomes, past.Finished)}
 	if err := r.rec.finish(end, counts, r.agent.opt.ExitCode(verdict), problem(r.sources)); err != nil {
 		return nil, err
 	}

@@ -37,6 +37,11 @@ type Status struct {
 	// where it changes nothing.
 	Watching *watch.Status      `json:"watching,omitempty"`
 	Orphans  []resource.Address `json:"orphans"`
+	// Reboot is one that is asked for, RebootHeld why it is not made now and
+	// RebootOpens when its window does.
+	Reboot      *state.Reboot `json:"reboot,omitempty"`
+	RebootHeld  string        `json:"reboot_held,omitempty"`
+	RebootOpens time.Time     `json:"reboot_opens,omitzero"`
 	// Waiting are the changes that wait for their windows.
 	Waiting []Waiting `json:"waiting,omitempty"`
 	// Interrupted is a run that was cut off and not taken up yet.
@@ -102,6 +107,10 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 	}
 	if snap.Running != nil && a.store.Free() {
 		s.Interrupted = snap.Running
+	}
+	if s.Reboot = snap.Reboot; s.Reboot != nil && a.ruled {
+		h := rebootHold(s.Reboot, a.mayReboot, a.host.BootID(), time.Now())
+		s.RebootHeld, s.RebootOpens = h.Why, h.Opens
 	}
 	s.Line = s.line()
 	return s, nil

@@ -61,6 +61,9 @@ func (r *run) stands(ctx context.Context) bool {
 		r.keyBefore = key
 		return false
 	}
+	if r.agent.store.Head().Reboot != nil && !r.agent.ruled {
+		return false // whether it may be made is in the catalog
+	}
 	if !ok || !w.fit(key) || len(w.groups) != len(r.sources) || !w.hold(ctx, r.kit.byKind) {
 		return false
 	}

@@ -206,8 +206,20 @@ func groupFile() schema {
 			"allow_empty":    schema{"description": "true: a group without any resource is meant", "type": "boolean"},
 			"prune_limit":    schema{"description": "how many claims may leave at once without --accept-prune", "type": "integer", "minimum": 0},
 			"windows":        windows(),
+			"reboot":         reboot(),
 		},
 	}
+}
+
+// reboot is the schema of whether a host may reboot by itself.
+func reboot() schema {
+	text := func(doc string) schema { return schema{"description": doc, "type": "string"} }
+	return schema{"description": "whether a host of the group may reboot by itself when a package asks for it", "type": "object", "additionalProperties": false, "properties": schema{
+		"allow": schema{"description": "true: after a run, when a package asks for it; false", "type": "boolean"},
+		"window": schema{"description": "when; at any time", "type": "object", "additionalProperties": false, "required": []string{"calendar", "for"}, "properties": schema{
+			"calendar": text("when it begins, as systemd's OnCalendar"), "for": text("how long it lasts, such as 4h"), "timezone": text("the time zone of calendar; the host's"),
+		}},
+	}}
 }
 
 // windows is the schema of when a group may be changed.

@@ -123,6 +123,7 @@ func (a *app) printStatus(s *agent.Status) error {
 		p.field("owed", "%s of %s because of %s", o.Reaction, o.Target, o.Because)
 	}
 	p.waiting(s.Waiting)
+	p.reboot(s)
 	for i, f := range s.Contested {
 		if i == shownIssues {
 			break
@@ -153,6 +154,24 @@ func (p *printer) waiting(list []agent.Waiting) {
 		}
 		p.field("window", "%s: %s", w.Resource, opens)
 	}
+}
+
+// reboot says that one is asked for, and why it is not made.
+func (p *printer) reboot(s *agent.Status) {
+	if s.Reboot == nil {
+		return
+	}
+	words := "asked for since " + s.Reboot.Since.Local().Format(time.DateTime)
+	if len(s.Reboot.Packages) > 0 {
+		words += " by " + strings.Join(s.Reboot.Packages, ", ")
+	}
+	switch {
+	case !s.RebootOpens.IsZero():
+		words += "; its window opens " + s.RebootOpens.Local().Format("Mon "+time.DateTime)
+	case s.RebootHeld != "":
+		words += "; " + s.RebootHeld
+	}
+	p.field("reboot", "%s", words)
 }
 
 // drifts says what was found to have drifted lately, and who that is likely to go

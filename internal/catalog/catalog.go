@@ -79,6 +79,9 @@ type Catalog struct {
 	PruneLimit *int
 	// Windows are when what is in it may be changed, by all of the groups.
 	Windows window.Set
+	// Reboot says whether the host may reboot by itself: the last of the groups that
+	// says anything counts. nil is that none does.
+	Reboot *window.Reboot
 	// Warnings are remarks about what is allowed and probably not meant.
 	Warnings []string
 

@@ -47,6 +47,7 @@ type groupSettings struct {
 	AllowEmpty    bool           `yaml:"allow_empty"`
 	PruneLimit    *int           `yaml:"prune_limit"`
 	Windows       window.Set     `yaml:"windows"`
+	Reboot        *window.Reboot `yaml:"reboot"`
 }
 
 func (l *loader) groupOrigin(g *group, n *document.Node) resource.Origin {
@@ -157,6 +158,9 @@ func (l *loader) readSettings(g *group) *group {
 	l.faults.problems(l.groupOrigin(g, doc), problems)
 	if err := g.settings.Windows.Validate(); err != nil && len(problems) == 0 {
 		l.faults.at(l.groupOrigin(g, doc.Get("windows")), "windows: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	if err := g.settings.Reboot.Validate(); err != nil && len(problems) == 0 {
+		l.faults.at(l.groupOrigin(g, doc.Get("reboot")), "reboot: %s", err)
 	}
 	if limit := g.settings.PruneLimit; limit != nil && *limit < 0 {
 		l.faults.at(l.groupOrigin(g, doc.Get("prune_limit")), "prune_limit: %d is less than 0", *limit)

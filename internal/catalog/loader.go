@@ -151,6 +151,9 @@ func (l *loader) catalog(root *group, entries []*built) *Catalog {
 	}
 	for _, g := range l.groups {
 		c.Windows = c.Windows.With(g.settings.Windows)
+		if g.settings.Reboot != nil {
+			c.Reboot = g.settings.Reboot
+		}
 	}
 	for _, b := range entries {
 		c.Entries = append(c.Entries, b.Entry)

@@ -10,11 +10,11 @@ import (
 
 // families are the names, and what they mean.
 type families struct {
-	build, started, resync, suspended, owed, contested       *prometheus.Desc
-	applied, committed, failures, refused, fetches, refusals *prometheus.Desc
-	runs, lastRun, success, verdict, phase                   *prometheus.Desc
-	resources, outcomes                                      *prometheus.Desc
-	waiting, failing, bytes, limit, dropped, arrived         *prometheus.Desc
+	build, started, resync, suspended, owed, contested, reboot *prometheus.Desc
+	applied, committed, failures, refused, fetches, refusals   *prometheus.Desc
+	runs, lastRun, success, verdict, phase                     *prometheus.Desc
+	resources, outcomes                                        *prometheus.Desc
+	waiting, failing, bytes, limit, dropped, arrived           *prometheus.Desc
 }
 
 func newFamilies() *families {
@@ -28,6 +28,7 @@ func newFamilies() *families {
 		suspended: name("suspended", "1 while convergence is suspended."),
 		owed:      name("owed_reactions", "Restarts, reloads and the like that are owed and not carried out yet."),
 
+		reboot:    name("reboot_required", "1 while something that was installed asks for a reboot."),
 		contested: name("contested_resources", "Resources that somebody changes as often as they are put back."),
 
 		applied: name("applied_info", "Always 1; the labels say which commit the host was last brought to, in which group, and who signed it.",
@@ -60,7 +61,7 @@ func newFamilies() *families {
 // all returns the descriptions in the order above.
 func (f *families) all() []*prometheus.Desc {
 	return []*prometheus.Desc{
-		f.build, f.started, f.resync, f.suspended, f.owed, f.contested,
+		f.build, f.started, f.resync, f.suspended, f.owed, f.contested, f.reboot,
 		f.applied, f.committed, f.failures, f.refused, f.fetches, f.refusals,
 		f.runs, f.lastRun, f.success, f.verdict, f.phase,
 		f.resources, f.outcomes,
@@ -116,6 +117,7 @@ func (p page) reading(r Reading) {
 	p.gauge(p.suspended, truth(r.Suspended))
 	p.gauge(p.owed, float64(r.Owed))
 	p.gauge(p.contested, float64(r.Contested))
+	p.gauge(p.reboot, truth(r.Reboot))
 	for _, s := range r.Sources {
 		p.source(s)
 	}

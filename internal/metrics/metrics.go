@@ -23,6 +23,8 @@ type Reading struct {
 	// Owed counts the reactions that are, Contested the resources that somebody
 	// changes as often as they are put back.
 	Owed, Contested int
+	// Reboot is true while one is asked for.
+	Reboot bool
 	// LastRun is the run that finished last; nil before the first.
 	LastRun *state.Run
 	// Verdicts are all that a run may end with; Runs counts those that did, and

@@ -54,6 +54,11 @@ const (
 	// WatchLimited: not all that should be can be watched.
 	WatchLimited Type = "watch.limited"
 
+	// RebootRequired: something that was installed asks for a reboot; RebootBegun:
+	// trued makes it.
+	RebootRequired Type = "reboot.required"
+	RebootBegun    Type = "reboot.begun"
+
 	ReportTested  Type = "report.tested"
 	ReportDropped Type = "report.dropped"
 )
@@ -67,6 +72,7 @@ func Types() []Type {
 		SourceUpdated, SourceRefused, SourceRepaired, SourceStale, SourceUnreachable, SourceRecovered,
 		AgentStarted, AgentStopped, AgentSuspended, AgentResumed,
 		ConfigLoaded, ConfigRefused, WatchLimited,
+		RebootRequired, RebootBegun,
 		ReportTested, ReportDropped,
 	}
 }

@@ -202,6 +202,10 @@ func MessageID(t Type) string {
 		return "0dc6939ce90c47d487f4003e323baffe"
 	case WatchLimited:
 		return "46fcd37f6d3f4c4da14c2278eb700fcf"
+	case RebootRequired:
+		return "8f1e3d0a5b1f4a3c9c51b0e4d2a76e19"
+	case RebootBegun:
+		return "3b7c92de6f404be1a8d20c5f9e81d437"
 	case ResourceSkipped:
 		return "513978b1ee1546f78f27075694c39694"
 	case SourceUpdated:

@@ -166,7 +166,7 @@ func incidentSeverity(t Type) Severity {
 	switch t {
 	case SourceRefused, ConfigRefused:
 		return Error
-	case SourceUnreachable, SourceStale, RunInterrupted, ReportDropped, WatchLimited:
+	case SourceUnreachable, SourceStale, RunInterrupted, ReportDropped, WatchLimited, RebootRequired, RebootBegun:
 		return Warning
 	case SourceRepaired, SourceRecovered, AgentSuspended, AgentResumed:
 		return Notice

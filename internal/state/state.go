@@ -38,6 +38,8 @@ type Snapshot struct {
 	Contests map[resource.Address]Contest `json:"contests,omitempty"`
 	// Holds are the changes that wait for a window.
 	Holds map[resource.Address]Hold `json:"holds,omitempty"`
+	// Reboot is one that something on the host asks for.
+	Reboot *Reboot `json:"reboot,omitempty"`
 	// Open is a batch whose outcome was never recorded.
 	Open *Begin `json:"open,omitempty"`
 	// LastRun is the last run that finished.
@@ -156,6 +158,18 @@ type Hold struct {
 	Change string `json:"change"`
 }
 
+// A Reboot is one that something which was installed asks for.
+type Reboot struct {
+	Since time.Time `json:"since,omitzero"`
+	// Boot is the id of the boot in which that was seen last.
+	Boot     string   `json:"boot,omitempty"`
+	Packages []string `json:"packages,omitempty"`
+	// Asked is the id of the boot that trued ended for it, Vain is true when it is
+	// asked for all the same since.
+	Asked string `json:"asked,omitempty"`
+	Vain  bool   `json:"vain,omitempty"`
+}
+
 // A Run is what one run came to.
 type Run struct {
 	ID       string    `json:"id"`
@@ -243,6 +257,8 @@ type Record struct {
 	Contests map[resource.Address]Contest `json:"contests,omitempty"`
 	// Holds replace those of the same resources; one without a change is over.
 	Holds map[resource.Address]Hold `json:"holds,omitempty"`
+	// Reboot is what is asked for from now on; one without a date is that nothing is.
+	Reboot *Reboot `json:"reboot,omitempty"`
 	// Forget names sources whose memory is given up.
 	Forget   []string `json:"forget,omitempty"`
 	Started  *Run     `json:"started,omitempty"`
@@ -319,6 +335,11 @@ func (s *Snapshot) fold(r Record) {
 		s.Contests[a] = c
 	}
 	s.foldHolds(r.Holds)
+	if r.Reboot != nil {
+		if s.Reboot = r.Reboot; r.Reboot.Since.IsZero() {
+			s.Reboot = nil
+		}
+	}
 	for _, name := range r.Forget {
 		delete(s.Sources, name)
 		for a, e := range s.Inventory {

@@ -56,6 +56,8 @@ func Story() []report.Event {
 		agent.Incident(report.Incident{Type: report.AgentSuspended, Reason: "database migration", Until: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)}),
 		agent.Incident(report.Incident{Type: report.AgentResumed}),
 		agent.Incident(report.Incident{Type: report.AgentStopped}),
+		agent.Incident(report.Incident{Type: report.RebootRequired, Message: "a reboot is asked for by linux-image-amd64"}),
+		agent.Incident(report.Incident{Type: report.RebootBegun, Message: "the host reboots for linux-image-amd64"}),
 		agent.Incident(report.Incident{Type: report.WatchLimited, ErrType: "limit", Message: "40 resources cannot be watched and are polled: no space left on device"}),
 		report.ContinueRun(fixed(), "019ab3ef-0000-7000-8000-000000000001", 7).Interrupted("while 3 resources were being applied"),
 	}

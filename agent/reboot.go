@@ -1,0 +1,157 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/state"
+	"trued.dev/trued/internal/window"
+)
+
+// What was installed may ask for a reboot. That is told once. Where the group or
+// the host allows it, the daemon makes it, between two runs and once for each time
+// that it is asked for: when the host asks again after a reboot that was made for
+// it, something is wrong, and it stays up.
+
+// rebootWanted notes, at the end of a run, whether a reboot is asked for, and tells
+// of it when that is new. It returns nil where nothing changed.
+func (r *run) rebootWanted(now time.Time) (*state.Reboot, error) {
+	a := r.agent
+	if r.partial() || a.host.Offline() {
+		return nil, nil
+	}
+	for _, s := range r.sources {
+		if s.catalog != nil {
+			a.mayReboot, a.ruled = r.rebootRule(), true
+			break
+		}
+	}
+	packages, wanted, err := a.host.RebootRequired()
+	if err != nil {
+		a.opt.Log.Warn("cannot tell whether a reboot is asked for", "error", err)
+		return nil, nil
+	}
+	next, event := nextReboot(a.store.Head().Reboot, wanted, packages, a.host.BootID(), now)
+	if event.Type != "" {
+		if err := r.rec.queue(r.stream.Incident(event)); err != nil {
+			return nil, err
+		}
+	}
+	return next, nil
+}
+
+// rebootRule is the host's, or that of the first source that has one.
+func (r *run) rebootRule() *window.Reboot {
+	if own := r.agent.config.Reboot; own != nil {
+		return own
+	}
+	for _, s := range r.sources {
+		if s.catalog != nil && s.catalog.Reboot != nil {
+			return s.catalog.Reboot
+		}
+	}
+	return nil
+}
+
+// nextReboot returns what is noted from now on, nil where nothing changes, and what
+// is told of it.
+func nextReboot(was *state.Reboot, wanted bool, packages []string, boot string, now time.Time) (*state.Reboot, report.Incident) {
+	of := ""
+	if len(packages) > 0 {
+		of = " by " + strings.Join(packages[:min(len(packages), 5)], ", ")
+	}
+	switch {
+	case !wanted && was != nil:
+		return &state.Reboot{}, report.Incident{}
+	case !wanted:
+		return nil, report.Incident{}
+	case was == nil:
+		return &state.Reboot{Since: now, Boot: boot, Packages: packages},
+			report.Incident{Type: report.RebootRequired, Message: "a reboot is asked for" + of}
+	case was.Asked != "" && was.Asked != boot && !was.Vain:
+		next := *was
+		next.Boot, next.Packages, next.Vain = boot, packages, true
+		return &next, report.Incident{Type: report.RebootRequired,
+			Message: "a reboot is asked for" + of + " again after the one that was made for it: trued makes no other until nothing asks for one"}
+	case was.Boot != boot || !slices.Equal(was.Packages, packages):
+		next := *was
+		next.Boot, next.Packages = boot, packages
+		return &next, report.Incident{}
+	}
+	return nil, report.Incident{}
+}
+
+// rebootHold says why a reboot that is asked for is not made now; the zero value
+// is that it may be.
+func rebootHold(r *state.Reboot, rule *window.Reboot, boot string, now time.Time) window.Hold {
+	switch {
+	case r.Vain:
+		return window.Hold{Why: "it was made once, and is asked for again"}
+	case r.Asked == boot && boot != "":
+		return window.Hold{Why: "it is under way"}
+	}
+	return rule.Hold(now, time.Local)
+}
+
+// rebootAt returns when the window opens for a reboot that waits for it; zero when
+// none does.
+func (a *Agent) rebootAt() time.Time {
+	r := a.store.Head().Reboot
+	if r == nil || a.config.Mode == Observe {
+		return time.Time{}
+	}
+	return rebootHold(r, a.mayReboot, a.host.BootID(), time.Now()).Opens
+}
+
+// rebootNow makes the reboot that is asked for, if this is the time. It is called
+// after a run, when no other is in hand. Before the host goes down it is on disk
+// that it does, and the sinks had their time to take the event.
+func (d *Daemon) rebootNow(ctx context.Context, after *Result) {
+	a := d.agent
+	r := a.store.Head().Reboot
+	settled := after != nil && !after.Partial && (after.Verdict == InOrder || after.Verdict == Differs)
+	if r == nil || !settled || a.config.Mode == Observe || rebootHold(r, a.mayReboot, a.host.BootID(), time.Now()).Any() {
+		return
+	}
+	if err := a.reboot(ctx, *r, d.drain); err != nil {
+		a.opt.Log.Warn("the reboot that is asked for is not made now", "error", err)
+	}
+}
+
+// rebootWait bounds how long dead sinks hold up a reboot.
+const rebootWait = 10 * time.Second
+
+func (a *Agent) reboot(ctx context.Context, r state.Reboot, drain *report.Drain) error {
+	unlock, err := a.store.Lock(ctx, 0)
+	if err != nil {
+		return err // somebody's run; the next one of ours is soon enough
+	}
+	defer unlock()
+	if err := a.refuseSuspended(); err != nil {
+		return err
+	}
+	if err := a.host.Systemd().MayReboot(ctx); err != nil {
+		return err
+	}
+	asked := r
+	asked.Asked = a.host.BootID()
+	if err := a.store.Append(state.Record{Reboot: &asked}); err != nil {
+		return err
+	}
+	message := "the host reboots"
+	if len(r.Packages) > 0 {
+		message += " for " + strings.Join(r.Packages[:min(len(r.Packages), 5)], ", ")
+	}
+	a.told(a.tell(ctx, report.Incident{Type: report.RebootBegun, Message: message}))
+	flush, done := context.WithTimeout(ctx, rebootWait)
+	defer done()
+	_ = drain.Flush(flush) // what a sink does not take is kept
+	if err := a.host.Systemd().Reboot(ctx); err != nil {
+		return errors.Join(err, a.store.Append(state.Record{Reboot: &r}))
+	}
+	return nil
+}
