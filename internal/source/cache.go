@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -32,7 +34,9 @@ type cache struct {
 	// broken is why the store has to be mended, nil when it is whole.
 	broken  error
 	applied object.ID
-	memory  memory
+	// kept are further commits that the host may be brought to.
+	kept   []object.ID
+	memory memory
 	// remembered is the file that the memory is the same as.
 	remembered os.FileInfo
 }
@@ -262,6 +266,36 @@ func (c *cache) SetApplied(commit string) error {
 	return s.SetRef(refApplied, id)
 }
 
+// Keep names further commits whose trees are not to be lost.
+func (c *cache) Keep(commits ...string) error {
+	var ids []object.ID
+	for _, commit := range commits {
+		id, err := object.ParseID(commit)
+		if err != nil {
+			return err
+		}
+		ids = append(ids, id)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kept = ids
+	return nil
+}
+
+// held are the commits that the host is at or may be brought to, as far as a
+// store has them.
+func (c *cache) held(s *object.Store) []object.ID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var ids []object.ID
+	for _, id := range append([]object.ID{c.applied}, c.kept...) {
+		if !id.IsZero() && !slices.Contains(ids, id) && s.Has(id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // Close lets go of the store's files. Trees made from it fail from then on.
 func (c *cache) Close() error {
 	c.mu.Lock()
@@ -364,20 +398,19 @@ func (c *cache) publish(s *object.Store, in *object.Intake, tip object.ID) error
 	applied := c.applied
 	isNew := s != c.store
 	c.mu.Unlock()
-	shallow := []object.ID{tip}
-	if !applied.IsZero() && applied != tip && s.Has(applied) {
-		shallow = append(shallow, applied)
-		if isNew {
-			if err := s.SetRef(refApplied, applied); err != nil {
-				return err
-			}
+	if isNew && !applied.IsZero() && s.Has(applied) {
+		if err := s.SetRef(refApplied, applied); err != nil {
+			return err
 		}
 	}
+	shallow := append([]object.ID{tip}, c.held(s)...)
 	if !isNew {
-		if was := c.tip(); !was.IsZero() && was != tip && was != applied {
+		if was := c.tip(); !was.IsZero() {
 			shallow = append(shallow, was)
 		}
 	}
+	slices.SortFunc(shallow, func(a, b object.ID) int { return bytes.Compare(a[:], b[:]) })
+	shallow = slices.Compact(shallow)
 	if err := s.SetShallow(shallow); err != nil {
 		return err
 	}

@@ -173,18 +173,19 @@ func (t *transfer) run() error {
 	return nil
 }
 
-// salvage takes the applied commit over from the store that is given up, as
-// far as it is whole: the host may have to go back to it.
+// salvage takes the commits that the host is at or may have to go back to over
+// from the store that is given up, as far as they are whole.
 func (t *transfer) salvage() {
 	old, _ := t.r.current()
-	t.r.mu.Lock()
-	applied := t.r.applied
-	t.r.mu.Unlock()
-	if old == nil || old == t.store || applied.IsZero() || t.in.Has(applied) {
+	if old == nil || old == t.store {
 		return
 	}
-	// What cannot be read is lost, and was reported as damage before.
-	_ = t.in.CopyFrom(t.ctx, old, applied)
+	for _, id := range t.r.held(old) {
+		if !t.in.Has(id) {
+			// What cannot be read is lost, and was reported as damage before.
+			_ = t.in.CopyFrom(t.ctx, old, id)
+		}
+	}
 }
 
 func discard(s *object.Store) {

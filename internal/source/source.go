@@ -23,8 +23,11 @@ type Source interface {
 	Accept(ctx context.Context) (Revision, error)
 	// Last returns the commit that was fetched last.
 	Last() (Revision, bool)
-	// Revision describes a commit that the store holds: the last one or the
-	// applied one.
+	// Keep names commits whose trees are not to be lost either, in place of those
+	// that it named before. The caller says so after a start, too.
+	Keep(commits ...string) error
+	// Revision describes a commit that the store holds: the last one, the applied
+	// one, or one that is kept.
 	Revision(commit string) (Revision, error)
 	// Tree returns a commit's files. It implements fs.ReadDirFS, fs.ReadFileFS,
 	// fs.StatFS and fs.ReadLinkFS. Reading may return ErrDamaged.

@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"trued.dev/trued/internal/source/object"
@@ -42,13 +43,9 @@ func (c *cache) compactSometimes(ctx context.Context) {
 
 // live are the commits whose trees may be asked for.
 func (c *cache) live(s *object.Store) []object.ID {
-	c.mu.Lock()
-	applied := c.applied
-	c.mu.Unlock()
-	tip := c.tip()
-	commits := []object.ID{tip}
-	if !applied.IsZero() && applied != tip && s.Has(applied) {
-		commits = append(commits, applied)
+	commits := c.held(s)
+	if tip := c.tip(); !slices.Contains(commits, tip) {
+		commits = append([]object.ID{tip}, commits...)
 	}
 	return commits
 }
