@@ -66,6 +66,8 @@ type done struct {
 	news bool
 	// polled is what a poll of each source came to, nil for a run.
 	polled map[string]error
+	// reboot is true when it was one that was asked for.
+	reboot bool
 	// drift is what was looked into, nil for other work, took how long that took.
 	drift *watch.Batch
 	took  time.Duration
@@ -132,7 +134,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			busy = true
 			d.start(hard, ctx, call.req, &call)
 		case w := <-d.work:
-			busy = false
+			if busy = false; w.reboot {
+				continue
+			}
 			if w.idle() {
 				break
 			}
@@ -150,8 +154,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			if w.result != nil && w.result.Restart {
 				return ErrRestart
 			}
-			if w.polled == nil && !w.news && ctx.Err() == nil {
-				d.rebootNow(hard, w.result)
+			if w.polled == nil && !w.news && ctx.Err() == nil && d.mayReboot(w.result) {
+				busy = true
+				d.reboot(hard)
 			}
 			if w.news {
 				busy = true

@@ -107,25 +107,37 @@ func (a *Agent) rebootAt() time.Time {
 	return rebootHold(r, a.mayReboot, a.host.BootID(), time.Now()).Opens
 }
 
-// rebootNow makes the reboot that is asked for, if this is the time. It is called
-// after a run, when no other is in hand. Before the host goes down it is on disk
-// that it does, and the sinks had their time to take the event.
-func (d *Daemon) rebootNow(ctx context.Context, after *Result) {
+// mayReboot reports whether the reboot that is asked for, if one is, may be made now:
+// after a run, when no other is in hand.
+func (d *Daemon) mayReboot(after *Result) bool {
 	a := d.agent
 	r := a.store.Head().Reboot
 	settled := after != nil && !after.Partial && (after.Verdict == InOrder || after.Verdict == Differs)
-	if r == nil || !settled || a.config.Mode == Observe || rebootHold(r, a.mayReboot, a.host.BootID(), time.Now()).Any() {
-		return
-	}
-	if err := a.reboot(ctx, *r, d.drain); err != nil {
-		a.opt.Log.Warn("the reboot that is asked for is not made now", "error", err)
-	}
+	return r != nil && settled && a.config.Mode != Observe && !rebootHold(r, a.mayReboot, a.host.BootID(), time.Now()).Any()
 }
 
-// rebootWait bounds how long dead sinks hold up a reboot.
-const rebootWait = 10 * time.Second
+// reboot hands the reboot out.
+func (d *Daemon) reboot(ctx context.Context) {
+	go func() {
+		if err := d.agent.reboot(ctx, d.drain); err != nil {
+			d.agent.opt.Log.Warn("the reboot that is asked for is not made now", "error", err)
+		}
+		d.work <- done{reboot: true}
+	}()
+}
 
-func (a *Agent) reboot(ctx context.Context, r state.Reboot, drain *report.Drain) error {
+const (
+	// rebootWait bounds how long dead sinks hold up a reboot, rebootCall how long the
+	// system takes to hear of one.
+	rebootWait = 10 * time.Second
+	rebootCall = 30 * time.Second
+)
+
+// reboot makes the reboot that is asked for. Before the host goes down it is on disk
+// that it does, and the sinks had their time to take the event. Where it is in doubt
+// whether the system has heard, it has: to reboot once too seldom does less harm than
+// to do so without end.
+func (a *Agent) reboot(ctx context.Context, drain *report.Drain) error {
 	unlock, err := a.store.Lock(ctx, 0)
 	if err != nil {
 		return err // somebody's run; the next one of ours is soon enough
@@ -134,10 +146,19 @@ func (a *Agent) reboot(ctx context.Context, r state.Reboot, drain *report.Drain)
 	if err := a.refuseSuspended(); err != nil {
 		return err
 	}
-	if err := a.host.Systemd().MayReboot(ctx); err != nil {
+	if err := a.store.Reload(); err != nil {
 		return err
 	}
-	asked := r
+	r := a.store.Head().Reboot
+	if r == nil || r.Asked == a.host.BootID() {
+		return nil // somebody's run was faster
+	}
+	call, stop := context.WithTimeout(ctx, rebootCall)
+	defer stop()
+	if err := a.host.Systemd().MayReboot(call); err != nil {
+		return err
+	}
+	asked := *r
 	asked.Asked = a.host.BootID()
 	if err := a.store.Append(state.Record{Reboot: &asked}); err != nil {
 		return err
@@ -150,8 +171,9 @@ func (a *Agent) reboot(ctx context.Context, r state.Reboot, drain *report.Drain)
 	flush, done := context.WithTimeout(ctx, rebootWait)
 	defer done()
 	_ = drain.Flush(flush) // what a sink does not take is kept
-	if err := a.host.Systemd().Reboot(ctx); err != nil {
-		return errors.Join(err, a.store.Append(state.Record{Reboot: &r}))
+	refused, err := a.host.Systemd().Reboot(call)
+	if refused {
+		err = errors.Join(err, a.store.Append(state.Record{Reboot: r}))
 	}
-	return nil
+	return err
 }

@@ -84,19 +84,26 @@ func (s *Systemd) MayReboot(ctx context.Context) error {
 }
 
 // Reboot asks for a reboot, by logind where that runs, so that whoever delays one
-// is waited for.
-func (s *Systemd) Reboot(ctx context.Context) error {
-	err := s.ask(ctx, func(_ *systemd.Conn, raw *dbus.Conn) error {
-		err := raw.Object(loginName, loginPath).CallWithContext(ctx, loginInterface+".Reboot", 0, false).Err
-		if noLogin(err) {
-			err = manager(ctx, raw, "StartUnit", "reboot.target", "replace-irreversibly").Err
-		}
-		return err
-	})
+// is waited for. With refused it is certain that there will be none; other errors may
+// well be those of a system that goes down.
+func (s *Systemd) Reboot(ctx context.Context) (refused bool, err error) {
+	_, raw, err := s.connection()
 	if err != nil {
-		return fmt.Errorf("cannot reboot: %w", err)
+		return true, fmt.Errorf("cannot reboot: %w", err)
 	}
-	return nil
+	err = raw.Object(loginName, loginPath).CallWithContext(ctx, loginInterface+".Reboot", 0, false).Err
+	if noLogin(err) {
+		err = manager(ctx, raw, "StartUnit", "reboot.target", "replace-irreversibly").Err
+	}
+	if err == nil {
+		return false, nil
+	}
+	var answer dbus.Error
+	refused = errors.As(err, &answer) && slices.Contains([]string{
+		"org.freedesktop.DBus.Error.AccessDenied", "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
+		"org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.systemd1.UnitMasked",
+	}, answer.Name)
+	return refused, fmt.Errorf("cannot reboot: %w", err)
 }
 
 // noLogin reports whether an error says that there is no logind.
