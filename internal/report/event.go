@@ -43,6 +43,20 @@ const (
 	SourceUnreachable Type = "source.unreachable"
 	SourceRecovered   Type = "source.recovered"
 
+	// CommitConfirmed: the host is healthy with it; CommitQuarantined: it is not,
+	// and the host goes back.
+	CommitConfirmed   Type = "commit.confirmed"
+	CommitQuarantined Type = "commit.quarantined"
+	// CommitReleased: an operator has it tried again; CommitPinned: the host stays
+	// at it, until CommitUnpinned.
+	CommitReleased Type = "commit.released"
+	CommitPinned   Type = "commit.pinned"
+	CommitUnpinned Type = "commit.unpinned"
+
+	// HealthFailed: the host is not healthy and stays where it is.
+	HealthFailed    Type = "health.failed"
+	HealthRecovered Type = "health.recovered"
+
 	AgentStarted   Type = "agent.started"
 	AgentStopped   Type = "agent.stopped"
 	AgentSuspended Type = "agent.suspended"
@@ -70,6 +84,8 @@ func Types() []Type {
 		ResourceChanged, ResourceDrifted, ResourcePending, ResourceFailed, ResourceSkipped,
 		ResourceContested, ResourceCalmed,
 		SourceUpdated, SourceRefused, SourceRepaired, SourceStale, SourceUnreachable, SourceRecovered,
+		CommitConfirmed, CommitQuarantined, CommitReleased, CommitPinned, CommitUnpinned,
+		HealthFailed, HealthRecovered,
 		AgentStarted, AgentStopped, AgentSuspended, AgentResumed,
 		ConfigLoaded, ConfigRefused, WatchLimited,
 		RebootRequired, RebootBegun,

@@ -206,6 +206,20 @@ func MessageID(t Type) string {
 		return "8f1e3d0a5b1f4a3c9c51b0e4d2a76e19"
 	case RebootBegun:
 		return "3b7c92de6f404be1a8d20c5f9e81d437"
+	case CommitConfirmed:
+		return "869a03a0e530431987eeab38db860434"
+	case CommitQuarantined:
+		return "bb5111aeaa144767ae12ee7d1203f6b7"
+	case CommitReleased:
+		return "8be8fe6f120a4a8cb15458ee54da5d62"
+	case CommitPinned:
+		return "d09349025510411e8efa541caa8ec09a"
+	case CommitUnpinned:
+		return "83a61819155e4dab86556010ac40608b"
+	case HealthFailed:
+		return "e00a67132dd14b8a96f49d8f27cd839c"
+	case HealthRecovered:
+		return "cace28a7a4a84d70a55f4243a897baac"
 	case ResourceSkipped:
 		return "513978b1ee1546f78f27075694c39694"
 	case SourceUpdated:

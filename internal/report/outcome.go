@@ -122,7 +122,8 @@ func classify(o ResourceOutcome) (Type, Severity) {
 // the change of another caused, be that drift.
 func (o ResourceOutcome) reacted() bool {
 	done := o.Outcome == Applied || o.Outcome == Repaired
-	return done && len(o.Changes) == 0 && o.Cause != resource.Prune
+	leaves := o.Cause == resource.Prune || o.Cause == resource.Rollback && o.Reaction == ""
+	return done && len(o.Changes) == 0 && !leaves
 }
 
 // message says in one line what came of the resource.

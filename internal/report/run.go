@@ -164,11 +164,12 @@ func firstLine(s string) string {
 
 func incidentSeverity(t Type) Severity {
 	switch t {
-	case SourceRefused, ConfigRefused:
+	case SourceRefused, ConfigRefused, CommitQuarantined, HealthFailed:
 		return Error
 	case SourceUnreachable, SourceStale, RunInterrupted, ReportDropped, WatchLimited, RebootRequired, RebootBegun:
 		return Warning
-	case SourceRepaired, SourceRecovered, AgentSuspended, AgentResumed:
+	case SourceRepaired, SourceRecovered, AgentSuspended, AgentResumed,
+		CommitReleased, CommitPinned, CommitUnpinned, HealthRecovered:
 		return Notice
 	default:
 		return Info

@@ -59,6 +59,13 @@ func Story() []report.Event {
 		agent.Incident(report.Incident{Type: report.RebootRequired, Message: "a reboot is asked for by linux-image-amd64"}),
 		agent.Incident(report.Incident{Type: report.RebootBegun, Message: "the host reboots for linux-image-amd64"}),
 		agent.Incident(report.Incident{Type: report.WatchLimited, ErrType: "limit", Message: "40 resources cannot be watched and are polled: no space left on device"}),
+		agent.Incident(report.Incident{Type: report.CommitConfirmed, Source: "infra", Message: "commit 9a8b7c6d5e of source \"infra\" is confirmed: the host is healthy"}),
+		agent.Incident(report.Incident{Type: report.CommitQuarantined, Source: "infra", ErrType: "health", Err: errors.New("web: status is 503, not 200"), Message: "commit 9a8b7c6d5e of source \"infra\" is bad; the host goes back to 5f0c1de2b6"}),
+		agent.Incident(report.Incident{Type: report.CommitReleased, Source: "infra", Reason: "the database is up again", Message: "commit 9a8b7c6d5e of source \"infra\" is tried again"}),
+		agent.Incident(report.Incident{Type: report.CommitPinned, Source: "infra", Reason: "until the fair is over", Message: "source \"infra\" is pinned to commit 5f0c1de2b6"}),
+		agent.Incident(report.Incident{Type: report.CommitUnpinned, Source: "infra", Reason: "it is over", Message: "source \"infra\" is followed again"}),
+		agent.Incident(report.Incident{Type: report.HealthFailed, ErrType: "health", Err: errors.New("web: status is 503, not 200"), Message: "the host is not healthy"}),
+		agent.Incident(report.Incident{Type: report.HealthRecovered, Message: "the host is healthy again after 2m0s"}),
 		report.ContinueRun(fixed(), "019ab3ef-0000-7000-8000-000000000001", 7).Interrupted("while 3 resources were being applied"),
 	}
 	run := report.NewRun(fixed())
