@@ -80,6 +80,8 @@ type Options struct {
 	// FetchChild is the command line that fetches in a process of its own.
 	FetchChild []string
 	Version    string
+	// Health tells whether the host is healthy; nil where it cannot be asked.
+	Health Prober
 	// ExitCode says what a command that ends with the verdict returns; events
 	// carry it.
 	ExitCode func(Verdict) int

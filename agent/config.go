@@ -34,17 +34,19 @@ const (
 
 // A Config is the agent's own file.
 type Config struct {
-	Sources  []SourceConfig `yaml:"sources" doc:"where desired state comes from, in order"`
-	Interval time.Duration  `yaml:"interval" doc:"between polls, give or take a tenth; 1m"`
-	Resync   time.Duration  `yaml:"resync" doc:"between full runs when nothing is new; 15m"`
-	Mode     Mode           `yaml:"mode" doc:"enforce, or observe: plan and report, change nothing"`
-	Watch    *bool          `yaml:"watch" doc:"false: find drift by full runs alone, in place of as it happens; true"`
-	Report   []sinks.Config `yaml:"report" doc:"where events go: journal, stdout, file, syslog, http, otlp"`
-	Windows  window.Set     `yaml:"windows" doc:"when this host may be changed: allow, deny"`
-	Reboot   *window.Reboot `yaml:"reboot" doc:"whether this host may reboot by itself, in place of what its group says: allow, window"`
-	Backups  BackupConfig   `yaml:"backups" doc:"what is kept of replaced files: size, age"`
-	Secrets  SecretsConfig  `yaml:"secrets" doc:"what this host decrypts secrets with: identities"`
-	Metrics  metrics.Config `yaml:"metrics" doc:"where a Prometheus finds how the host stands: listen, textfile"`
+	Sources       []SourceConfig `yaml:"sources" doc:"where desired state comes from, in order"`
+	Interval      time.Duration  `yaml:"interval" doc:"between polls, give or take a tenth; 1m"`
+	Resync        time.Duration  `yaml:"resync" doc:"between full runs when nothing is new; 15m"`
+	Mode          Mode           `yaml:"mode" doc:"enforce, or observe: plan and report, change nothing"`
+	Watch         *bool          `yaml:"watch" doc:"false: find drift by full runs alone, in place of as it happens; true"`
+	ConfirmWithin time.Duration  `yaml:"confirm_within" doc:"how long after a run a new commit may take to be healthy before the host goes back; 5m"`
+	RunTimeout    time.Duration  `yaml:"run_timeout" doc:"longest run of a new commit before the host goes back; 1h"`
+	Report        []sinks.Config `yaml:"report" doc:"where events go: journal, stdout, file, syslog, http, otlp"`
+	Windows       window.Set     `yaml:"windows" doc:"when this host may be changed: allow, deny"`
+	Reboot        *window.Reboot `yaml:"reboot" doc:"whether this host may reboot by itself, in place of what its group says: allow, window"`
+	Backups       BackupConfig   `yaml:"backups" doc:"what is kept of replaced files: size, age"`
+	Secrets       SecretsConfig  `yaml:"secrets" doc:"what this host decrypts secrets with: identities"`
+	Metrics       metrics.Config `yaml:"metrics" doc:"where a Prometheus finds how the host stands: listen, textfile"`
 }
 
 // A SourceConfig is one source of the configuration.
@@ -96,7 +98,7 @@ var ErrNoSource = errors.New("no source is configured")
 
 // LoadConfig reads the agent's file. With optional it need not be there.
 func LoadConfig(path string, optional bool) (Config, error) {
-	c := Config{Interval: time.Minute, Resync: 15 * time.Minute, Mode: Enforce}
+	c := Config{Interval: time.Minute, Resync: 15 * time.Minute, Mode: Enforce, ConfirmWithin: 5 * time.Minute, RunTimeout: time.Hour}
 	data, err := os.ReadFile(path) //nolint:gosec // the operator says where it is
 	if errors.Is(err, fs.ErrNotExist) && optional {
 		return c, nil
@@ -147,6 +149,12 @@ func (c Config) Validate() error {
 	}
 	if c.Resync < time.Second {
 		errs = append(errs, fmt.Errorf("resync: %s is too short: 1s is the least", c.Resync))
+	}
+	if c.ConfirmWithin < time.Second {
+		errs = append(errs, fmt.Errorf("confirm_within: %s is too short: 1s is the least", c.ConfirmWithin))
+	}
+	if c.RunTimeout < time.Minute {
+		errs = append(errs, fmt.Errorf("run_timeout: %s is too short: 1m is the least", c.RunTimeout))
 	}
 	if c.Mode != Enforce && c.Mode != Observe {
 		errs = append(errs, fmt.Errorf("mode: %q is unknown: write enforce or observe", c.Mode))

@@ -26,6 +26,7 @@ type Daemon struct {
 	drain  *report.Drain
 	sync   chan syncCall
 	work   chan done
+	proofs proofs
 	// news has an element when metrics may be others.
 	news chan struct{}
 	// line is how the last run ended, said what the log has of the polls that
@@ -81,7 +82,8 @@ const stopWait = 30 * time.Second
 
 // NewDaemon returns a daemon for the agent.
 func NewDaemon(a *Agent, n Notifier, drain *report.Drain) *Daemon {
-	return &Daemon{agent: a, notify: n, drain: drain, sync: make(chan syncCall), work: make(chan done, 1), news: make(chan struct{}, 1)}
+	return &Daemon{agent: a, notify: n, drain: drain, sync: make(chan syncCall), work: make(chan done, 1), news: make(chan struct{}, 1),
+		proofs: proofs{ended: make(chan *proof)}}
 }
 
 // ErrRestart is returned by Serve when a run changed the agent itself: its
@@ -103,6 +105,7 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 		drains.Go(func() { d.agent.watcher.Run(serving) })
 	}
 	defer d.agent.culprits.Start()()
+	defer d.proofs.end()
 
 	c := newClock(d.agent.config, d.agent.unfetched())
 	var beat <-chan time.Time
@@ -115,6 +118,10 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 	d.start(hard, ctx, Request{Trigger: trigger}, nil)
 	busy := true
 	for {
+		if !busy && d.proofs.back != nil {
+			busy = true
+			d.goBack(hard, ctx)
+		}
 		if now := time.Now(); !busy && c.isDue(now) {
 			busy = true
 			d.take(ctx, hard, c, now)
@@ -150,6 +157,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			d.publish(c, busy)
 			// When a source is tried next is part of what is told of it.
 			d.agent.told(d.agent.tellHeard(hard))
+			if d.proofs.begin(ctx, d.agent, w) {
+				w.call = nil
+			}
 			d.finished(w)
 			if w.result != nil && w.result.Restart {
 				return ErrRestart
@@ -162,6 +172,8 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 				busy = true
 				d.start(hard, ctx, Request{Trigger: "commit"}, nil)
 			}
+		case p := <-d.proofs.ended:
+			d.proved(p)
 		case <-timer:
 		case <-d.drifts(busy):
 			busy = true

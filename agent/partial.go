@@ -27,7 +27,7 @@ func (r *run) widen() {
 	}
 	snap := r.agent.store.Head()
 	r.last = snap.LastRun
-	narrow := r.last != nil && snap.Open == nil &&
+	narrow := r.last != nil && snap.Open == nil && (snap.Trial == nil || snap.Trial.Failed == "") &&
 		Verdict(r.last.Verdict) != Interrupted && Verdict(r.last.Verdict) != Unusable
 	for _, s := range r.sources {
 		rev, ok := s.source.Last()

@@ -42,6 +42,8 @@ type run struct {
 	keyBefore witnessKey
 	// entries are the catalog that is watched.
 	entries []catalog.Entry
+	// trial is what is on trial during the run; nil for nothing.
+	trial *state.Trial
 	// loaded is true when the catalog was loaded to watch what is in it.
 	loaded bool
 	// unruly is why the host's rules cannot be read: then nothing is enforced.
@@ -205,7 +207,10 @@ func (r *run) planInput(entries []catalog.Entry) plan.Input {
 		if s.catalog == nil {
 			continue
 		}
-		src := plan.Source{Revision: s.revision, Modules: r.kit.byKindOf(s.name()), Explains: func(a resource.Address) bool { return s.explains(r, a) }}
+		src := plan.Source{
+			Revision: s.revision, From: s.from(in.State.Trial), Modules: r.kit.byKindOf(s.name()),
+			Explains: func(a resource.Address) bool { return s.explains(r, a) },
+		}
 		if s.catalog.PruneLimit != nil {
 			src.PruneLimit = *s.catalog.PruneLimit
 		}
@@ -241,7 +246,7 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	if err != nil {
 		return nil, err
 	}
-	end := state.Record{Finished: &past, Reboot: reboot, Sources: sources, Contests: contests, Holds: r.holds(outcomes, past.Finished)}
+	end := state.Record{Finished: &past, Reboot: reboot, Sources: sources, Contests: contests, Holds: r.holds(outcomes, past.Finished), Trial: r.trialAfter(past.Finished)}
 	if err := r.rec.finish(end, counts, r.agent.opt.ExitCode(verdict), problem(r.sources)); err != nil {
 		return nil, err
 	}
@@ -266,7 +271,11 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	if r.rec.noteworthy && !r.stood {
 		r.watch(r.entries) // links may lead elsewhere now
 	}
+	if err := r.agent.keepCommits(); err != nil {
+		return nil, err
+	}
 	return &Result{
+		trial: r.agent.store.Head().Trial, probes: r.probes(), unproven: r.unproven(),
 		Verdict: verdict, Stood: r.stood, Loaded: r.loaded, Partial: r.partial(), Run: past, Counts: counts, Outcomes: outcomes, Sources: r.status(), Restart: changesAgent(outcomes),
 	}, ctx.Err()
 }

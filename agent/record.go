@@ -32,6 +32,10 @@ type recorder struct {
 	// culprits are asked who caused drift since that time.
 	culprits culprits
 	since    time.Time
+	// trial is what is to be on trial from the first change on; nil when nothing is
+	// new. changed is true once something was.
+	trial   *state.Trial
+	changed bool
 	// drifts are what the run found to have drifted, blamed what of that somebody
 	// was looked for.
 	drifts []state.Drift
@@ -102,6 +106,9 @@ func (r *recorder) write(rec state.Record) error {
 		r.begun = true
 		run := r.run
 		rec.Started = &run
+	}
+	if rec.Begin != nil {
+		rec.Trial, r.trial, r.changed = r.trial, nil, true
 	}
 	rec.Events, r.waiting = r.waiting, nil
 	rec.Told, r.told = r.told, nil

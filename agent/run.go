@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"trued.dev/trued/internal/apply"
+	"trued.dev/trued/internal/catalog"
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/plan"
 	"trued.dev/trued/internal/report"
@@ -59,6 +60,12 @@ type Result struct {
 	// Partial is true when the run looked at a few resources alone, Silent when it
 	// told of nothing and left the state as it was.
 	Partial, Silent bool
+
+	// trial is what is on trial after the run, unproven is true when it is to be
+	// seen whether the host is healthy, by the probes of the catalog.
+	trial    *state.Trial
+	unproven bool
+	probes   []catalog.Probe
 }
 
 // Run is one pass over the host: fetch, load, plan, apply, save, report. When
@@ -100,6 +107,7 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.tryOut(ctx)
 	r.took.begin(phaseApply)
 	outcomes, err := r.apply(ctx, stop, p)
 	if r.cut = errors.Is(err, context.Canceled); err != nil && !r.cut {
@@ -140,6 +148,8 @@ func (r *run) apply(ctx, stop context.Context, p *plan.Plan) ([]*apply.Outcome, 
 		return outcomes, r.rec.Record(state.Record{}, outcomes)
 	}
 	r.credit(p)
+	stop, cancel := r.bounded(stop)
+	defer cancel()
 	return apply.Run(ctx, stop, p, r.rec, host.SyncFS, apply.Options{
 		Run:         r.stream.ID(),
 		AcceptPrune: r.req.AcceptPrune,

@@ -39,7 +39,7 @@ func (a *Agent) openSources() error {
 		}
 		a.sources, a.wardens = append(a.sources, src), append(a.wardens, w)
 	}
-	return nil
+	return a.keepCommits()
 }
 
 // HasSources reports whether there is anything to keep the host true to.
@@ -159,14 +159,19 @@ func (s *sourceRun) load(ctx context.Context, r *run) {
 		return
 	}
 	s.newest = rev
-	if s.distrusted {
+	want := s.wanted()
+	if q := s.before.Quarantine; q != nil && q.Commit == want {
+		s.goBack(ctx, r, &QuarantinedError{*q})
+		return
+	}
+	if s.distrusted && want == rev.Commit {
 		s.fallBack(ctx, r, s.err)
 		return
 	}
 	in := s.inputNow(r)
-	cat, err := s.admit(ctx, r, rev.Commit, in)
+	cat, err := s.admit(ctx, r, want, in)
 	if err == nil {
-		s.enforce(cat, rev.Commit, in)
+		s.enforce(cat, want, in)
 		return
 	}
 	s.refuse(r, err)
@@ -188,6 +193,10 @@ func (s *sourceRun) fallBack(ctx context.Context, r *run, why error) {
 	if s.err == nil {
 		s.refuse(r, why)
 	}
+	if t := r.agent.store.Head().Trial; t != nil && t.Failed != "" {
+		s.goBack(ctx, r, s.err) // what is applied is bad
+		return
+	}
 	if s.before.Applied == "" {
 		return
 	}
@@ -207,12 +216,20 @@ func (s *sourceRun) fallBack(ctx context.Context, r *run, why error) {
 	}
 }
 
-func (s *sourceRun) inputBefore() (input, bool) {
-	var in input
-	if len(s.before.Input) == 0 || json.Unmarshal(s.before.Input, &in) != nil {
-		return in, false
+func (s *sourceRun) inputBefore() (input, bool) { return decodeInput(s.before.Input) }
+
+func decodeInput(data json.RawMessage) (in input, ok bool) {
+	ok = len(data) > 0 && json.Unmarshal(data, &in) == nil
+	return in, ok
+}
+
+// wanted returns the commit that the host is to be brought to, unless something
+// speaks against it.
+func (s *sourceRun) wanted() string {
+	if s.before.Pin != nil {
+		return s.before.Pin.Commit
 	}
-	return in, true
+	return s.newest.Commit
 }
 
 func (s *sourceRun) loadAt(r *run, commit string, in input) (*catalog.Catalog, error) {
@@ -300,6 +317,7 @@ func (r *run) newStates() (map[string]state.Source, error) {
 	if r.partial() {
 		return changed, nil // it is no proof that a commit is applied
 	}
+	head := r.agent.store.Head()
 	for _, s := range r.sources {
 		now := s.before
 		now.URL, now.Branch = s.source.URL(), s.source.Status().Branch
@@ -308,6 +326,9 @@ func (r *run) newStates() (map[string]state.Source, error) {
 			in, err := s.in.encode()
 			if err != nil {
 				return nil, err
+			}
+			if s.before.Applied != "" && s.before.Applied != s.revision && r.trial == nil && s.from(head.Trial) == "" {
+				now.Previous = &state.Standing{Commit: s.before.Applied, Input: s.before.Input, Group: s.before.Group}
 			}
 			now.Applied, now.Input, now.Group = s.revision, in, s.group
 			if s.before.Applied == s.revision && sameFacts(s.before.Input, s.in) {

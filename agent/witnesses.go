@@ -86,7 +86,7 @@ func (s *sourceRun) stand(r *run, group string) {
 func (r *run) witnessKey() (key witnessKey, ok bool) {
 	snap := r.agent.store.Head()
 	if r.agent.config.Mode != Enforce || r.req.PruneSource != "" || len(snap.Owed) > 0 ||
-		snap.Open != nil || snap.Running != nil || snap.Changed == 0 {
+		snap.Open != nil || snap.Running != nil || snap.Trial != nil || snap.Unwell != nil || snap.Changed == 0 {
 		return key, false
 	}
 	config, err := json.Marshal(r.agent.config)

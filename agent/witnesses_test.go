@@ -67,6 +67,7 @@ type standing struct {
 	source, root string
 	version      string
 	mode         agent.Mode
+	health       agent.Prober
 }
 
 func stand(t testing.TB, manifest string) *standing {
@@ -107,7 +108,7 @@ func (s *standing) open() {
 	c.Mode = s.mode
 	s.Agent, err = agent.New(c, agent.Options{
 		Root: s.root, Version: s.version, Modules: modules.All, Log: slog.New(slog.DiscardHandler),
-		ExitCode: func(agent.Verdict) int { return 0 },
+		ExitCode: func(agent.Verdict) int { return 0 }, Health: s.health,
 	})
 	s.must(err)
 	s.t.Cleanup(s.Close)

@@ -48,6 +48,16 @@ Without a network the last fetched commit is enforced, and said so.`,
 
 // apply runs once and prints what came of it.
 func (a *app) apply(ctx context.Context, req agent.Request) error {
+	return a.converge(ctx, func(ag *agent.Agent, hard context.Context, req agent.Request) (*agent.Result, error) {
+		if req.Trigger == "boot" {
+			return ag.Run(hard, ctx, req) // the boot does not wait; the daemon goes on with it
+		}
+		return ag.Converge(hard, ctx, req)
+	}, req)
+}
+
+// converge has the agent do something by itself and prints what came of it.
+func (a *app) converge(ctx context.Context, do func(*agent.Agent, context.Context, agent.Request) (*agent.Result, error), req agent.Request) error {
 	debug.SetGCPercent(briefGC)
 	ag, err := a.open()
 	if err != nil {
@@ -70,10 +80,10 @@ func (a *app) apply(ctx context.Context, req agent.Request) error {
 	if err != nil {
 		return err
 	}
-	result, err := ag.Run(hard, ctx, req)
+	result, err := do(ag, hard, req)
 	a.flush(ctx, drain)
 	ag.WriteMetrics(context.WithoutCancel(ctx), drain)
-	if err != nil {
+	if err != nil || result == nil {
 		return err
 	}
 	if result.Restart {

@@ -319,7 +319,7 @@ func (w *walk) heldUp(s *plan.Step) *Outcome {
 		switch {
 		case s.Verdict == plan.Held:
 			o.Status = Held
-		case w.failed && !w.opt.AcceptPrune && s.Verdict != plan.Failed:
+		case w.failed && !w.opt.AcceptPrune && s.Cause != resource.Rollback && s.Verdict != plan.Failed:
 			o.Status, o.Why = Held, "something failed in this run, and what leaves may be what still serves"
 		case w.waiting[s.Source] != nil && s.Verdict == plan.Change:
 			s.Behind(w.waiting[s.Source])

@@ -82,6 +82,8 @@ type Catalog struct {
 	// Reboot says whether the host may reboot by itself: the last of the groups that
 	// says anything counts. nil is that none does.
 	Reboot *window.Reboot
+	// Health tells whether the host is healthy, in the order in which it is written.
+	Health []Probe
 	// Warnings are remarks about what is allowed and probably not meant.
 	Warnings []string
 

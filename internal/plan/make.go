@@ -170,9 +170,14 @@ func (s *Step) check(ctx context.Context, in Input) {
 			return
 		}
 		s.Digest = digest
-		s.Cause = resource.Intended
-		if s.Entry.Digest == digest {
+		same, back := s.Entry.Digest == digest, in.Sources[s.Source].From != ""
+		switch {
+		case back && (!same || s.Entry.Begun != nil):
+			s.Cause = resource.Rollback
+		case same:
 			s.Cause = resource.Drift
+		default:
+			s.Cause = resource.Intended
 		}
 		if e := s.Entry; !in.Hasty && e.Failing == digest && e.Waits(in.Now) {
 			s.Verdict = Failed

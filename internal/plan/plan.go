@@ -132,6 +132,16 @@ type Source struct {
 	// Explains reports whether a new commit is why a resource left, rather than
 	// changed facts or another group.
 	Explains func(resource.Address) bool
+	// From is the commit that the source goes back from, or empty: what that one
+	// brought goes, whatever would be held otherwise.
+	From string
+}
+
+// goesBack reports whether an entry of the inventory that the catalog lacks is
+// what a commit brought that the source goes back from. What waited to be pruned
+// before that commit came goes on waiting.
+func (s Source) goesBack(e state.Entry) bool {
+	return s.From != "" && (e.Left == "" || e.Left == s.From)
 }
 
 // Desired is what the digest of a desired state is made of.

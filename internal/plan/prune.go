@@ -79,8 +79,13 @@ func (p *Plan) prune(in Input, source string, leaving []leaver, hidden bool, own
 		if err != nil {
 			return err
 		}
-		explained := l.entry.Left != "" || src.Explains(l.address)
+		explained, revision := l.entry.Left != "", src.Revision
+		if !explained && src.From == "" {
+			explained = src.Explains(l.address)
+		}
 		switch {
+		case src.goesBack(l.entry):
+			s.Cause, explained, revision = resource.Rollback, true, src.From
 		case in.AcceptPrune:
 		case hidden:
 			s.Verdict, s.Why = Held, "names of resources depend on facts that are not known yet"
@@ -90,7 +95,7 @@ func (p *Plan) prune(in Input, source string, leaving []leaver, hidden bool, own
 			s.Verdict, s.Why = Held, limit
 		}
 		if explained && l.entry.Left == "" {
-			l.entry.Left = src.Revision
+			l.entry.Left = revision
 			p.Put[l.address] = l.entry
 			s.Entry = l.entry
 		}

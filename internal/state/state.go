@@ -40,6 +40,10 @@ type Snapshot struct {
 	Holds map[resource.Address]Hold `json:"holds,omitempty"`
 	// Reboot is one that something on the host asks for.
 	Reboot *Reboot `json:"reboot,omitempty"`
+	// Trial is what was applied and not confirmed yet; nil when nothing is.
+	Trial *Trial `json:"trial,omitempty"`
+	// Unwell is why the host is not healthy although it goes nowhere; nil while it is.
+	Unwell *Unwell `json:"unwell,omitempty"`
 	// Open is a batch whose outcome was never recorded.
 	Open *Begin `json:"open,omitempty"`
 	// LastRun is the last run that finished.
@@ -111,6 +115,11 @@ type Source struct {
 	// Input is what the applied revision was loaded with.
 	Input json.RawMessage `json:"input,omitempty"`
 	Group string          `json:"group,omitempty"`
+	// Previous is what was confirmed before that, for whoever wants to go back.
+	Previous *Standing `json:"previous,omitempty"`
+	// Quarantine is a commit that is not tried again, Pin one that is kept to.
+	Quarantine *Quarantine `json:"quarantine,omitempty"`
+	Pin        *Pin        `json:"pin,omitempty"`
 }
 
 // Owed is a reaction that has not been carried out yet.
@@ -253,6 +262,10 @@ type Record struct {
 	Placed  []Owed            `json:"placed,omitempty"`
 	Settle  []Owed            `json:"settle,omitempty"`
 	Sources map[string]Source `json:"sources,omitempty"`
+	// Trial replaces what is on trial; one without sources ends it.
+	Trial *Trial `json:"trial,omitempty"`
+	// Unwell replaces why the host is not healthy; one that is zero ends it.
+	Unwell *Unwell `json:"unwell,omitempty"`
 	// Contests replace those of the same resources; one without repairs is over.
 	Contests map[resource.Address]Contest `json:"contests,omitempty"`
 	// Holds replace those of the same resources; one without a change is over.
@@ -323,6 +336,16 @@ func (s *Snapshot) fold(r Record) {
 	}
 	for name, src := range r.Sources {
 		s.Sources[name] = src
+	}
+	if r.Trial != nil {
+		if s.Trial = r.Trial; len(r.Trial.Sources) == 0 {
+			s.Trial = nil
+		}
+	}
+	if r.Unwell != nil {
+		if s.Unwell = r.Unwell; r.Unwell.Since.IsZero() {
+			s.Unwell = nil
+		}
 	}
 	for a, c := range r.Contests {
 		if len(c.Repairs) == 0 {

@@ -1,0 +1,103 @@
+package state
+
+import (
+	"encoding/json"
+	"maps"
+	"time"
+)
+
+// A Standing is a commit that a host can be brought to again, with what it was
+// loaded with.
+type Standing struct {
+	Commit string          `json:"commit"`
+	Input  json.RawMessage `json:"input,omitempty"`
+	Group  string          `json:"group,omitempty"`
+}
+
+// A Trial is the commits that the host is being, or was, brought to and that
+// nobody has confirmed yet. It is written with the record that announces the
+// first change, and ends when they are confirmed, or gone back from.
+type Trial struct {
+	// Run is the run that began it, Since when that was.
+	Run   string    `json:"run"`
+	Since time.Time `json:"since"`
+	// Until is when the host goes back unless the commits were confirmed. While the
+	// run is under way it leaves that all the time that it may take.
+	Until time.Time `json:"until"`
+	// Ended is when the run came to its end; zero before, and when it was cut off.
+	Ended   time.Time            `json:"ended,omitzero"`
+	Sources map[string]Probation `json:"sources"`
+	// Reached is what of the network answered before the run.
+	Reached []string `json:"reached,omitempty"`
+	// Failed says why the host goes back; empty while the commits may still be
+	// confirmed.
+	Failed string `json:"failed,omitempty"`
+}
+
+// A Probation is what is on trial of one source.
+type Probation struct {
+	Commit string `json:"commit"`
+	// Back is the commit confirmed last, nil where there is none: then there is
+	// nothing to go back to.
+	Back *Standing `json:"back,omitempty"`
+}
+
+// HasWayBack reports whether there is a source that can go back.
+func (t *Trial) HasWayBack() bool {
+	if t == nil {
+		return false
+	}
+	for _, p := range t.Sources {
+		if p.Back != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// SameAs reports whether two trials are of the same commits.
+func (t *Trial) SameAs(u *Trial) bool {
+	if t == nil || u == nil {
+		return t == u
+	}
+	return maps.EqualFunc(t.Sources, u.Sources, func(p, q Probation) bool { return p.Commit == q.Commit })
+}
+
+// A Quarantine is a commit that is not tried again.
+type Quarantine struct {
+	Commit string    `json:"commit"`
+	Since  time.Time `json:"since"`
+	// Why is what was wrong, or the reason that an operator gave.
+	Why string `json:"why"`
+	// By is the operator; empty where the host went back by itself.
+	By string `json:"by,omitempty"`
+}
+
+// A Pin keeps a source at a commit, whatever is newer.
+type Pin struct {
+	Commit string    `json:"commit"`
+	Since  time.Time `json:"since"`
+	Reason string    `json:"reason"`
+	By     string    `json:"by,omitempty"`
+}
+
+// Confirmed returns the last commit of a source that was confirmed; nil where
+// there is none. What was applied when nothing was on trial is.
+func (s *Snapshot) Confirmed(source string) *Standing {
+	if s.Trial != nil {
+		if p, on := s.Trial.Sources[source]; on {
+			return p.Back
+		}
+	}
+	src := s.Sources[source]
+	if src.Applied == "" {
+		return nil
+	}
+	return &Standing{Commit: src.Applied, Input: src.Input, Group: src.Group}
+}
+
+// Unwell is how long a host has not been healthy, and why.
+type Unwell struct {
+	Since time.Time `json:"since"`
+	Why   string    `json:"why"`
+}
