@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"trued.dev/trued/internal/catalog"
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/modules"
@@ -204,9 +205,14 @@ func groupFile() schema {
 			"vars":           schema{"description": "what templates and expressions read as vars", "type": "object"},
 			"requires_trued": schema{"description": "which versions of the agent can take this group, such as >= 1.2", "type": "string"},
 			"allow_empty":    schema{"description": "true: a group without any resource is meant", "type": "boolean"},
-			"prune_limit":    schema{"description": "how many claims may leave at once without --accept-prune", "type": "integer", "minimum": 0},
-			"windows":        windows(),
-			"reboot":         reboot(),
+			"health": schema{
+				"description":          "probes of whether the host is healthy, by name; null takes one of an included group away",
+				"type":                 "object",
+				"additionalProperties": probe(),
+			},
+			"prune_limit": schema{"description": "how many claims may leave at once without --accept-prune", "type": "integer", "minimum": 0},
+			"windows":     windows(),
+			"reboot":      reboot(),
 		},
 	}
 }
@@ -249,6 +255,14 @@ func windows() schema {
 		"allow": list("what they name is changed within one of them alone"),
 		"deny":  list("what they name is not changed within any of them, whatever is allowed"),
 	}}
+}
+
+// probe is the schema of one of group.yaml's probes.
+func probe() schema {
+	s := object(reflect.TypeFor[catalog.Probe]())
+	s["type"] = []string{"object", "null"}
+	delete(s, "pattern")
+	return s
 }
 
 // hostsFile is the schema of hosts.yaml.

@@ -48,6 +48,8 @@ type groupSettings struct {
 	PruneLimit    *int           `yaml:"prune_limit"`
 	Windows       window.Set     `yaml:"windows"`
 	Reboot        *window.Reboot `yaml:"reboot"`
+	// Health is decoded when vars are known.
+	Health map[string]any `yaml:"health"`
 }
 
 func (l *loader) groupOrigin(g *group, n *document.Node) resource.Origin {

@@ -120,6 +120,7 @@ func (l *loader) loadGroup(name string, at resource.Origin, member *membership) 
 	entries := l.build()
 	l.checkLinks(entries)
 	l.checkClaims(entries)
+	probes := l.health()
 	if len(entries) == 0 && !root.settings.AllowEmpty && !l.faults.any() {
 		// A tree that was emptied by mistake must not be taken for "remove
 		// everything".
@@ -129,7 +130,9 @@ func (l *loader) loadGroup(name string, at resource.Origin, member *membership) 
 	if err := l.faults.err(); err != nil {
 		return nil, err
 	}
-	return l.catalog(root, entries), nil
+	c := l.catalog(root, entries)
+	c.Health = probes
+	return c, nil
 }
 
 func (l *loader) prepareNames(v *vars) {
