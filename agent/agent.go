@@ -51,6 +51,8 @@ type Agent struct {
 	// watcher tells of drift as it happens; nil where no daemon runs.
 	watcher  *watch.Watcher
 	culprits *culprit.Finder
+	// health tells whether the host is healthy; nil in a tree.
+	health Prober
 	// looked is when the last run of this process that looked at everything began.
 	looked time.Time
 	// limited is true once it was told that not all can be watched.
@@ -80,8 +82,9 @@ type Options struct {
 	// FetchChild is the command line that fetches in a process of its own.
 	FetchChild []string
 	Version    string
-	// Health tells whether the host is healthy; nil where it cannot be asked.
-	Health Prober
+	// Health makes what tells whether the host is healthy; nil where that is not to
+	// be known.
+	Health func(*host.Host) Prober
 	// ExitCode says what a command that ends with the verdict returns; events
 	// carry it.
 	ExitCode func(Verdict) int
@@ -120,6 +123,9 @@ func New(config Config, opt Options) (*Agent, error) {
 		}),
 	}
 	a.culprits = culprit.New(a.host, opt.Log)
+	if opt.Health != nil {
+		a.health = opt.Health(a.host)
+	}
 	if err := a.openSources(); err != nil {
 		return nil, err
 	}

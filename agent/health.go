@@ -45,7 +45,7 @@ func (a *Agent) settle(ctx context.Context, res *Result) (back bool, err error) 
 	}
 	failures := a.overdue(res.trial, began)
 	if failures == nil {
-		failures = a.opt.Health.Prove(ctx, res.probes, res.reached(), until)
+		failures = a.health.Prove(ctx, res.probes, res.reached(), until)
 	}
 	if ctx.Err() != nil {
 		return false, ctx.Err()

@@ -18,7 +18,7 @@ import (
 // tries reports whether commits are put on trial at all: not where nothing is
 // changed, nor in a tree, where nobody can be asked how it does.
 func (r *run) tries() bool {
-	return r.agent.opt.Health != nil && r.agent.config.Mode != Observe && !r.partial()
+	return r.agent.health != nil && r.agent.config.Mode != Observe && !r.partial()
 }
 
 // tryOut notes which commits the run brings the host to that nobody has confirmed.
@@ -33,7 +33,7 @@ func (r *run) tryOut(ctx context.Context) {
 	if old != nil {
 		r.trial.Reached = old.Reached // what answered before anything was on trial
 	} else {
-		r.trial.Reached = r.agent.opt.Health.Reach(ctx)
+		r.trial.Reached = r.agent.health.Reach(ctx)
 	}
 	r.rec.trial = r.trial
 }
@@ -171,7 +171,7 @@ func (a *Agent) keepCommits() error {
 // unproven reports whether it is to be seen if the host is healthy after the run:
 // when it has changed something, and as long as that is not known.
 func (r *run) unproven() bool {
-	if r.agent.opt.Health == nil || r.agent.config.Mode == Observe || r.cut && r.trial == nil {
+	if r.agent.health == nil || r.agent.config.Mode == Observe || r.cut && r.trial == nil {
 		return false
 	}
 	snap := r.agent.store.Head()

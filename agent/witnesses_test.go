@@ -18,6 +18,7 @@ import (
 
 	"trued.dev/trued/agent"
 	"trued.dev/trued/internal/control"
+	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/plan"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/state"
@@ -108,7 +109,7 @@ func (s *standing) open() {
 	c.Mode = s.mode
 	s.Agent, err = agent.New(c, agent.Options{
 		Root: s.root, Version: s.version, Modules: modules.All, Log: slog.New(slog.DiscardHandler),
-		ExitCode: func(agent.Verdict) int { return 0 }, Health: s.health,
+		ExitCode: func(agent.Verdict) int { return 0 }, Health: func(*host.Host) agent.Prober { return s.health },
 	})
 	s.must(err)
 	s.t.Cleanup(s.Close)

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"trued.dev/trued/agent"
+	"trued.dev/trued/internal/health"
+	"trued.dev/trued/internal/host"
 	"trued.dev/trued/modules"
 )
 
@@ -123,8 +125,17 @@ func (a *app) options(root string) agent.Options {
 		FetchChild: []string{"/proc/self/exe", fetchChild},
 		Version:    version,
 		ExitCode:   exitCode,
+		Health:     prober,
 		Log:        a.log(),
 	}
+}
+
+// prober looks at a host that runs. In a tree nobody can be asked.
+func prober(h *host.Host) agent.Prober {
+	if h.Offline() {
+		return nil
+	}
+	return health.New(h)
 }
 
 // configPath is where the configuration is: below the root unless it was named.

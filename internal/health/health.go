@@ -1,8 +1,19 @@
 // Package health tells whether the host serves: by the probes that its groups
 // name, and by whether it still reaches what it reached before.
 //
-// It looks and waits. What follows from it is decided elsewhere.
+// It looks and waits, and changes nothing but by what a probe's command does.
+// What follows from it is decided elsewhere.
 package health
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/host"
+)
 
 // A Failure is a probe that was not good in its time.
 type Failure struct {
@@ -11,3 +22,116 @@ type Failure struct {
 }
 
 func (f Failure) String() string { return f.Probe + ": " + f.Why }
+
+// A Report is what came of one probe.
+type Report struct {
+	Probe  string `json:"probe"`
+	Target string `json:"target"`
+	Good   bool   `json:"good"`
+	Why    string `json:"why,omitempty"`
+	// Took is how long it was until that was known.
+	Took time.Duration `json:"took_ns"`
+}
+
+// A Prober looks at one host.
+type Prober struct{ host *host.Host }
+
+// New returns what looks at a host that runs.
+func New(h *host.Host) *Prober { return &Prober{host: h} }
+
+// Prove waits until all is good, or cannot become so any more, at most until the
+// given time, and returns what was not good, in the order of the probes. What of
+// the network answered before must answer again.
+func (p *Prober) Prove(ctx context.Context, probes []catalog.Probe, before []string, until time.Time) []Failure {
+	var failures []Failure
+	for _, r := range p.Wait(ctx, probes, before, until) {
+		if !r.Good {
+			failures = append(failures, Failure{Probe: r.Probe, Why: r.Why})
+		}
+	}
+	return failures
+}
+
+// Wait is Prove with what came of each probe.
+func (p *Prober) Wait(ctx context.Context, probes []catalog.Probe, before []string, until time.Time) []Report {
+	reports := make([]Report, len(probes), len(probes)+len(before))
+	var all sync.WaitGroup
+	for i, probe := range probes {
+		all.Go(func() { reports[i] = p.wait(ctx, probe, until) })
+	}
+	var reach []Report
+	all.Go(func() { reach = p.awaitReach(ctx, before, until) })
+	all.Wait()
+	return append(reports, reach...)
+}
+
+// Once looks once with each probe.
+func (p *Prober) Once(ctx context.Context, probes []catalog.Probe) []Report {
+	once := make([]catalog.Probe, len(probes))
+	for i, probe := range probes {
+		once[i], once[i].Times = probe, 1
+	}
+	return p.Wait(ctx, once, nil, time.Now())
+}
+
+// wait looks until the probe was good so often in a row as it must be, or has no
+// time left. It looks at least once.
+func (p *Prober) wait(ctx context.Context, probe catalog.Probe, until time.Time) Report {
+	began := time.Now()
+	deadline := began.Add(probe.Within)
+	if until.Before(deadline) {
+		deadline = until
+	}
+	r := Report{Probe: probe.Name, Target: probe.Target()}
+	row, last := 0, ""
+	for {
+		same, err := p.look(ctx, probe)
+		if err == nil && row > 0 && same != last {
+			row, r.Why = 0, "it was started again in between"
+		}
+		if last = same; err == nil {
+			row++
+		} else {
+			row, r.Why = 0, err.Error()
+		}
+		r.Took = time.Since(began)
+		switch {
+		case row >= probe.Times:
+			r.Good, r.Why = true, ""
+			return r
+		case !time.Now().Before(deadline):
+			if r.Why == "" {
+				r.Why = fmt.Sprintf("there was no time for %d looks in a row", probe.Times)
+			}
+			return r
+		}
+		select {
+		case <-ctx.Done():
+			r.Why = ctx.Err().Error()
+			return r
+		case <-time.After(min(probe.Every, time.Until(deadline))):
+		}
+	}
+}
+
+// lookTime bounds one look.
+const lookTime = 10 * time.Second
+
+// look looks once. What it returns beside the error stands for what it saw: when
+// that is another the next time, it was not the same that was good twice.
+func (p *Prober) look(ctx context.Context, probe catalog.Probe) (same string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	switch {
+	case probe.HTTP != "":
+		return "", p.http(ctx, probe)
+	case probe.TCP != "":
+		return "", p.tcp(ctx, probe)
+	case probe.Unit != "":
+		return p.unit(ctx, probe)
+	case probe.File != "":
+		return "", p.file(probe)
+	default:
+		return "", p.command(ctx, probe)
+	}
+}
