@@ -67,6 +67,11 @@ func (d *directory) Fetch(ctx context.Context) (Revision, error) {
 // Accept is Fetch: a directory has no history.
 func (d *directory) Accept(ctx context.Context) (Revision, error) { return d.Fetch(ctx) }
 
+// Obtain cannot do anything: what a directory was before is nowhere else.
+func (d *directory) Obtain(_ context.Context, commit string) error {
+	return &Error{Source: d.cfg.Name, URL: d.cfg.Dir, Reason: ErrNotFound, Err: fmt.Errorf("it was never at commit %s, or that was not kept", commit)}
+}
+
 func (d *directory) take(ctx context.Context) error {
 	s, broken := d.current()
 	if broken != nil {

@@ -108,6 +108,9 @@ type transfer struct {
 	store      *object.Store
 	have       []object.ID
 	anyHistory bool
+	// only is a commit that is taken in in place of the newest one, and put beside
+	// it; empty for the newest.
+	only string
 
 	in      *object.Intake
 	wanted  map[object.ID]object.Kind
@@ -121,6 +124,9 @@ func (t *transfer) run() error {
 	req, err := t.r.request(t.url)
 	if err != nil {
 		return err
+	}
+	if t.only != "" {
+		req.Want = remote.Want{Commit: t.only}
 	}
 	child, err := t.r.start(t.ctx, &req)
 	if err != nil {
@@ -161,6 +167,9 @@ func (t *transfer) run() error {
 	// visible.
 	if err := child.Close(); err != nil {
 		return err
+	}
+	if t.only != "" {
+		return t.r.putBeside(t.store, t.in, t.tip)
 	}
 	if err := t.r.publish(t.store, t.in, t.tip); err != nil {
 		return err

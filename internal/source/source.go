@@ -26,6 +26,9 @@ type Source interface {
 	// Keep names commits whose trees are not to be lost either, in place of those
 	// that it named before. The caller says so after a start, too.
 	Keep(commits ...string) error
+	// Obtain brings a commit into the store beside the newest one, whatever it
+	// descends from. The caller has it kept.
+	Obtain(ctx context.Context, commit string) error
 	// Revision describes a commit that the store holds: the last one, the applied
 	// one, or one that is kept.
 	Revision(commit string) (Revision, error)
