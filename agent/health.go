@@ -24,6 +24,8 @@ type Prober interface {
 	// the given time, and returns what was not good. What of the network answered
 	// before must answer again.
 	Prove(ctx context.Context, probes []catalog.Probe, before []string, until time.Time) []health.Failure
+	// Look looks once with each probe, or as long as each may take.
+	Look(ctx context.Context, probes []catalog.Probe, wait bool) []health.Report
 }
 
 // grace is how long a host that was down until its time was over has to show that
@@ -60,7 +62,10 @@ func (a *Agent) settle(ctx context.Context, res *Result) (back bool, err error) 
 		return t != nil && t.Failed != "", nil
 	}
 	j := &judgement{agent: a, snap: snap, now: time.Now().UTC(), failures: failures, rec: state.Record{Sources: map[string]state.Source{}}}
-	return j.pass(ctx)
+	if back, err = j.pass(ctx); len(failures) > 0 && !back {
+		res.Verdict, res.Unwell = res.Verdict.andHealth(), words(failures)
+	}
+	return back, err
 }
 
 // overdue returns a failure when the run that began a trial did not come to its end
@@ -119,7 +124,7 @@ func (j *judgement) confirm() {
 	for _, name := range slices.Sorted(maps.Keys(t.Sources)) {
 		p, src := t.Sources[name], j.snap.Sources[name]
 		if p.Back != nil && p.Back.Commit != p.Commit {
-			src.Previous = p.Back
+			src.Leave(*p.Back)
 		}
 		if q := src.Quarantine; q != nil && q.Commit != p.Commit {
 			src.Quarantine = nil // something newer has come
@@ -214,6 +219,30 @@ func (j *judgement) states() []report.SourceState {
 		list = append(list, s)
 	}
 	return list
+}
+
+// Health looks at the host by the probes that it is kept to: once, or as long as
+// each may take. It changes nothing.
+func (a *Agent) Health(ctx context.Context, wait bool) ([]health.Report, error) {
+	if a.health == nil {
+		return nil, errors.New("this is a tree: nobody can be asked how it does")
+	}
+	if err := a.store.Reload(); err != nil {
+		return nil, err
+	}
+	r, err := a.newRun(Request{})
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	r.fetch(ctx)
+	r.load(ctx)
+	for _, s := range r.sources {
+		if s.err != nil && s.catalog == nil {
+			return nil, fmt.Errorf("source %q: %w", s.name(), s.err)
+		}
+	}
+	return a.health.Look(ctx, r.probes(), wait), nil
 }
 
 // reached is what of the network answered before the run.

@@ -233,6 +233,9 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 		Commits:   r.commits(),
 		Resources: r.tally(outcomes, left), Phases: r.took.end(),
 	}
+	if err := r.warnOfPins(past.Finished); err != nil {
+		return nil, err
+	}
 	sources, err := r.newStates()
 	if err != nil {
 		return nil, err

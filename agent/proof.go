@@ -41,7 +41,8 @@ func (p *proofs) begin(ctx context.Context, a *Agent, w done) bool {
 		p.drop()
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	now := &proof{of: w.result, cancel: cancel, call: w.call}
+	of := *w.result
+	now := &proof{of: &of, cancel: cancel, call: w.call}
 	p.current = now
 	p.all.Go(func() {
 		defer cancel()

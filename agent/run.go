@@ -34,6 +34,8 @@ type Request struct {
 	Hasty bool
 	// Wait is how long to wait for another run to end.
 	Wait time.Duration
+	// Order is what an operator wants to become of a source first.
+	Order *Order
 	// Only makes the run a partial one, of these resources; nil is all.
 	Only []resource.Address
 	// Unasked is true for what nobody asked for: nothing is changed while the
@@ -60,6 +62,9 @@ type Result struct {
 	// Partial is true when the run looked at a few resources alone, Silent when it
 	// told of nothing and left the state as it was.
 	Partial, Silent bool
+
+	// Unwell says why the host is not healthy, where it was looked and it is not.
+	Unwell string
 
 	// trial is what is on trial after the run, unproven is true when it is to be
 	// seen whether the host is healthy, by the probes of the catalog.
@@ -91,6 +96,9 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 		return nil, err
 	}
 	r.took.begin(phaseFetch)
+	if err := r.obey(ctx); err != nil {
+		return nil, err
+	}
 	r.fetch(ctx)
 	r.widen()
 	r.watchFirst(ctx)

@@ -37,28 +37,40 @@ func (k *desk) Status(ctx context.Context) (json.RawMessage, error) {
 }
 
 func (k *desk) Sync(ctx context.Context, r control.SyncRequest, progress func(string)) (control.SyncReply, error) {
+	trigger := "sync"
+	if r.Order != nil {
+		trigger = r.Order.Do
+	}
 	result, err := k.d.Sync(ctx, Request{
-		Trigger:       "sync",
+		Trigger:       trigger,
 		Fetch:         !r.Now,
 		AcceptPrune:   r.AcceptPrune,
 		IgnoreWindows: r.IgnoreWindows,
 		AcceptHistory: r.AcceptHistory,
 		Hasty:         true,
 		Wait:          lockWait,
+		Order:         (*Order)(r.Order),
 		Progress:      func(a resource.Address) { progress(a.String()) },
 	})
+	var refused *OrderError
 	var suspended *SuspendedError
 	switch {
 	case errors.As(err, &suspended):
 		return control.SyncReply{}, &control.Error{Code: CodeSuspended, Message: suspended.Error()}
+	case errors.As(err, &refused):
+		return control.SyncReply{}, &control.Error{Code: CodeRefused, Message: refused.Error()}
 	case errors.Is(err, state.ErrLocked):
 		return control.SyncReply{}, &control.Error{Code: CodeLocked, Message: err.Error()}
 	case err != nil:
 		return control.SyncReply{}, err
 	}
+	summary := result.Run.Summary
+	if result.Unwell != "" {
+		summary = result.Unwell + "; " + summary
+	}
 	return control.SyncReply{
 		ExitCode: k.d.agent.opt.ExitCode(result.Verdict),
-		Summary:  fmt.Sprintf("%s: %s", result.Verdict, result.Run.Summary),
+		Summary:  fmt.Sprintf("%s: %s", result.Verdict, summary),
 		RunID:    result.Run.ID,
 	}, nil
 }
@@ -67,6 +79,7 @@ func (k *desk) Sync(ctx context.Context, r control.SyncRequest, progress func(st
 const (
 	CodeSuspended = "suspended"
 	CodeLocked    = "locked"
+	CodeRefused   = "refused"
 )
 
 func (k *desk) Suspend(ctx context.Context, r control.SuspendRequest) error {

@@ -58,9 +58,13 @@ type SourceStatus struct {
 	Attempted string `json:"attempted,omitempty"`
 	Problem   string `json:"problem,omitempty"`
 	// Trust is why the applied commit is trusted.
-	Trust   Trusted `json:"trust"`
-	Subject string  `json:"subject,omitempty"`
-	Author  string  `json:"author,omitempty"`
+	Trust Trusted `json:"trust"`
+	// Confirmed is the commit that the host was healthy with last.
+	Confirmed  string            `json:"confirmed,omitempty"`
+	Quarantine *state.Quarantine `json:"quarantine,omitempty"`
+	Pin        *state.Pin        `json:"pin,omitempty"`
+	Subject    string            `json:"subject,omitempty"`
+	Author     string            `json:"author,omitempty"`
 	// Date is when it was written, Committed when it came to be as it is.
 	Date      time.Time `json:"date,omitzero"`
 	Committed time.Time `json:"committed,omitzero"`
@@ -69,7 +73,11 @@ type SourceStatus struct {
 func (a *Agent) statusOf(src source.Source, known state.Source) SourceStatus {
 	s := SourceStatus{
 		Status: src.Status(), Group: known.Group, Applied: known.Applied,
-		Attempted: known.Attempted, Problem: known.Problem,
+		Attempted: known.Attempted, Problem: known.Problem, Quarantine: known.Quarantine, Pin: known.Pin,
+	}
+	snap := a.store.Head()
+	if c := snap.Confirmed(src.Name()); c != nil {
+		s.Confirmed = c.Commit
 	}
 	if rev, err := src.Revision(known.Applied); known.Applied != "" && err == nil {
 		s.Subject, s.Author, s.Date, s.Committed = rev.Subject, rev.Author, rev.Date, rev.Committed
@@ -117,6 +125,8 @@ type sourceRun struct {
 	distrusted bool
 	// err says why the newest commit is not enforced, or was not looked for.
 	err error
+	// warned is true when it was told that its pin is old.
+	warned bool
 	// old holds the addresses that the revision has for the host as it was.
 	old map[resource.Address]bool
 }
@@ -169,6 +179,13 @@ func (s *sourceRun) load(ctx context.Context, r *run) {
 		return
 	}
 	in := s.inputNow(r)
+	if want != rev.Commit {
+		if err := s.trusts(r, want); err != nil {
+			s.refuse(r, err)
+			s.fallBack(ctx, r, err)
+			return
+		}
+	}
 	cat, err := s.admit(ctx, r, want, in)
 	if err == nil {
 		s.enforce(cat, want, in)
@@ -328,7 +345,7 @@ func (r *run) newStates() (map[string]state.Source, error) {
 				return nil, err
 			}
 			if s.before.Applied != "" && s.before.Applied != s.revision && r.trial == nil && s.from(head.Trial) == "" {
-				now.Previous = &state.Standing{Commit: s.before.Applied, Input: s.before.Input, Group: s.before.Group}
+				now.Leave(state.Standing{Commit: s.before.Applied, Input: s.before.Input, Group: s.before.Group})
 			}
 			now.Applied, now.Input, now.Group = s.revision, in, s.group
 			if s.before.Applied == s.revision && sameFacts(s.before.Input, s.in) {
@@ -341,7 +358,7 @@ func (r *run) newStates() (map[string]state.Source, error) {
 		if s.err != nil {
 			now.Problem = s.err.Error()
 		}
-		if !reflect.DeepEqual(now, s.before) {
+		if s.warned || !reflect.DeepEqual(now, s.before) {
 			changed[s.name()] = now
 		}
 		if now.Applied != s.before.Applied {

@@ -45,9 +45,13 @@ type Status struct {
 	// Waiting are the changes that wait for their windows.
 	Waiting []Waiting `json:"waiting,omitempty"`
 	// Interrupted is a run that was cut off and not taken up yet.
-	Interrupted *state.Run          `json:"interrupted,omitempty"`
-	Damaged     string              `json:"damaged,omitempty"`
-	Sinks       []report.SinkStatus `json:"sinks,omitempty"`
+	Interrupted *state.Run `json:"interrupted,omitempty"`
+	// Trial is what was applied and not confirmed yet; Unwell is why the host is not
+	// healthy although it goes nowhere.
+	Trial   *state.Trial        `json:"trial,omitempty"`
+	Unwell  *state.Unwell       `json:"unwell,omitempty"`
+	Damaged string              `json:"damaged,omitempty"`
+	Sinks   []report.SinkStatus `json:"sinks,omitempty"`
 }
 
 // Failing is a resource that failed, and when it is tried again.
@@ -81,9 +85,14 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 		Contested: contested(snap, time.Now()),
 		Waiting:   waiting(snap.Holds),
 		Damaged:   a.store.Repaired(),
+		Trial:     snap.Trial.Public(),
+		Unwell:    snap.Unwell,
 	}
 	if snap.LastRun != nil {
 		s.Verdict = Verdict(snap.LastRun.Verdict)
+	}
+	if s.Unwell != nil && s.LastRun != nil {
+		s.Verdict = s.Verdict.andHealth()
 	}
 	var names []string
 	for _, src := range a.sources {
@@ -126,11 +135,14 @@ func (s *Status) line() string {
 		return "a run was cut off and will be taken up by the next" + at
 	case s.LastRun == nil:
 		return "no run yet" + at
+	case s.Trial != nil && s.Trial.Failed != "":
+		return "on the way back" + at + ": " + firstLine(s.Trial.Failed)
 	}
 	words := map[Verdict]string{
 		InOrder:     "in order",
 		Differs:     "not in order: differences that were not applied",
 		Failed:      "not in order: " + failedWords(s.LastRun.Issues),
+		Unhealthy:   "not healthy",
 		Behind:      "in order with the last good commit, behind the newest",
 		Unusable:    "not enforced: no usable source",
 		Interrupted: "the last run was cut off",
@@ -138,6 +150,12 @@ func (s *Status) line() string {
 	line := words[s.Verdict] + at
 	if p := s.problem(); p != "" && (s.Verdict == Behind || s.Verdict == Unusable) {
 		line += ": " + p
+	}
+	switch {
+	case s.Verdict == Unhealthy && s.Unwell != nil:
+		line += ": " + firstLine(s.Unwell.Why)
+	case s.Trial.HasWayBack():
+		line += ", not confirmed yet (until " + s.Trial.Until.Local().Format(time.TimeOnly) + ")"
 	}
 	return line
 }
@@ -161,6 +179,9 @@ func (s *Status) where() string {
 		part := "at " + Short(src.Applied)
 		if src.Group != "" {
 			part += " of " + src.Group
+		}
+		if src.Pin != nil {
+			part += ", pinned"
 		}
 		parts = append(parts, part)
 	}

@@ -70,7 +70,7 @@ func (r *run) nextTrial(old *state.Trial) *state.Trial {
 // trialAfter returns the record of what is on trial after the run; nil where that
 // is as it was. What nothing was changed for needs no trial.
 func (r *run) trialAfter(now time.Time) *state.Trial {
-	if !r.tries() || r.cut {
+	if r.partial() || r.cut || r.agent.config.Mode == Observe {
 		return nil
 	}
 	old := r.agent.store.Head().Trial
@@ -150,10 +150,11 @@ func (a *Agent) keepCommits() error {
 	for _, src := range a.sources {
 		known := snap.Sources[src.Name()]
 		var keep []string
-		for _, s := range []*state.Standing{snap.Confirmed(src.Name()), known.Previous} {
-			if s != nil {
-				keep = append(keep, s.Commit)
-			}
+		if s := snap.Confirmed(src.Name()); s != nil {
+			keep = append(keep, s.Commit)
+		}
+		for _, s := range known.Previous {
+			keep = append(keep, s.Commit)
 		}
 		if known.Quarantine != nil {
 			keep = append(keep, known.Quarantine.Commit)

@@ -33,6 +33,8 @@ func (d *doctor) Prove(ctx context.Context, _ []catalog.Probe, before []string, 
 	return nil
 }
 
+func (d *doctor) Look(context.Context, []catalog.Probe, bool) []health.Report { return nil }
+
 // tried is a host on which commits are on trial, and that is sick as long as
 // /sick holds something.
 func tried(t testing.TB, manifest string) (*standing, *doctor) {

@@ -20,6 +20,8 @@ const (
 	Unusable Verdict = "unusable"
 	// Failed: some resource failed or could not be checked.
 	Failed Verdict = "failed"
+	// Unhealthy: the host was brought to the desired state, and is not healthy.
+	Unhealthy Verdict = "unhealthy"
 	// Behind: the newest commit could not be fetched, trusted or loaded.
 	Behind Verdict = "behind"
 	// Interrupted: the run was cut off.
@@ -30,9 +32,18 @@ const (
 	InOrder Verdict = "in order"
 )
 
-// verdicts lists them, the best first.
+// verdicts lists those that a run may end with, the best first. Whether the host is
+// healthy is known later.
 func verdicts() []Verdict {
 	return []Verdict{InOrder, Differs, Interrupted, Behind, Failed, Unusable}
+}
+
+// andHealth is the verdict on a host that is not healthy.
+func (v Verdict) andHealth() Verdict {
+	if v == Failed || v == Unusable {
+		return v
+	}
+	return Unhealthy
 }
 
 // count counts outcomes.

@@ -29,7 +29,7 @@ func exitCode(v agent.Verdict) int {
 		return exitOK
 	case agent.Differs:
 		return exitDiffers
-	case agent.Failed, agent.Interrupted:
+	case agent.Failed, agent.Interrupted, agent.Unhealthy:
 		return exitFailed
 	case agent.Behind:
 		return exitBehind

@@ -257,6 +257,9 @@ func (p *printer) sources(list []agent.SourceStatus) {
 func verdictLine(r *agent.Result) string {
 	took := r.Run.Finished.Sub(r.Run.Started).Round(time.Millisecond)
 	counts := strings.Replace(r.Counts.String(), "in order", "unchanged", 1) // the verdict has that word
+	if r.Unwell != "" {
+		counts = r.Unwell + "; " + counts
+	}
 	return fmt.Sprintf("%s: %s, in %s", capital(string(r.Verdict)), counts, took)
 }
 

@@ -69,8 +69,9 @@ func (a *app) root() *cobra.Command {
 	)
 	for _, cmd := range []*cobra.Command{
 		a.runCommand(), a.applyCommand(), a.syncCommand(), a.suspendCommand(), a.resumeCommand(),
-		a.pruneCommand(), a.forgetCommand(), a.rollbackCommand(),
-		a.planCommand(), a.statusCommand(), a.historyCommand(), a.explainCommand(), a.factsCommand(), a.reportCommand(), a.backupCommand(),
+		a.pruneCommand(), a.forgetCommand(),
+		a.rollbackCommand(), a.pinCommand(), a.unpinCommand(), a.retryCommand(),
+		a.planCommand(), a.statusCommand(), a.healthCommand(), a.historyCommand(), a.explainCommand(), a.factsCommand(), a.reportCommand(), a.backupCommand(),
 		a.validateCommand(), a.trustCommand(), a.secretCommand(), a.schemaCommand(), a.docCommand(), a.demoCommand(),
 		a.installCommand(), a.uninstallCommand(), a.versionCommand(),
 		a.generateCommand(),

@@ -95,6 +95,7 @@ func (a *app) printStatus(s *agent.Status) error {
 	if r := s.LastRun; r != nil {
 		p.field("last run", "%s, %s (%s)", ago(r.Finished), r.Summary, r.Trigger)
 	}
+	p.trial(s)
 	p.next(s)
 	p.watching(s.Watching)
 	if s.Damaged != "" {
@@ -214,6 +215,29 @@ func (p *printer) watching(w *watch.Status) {
 	p.field("watching", "%s", words)
 }
 
+// trial says what nobody has confirmed yet, and how the host is.
+func (p *printer) trial(s *agent.Status) {
+	if t := s.Trial; t != nil {
+		for name, on := range t.Sources {
+			back := "there is nothing to go back to"
+			if on.Back != nil {
+				back = "the way back leads to " + agent.Short(on.Back.Commit)
+			}
+			p.field("on trial", "%s of %s since %s; %s", agent.Short(on.Commit), name, t.Since.Local().Format(time.TimeOnly), back)
+		}
+	}
+	if s.Unwell != nil {
+		p.field("unwell", "%s: %s", ago(s.Unwell.Since), s.Unwell.Why)
+	}
+}
+
+func reasoned(why, by string) string {
+	if by != "" {
+		return why + " (" + by + ")"
+	}
+	return why
+}
+
 func modeWords(m agent.Mode) string {
 	if m == agent.Observe {
 		return ", observing: nothing is changed"
@@ -243,6 +267,9 @@ func (p *printer) source(s agent.SourceStatus) {
 			words = commitWords(f.Subject, f.Author, f.Date)
 		}
 		p.field("newest", "%s%s", agent.Short(s.Attempted), words)
+	}
+	if pin := s.Pin; pin != nil {
+		p.field("pinned", "to %s for %s: %s", agent.Short(pin.Commit), time.Since(pin.Since).Round(time.Second), reasoned(pin.Reason, pin.By))
 	}
 	if s.Problem != "" {
 		first, rest, more := strings.Cut(s.Problem, "\n")

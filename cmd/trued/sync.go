@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -26,41 +27,46 @@ func (a *app) syncCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			progress := func(string) {}
-			if terminal(a.err) {
-				progress = func(line string) { fmt.Fprintf(a.err, "\r\033[K%s …", printable(line)) }
-				defer fmt.Fprint(a.err, "\r\033[K")
-			}
-			reply, err := client.Sync(c.Context(), req, progress)
-			var said *control.Error
-			if errors.As(err, &said) {
-				a.say("trued: %s", said.Message)
-				switch said.Code {
-				case agent.CodeSuspended:
-					return &codeError{exitSuspended}
-				case agent.CodeLocked:
-					return &codeError{exitLocked}
-				}
-				return &codeError{exitUsage}
-			}
-			if err != nil {
-				return err
-			}
-			if a.format == "json" {
-				err = a.writeJSON(reply)
-			} else {
-				_, err = fmt.Fprintln(a.out, printable(capital(reply.Summary)))
-			}
-			if err == nil && reply.ExitCode != exitOK {
-				err = &codeError{reply.ExitCode}
-			}
-			return err
+			return a.ask(c.Context(), client, req)
 		},
 	}
 	c.Flags().BoolVar(&req.AcceptPrune, "accept-prune", false, "remove what is held")
 	c.Flags().BoolVar(&req.IgnoreWindows, "now", false, "change what waits for its window, too")
 	c.Flags().BoolVar(&req.AcceptHistory, "accept-history", false, "take a commit that does not follow from the one applied, or from any that this host knows")
 	return c
+}
+
+// ask has the daemon run, and tells what came of it.
+func (a *app) ask(ctx context.Context, client *control.Client, req control.SyncRequest) error {
+	progress := func(string) {}
+	if terminal(a.err) {
+		progress = func(line string) { fmt.Fprintf(a.err, "\r\033[K%s …", printable(line)) }
+		defer fmt.Fprint(a.err, "\r\033[K")
+	}
+	reply, err := client.Sync(ctx, req, progress)
+	var said *control.Error
+	if errors.As(err, &said) {
+		a.say("trued: %s", said.Message)
+		switch said.Code {
+		case agent.CodeSuspended:
+			return &codeError{exitSuspended}
+		case agent.CodeLocked:
+			return &codeError{exitLocked}
+		}
+		return &codeError{exitUsage}
+	}
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		err = a.writeJSON(reply)
+	} else {
+		_, err = fmt.Fprintln(a.out, printable(capital(reply.Summary)))
+	}
+	if err == nil && reply.ExitCode != exitOK {
+		err = &codeError{reply.ExitCode}
+	}
+	return err
 }
 
 func (a *app) pruneCommand() *cobra.Command {

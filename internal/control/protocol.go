@@ -60,6 +60,19 @@ type SyncRequest struct {
 	IgnoreWindows bool `json:"ignore_windows,omitempty"`
 	// Now runs what is there, without a fetch.
 	Now bool `json:"now,omitempty"`
+	// Order is what is to become of a source first; nil for nothing.
+	Order *Order `json:"order,omitempty"`
+}
+
+// Order is what an operator wants to become of a source.
+type Order struct {
+	// Do is rollback, pin, unpin or retry.
+	Do     string `json:"do"`
+	Source string `json:"source,omitempty"`
+	Commit string `json:"commit,omitempty"`
+	Reason string `json:"reason"`
+	// By is the operator's name, as far as it is known.
+	By string `json:"by,omitempty"`
 }
 
 // SyncReply is what came of the run.

@@ -65,8 +65,11 @@ func (p *Prober) Wait(ctx context.Context, probes []catalog.Probe, before []stri
 	return append(reports, reach...)
 }
 
-// Once looks once with each probe.
-func (p *Prober) Once(ctx context.Context, probes []catalog.Probe) []Report {
+// Look looks once with each probe, or as long as each may take.
+func (p *Prober) Look(ctx context.Context, probes []catalog.Probe, wait bool) []Report {
+	if wait {
+		return p.Wait(ctx, probes, nil, time.Now().Add(time.Hour))
+	}
 	once := make([]catalog.Probe, len(probes))
 	for i, probe := range probes {
 		once[i], once[i].Times = probe, 1

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"sync"
@@ -114,6 +115,8 @@ type Incident struct {
 	Message string
 	Reason  string
 	Until   time.Time
+	// Severity is in place of the one that the type has, where it is given.
+	Severity Severity
 	// ErrType is the class of Err, one word; empty leaves it to the error.
 	ErrType string
 	Err     error
@@ -130,7 +133,7 @@ type Incident struct {
 func (s *Stream) Incident(i Incident) Event {
 	e := Event{
 		Type:     i.Type,
-		Severity: incidentSeverity(i.Type),
+		Severity: cmp.Or(i.Severity, incidentSeverity(i.Type)),
 		Message:  i.Message,
 		Reason:   i.Reason,
 		Signer:   cutTo(public(i.Signer, maxValue), maxValue),

@@ -222,7 +222,7 @@ func (o *Offered) ancestors(id object.ID) (all map[object.ID]bool, complete bool
 
 // judge has the offered commit looked at, before its tree comes.
 func (t *transfer) judge(child *remote.Client, offer remote.Offer) error {
-	if t.r.o.Judge == nil {
+	if t.r.o.Judge == nil || t.only != "" { // what is obtained was agreed to before
 		return nil
 	}
 	t.tip, t.commits = offer.Commit, map[object.ID][]object.ID{}
@@ -238,7 +238,7 @@ func (t *transfer) judge(child *remote.Client, offer remote.Offer) error {
 
 // judgeTree has the files looked at that the decision takes.
 func (t *transfer) judgeTree(offer remote.Offer, read readFunc) error {
-	if t.r.o.Judge == nil {
+	if t.r.o.Judge == nil || t.only != "" {
 		return nil
 	}
 	if t.tip != offer.Commit {

@@ -27,7 +27,8 @@ type Source interface {
 	// that it named before. The caller says so after a start, too.
 	Keep(commits ...string) error
 	// Obtain brings a commit into the store beside the newest one, whatever it
-	// descends from. The caller has it kept.
+	// descends from and without asking the judge: the caller knows that it agreed, and
+	// has the commit kept.
 	Obtain(ctx context.Context, commit string) error
 	// Revision describes a commit that the store holds: the last one, the applied
 	// one, or one that is kept.

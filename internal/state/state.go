@@ -115,8 +115,9 @@ type Source struct {
 	// Input is what the applied revision was loaded with.
 	Input json.RawMessage `json:"input,omitempty"`
 	Group string          `json:"group,omitempty"`
-	// Previous is what was confirmed before that, for whoever wants to go back.
-	Previous *Standing `json:"previous,omitempty"`
+	// Previous are the commits that were confirmed before that, the last one first,
+	// for whoever wants to go back.
+	Previous []Standing `json:"previous,omitempty"`
 	// Quarantine is a commit that is not tried again, Pin one that is kept to.
 	Quarantine *Quarantine `json:"quarantine,omitempty"`
 	Pin        *Pin        `json:"pin,omitempty"`

@@ -63,6 +63,36 @@ func (t *Trial) SameAs(u *Trial) bool {
 	return maps.EqualFunc(t.Sources, u.Sources, func(p, q Probation) bool { return p.Commit == q.Commit })
 }
 
+// Public returns the trial without what commits were loaded with, for people to see.
+func (t *Trial) Public() *Trial {
+	if t == nil {
+		return nil
+	}
+	public := *t
+	public.Sources = make(map[string]Probation, len(t.Sources))
+	for name, p := range t.Sources {
+		if p.Back != nil {
+			p.Back = &Standing{Commit: p.Back.Commit, Group: p.Back.Group}
+		}
+		public.Sources[name] = p
+	}
+	return &public
+}
+
+// previousKept is how many commits that were confirmed are remembered.
+const previousKept = 3
+
+// Leave notes that the host has left a commit that was confirmed.
+func (s *Source) Leave(was Standing) {
+	kept := []Standing{was}
+	for _, p := range s.Previous {
+		if p.Commit != was.Commit && len(kept) < previousKept {
+			kept = append(kept, p)
+		}
+	}
+	s.Previous = kept
+}
+
 // A Quarantine is a commit that is not tried again.
 type Quarantine struct {
 	Commit string    `json:"commit"`
@@ -79,6 +109,8 @@ type Pin struct {
 	Since  time.Time `json:"since"`
 	Reason string    `json:"reason"`
 	By     string    `json:"by,omitempty"`
+	// Told is when the last warning was that it is old.
+	Told time.Time `json:"told,omitzero"`
 }
 
 // Confirmed returns the last commit of a source that was confirmed; nil where
