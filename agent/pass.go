@@ -70,7 +70,7 @@ func (a *Agent) newRun(req Request) (*run, error) {
 	}
 	r.stream = report.NewRun(a.reportContext(f, r.states()))
 	r.rec = &recorder{
-		store: a.store, stream: r.stream, culprits: a.culprits, holds: snap.Holds,
+		store: a.store, log: a.opt.Log, stream: r.stream, culprits: a.culprits, holds: snap.Holds,
 		run: state.Run{ID: r.stream.ID(), Trigger: req.Trigger, Started: r.started},
 	}
 	if r.rec.since = a.looked; r.last != nil && r.rec.since.IsZero() {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"trued.dev/trued/internal/apply"
@@ -16,6 +17,7 @@ import (
 // they belong to, so that neither is there without the other.
 type recorder struct {
 	store  *state.Store
+	log    *slog.Logger
 	stream *report.Run
 	run    state.Run
 	// opened: the run's first event is in line; begun: the ledger says that the
@@ -106,6 +108,11 @@ func (r *recorder) write(rec state.Record) error {
 		r.begun = true
 		run := r.run
 		rec.Started = &run
+	}
+	if rec.Begin != nil && r.trial != nil {
+		if err := r.store.Reserve(); err != nil {
+			r.log.Warn("a disk that the commit fills may keep the host from going back", "error", err)
+		}
 	}
 	if rec.Begin != nil {
 		rec.Trial, r.trial, r.changed = r.trial, nil, true

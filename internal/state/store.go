@@ -260,7 +260,11 @@ func (s *Store) Snapshot() Snapshot {
 func (s *Store) Append(r Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.append(r)
+	err := s.append(r)
+	if err != nil && s.release(err) {
+		err = s.append(r)
+	}
+	return err
 }
 
 func (s *Store) append(r Record) error {
