@@ -129,7 +129,7 @@ func (a *Agent) reading(drain *report.Drain) (metrics.Reading, error) {
 	}
 	r := metrics.Reading{
 		Version: a.opt.Version, Started: a.started, Resync: a.config.Resync,
-		Suspended: suspended != nil, Owed: len(snap.Owed), Contested: len(contested(snap, now)), Reboot: snap.Reboot != nil,
+		Suspended: suspended != nil, Unhealthy: snap.Unwell != nil, Owed: len(snap.Owed), Contested: len(contested(snap, now)), Reboot: snap.Reboot != nil,
 		LastRun: snap.LastRun, Runs: snap.Runs, Told: snap.Told,
 	}
 	for _, v := range verdicts() {
@@ -139,6 +139,15 @@ func (a *Agent) reading(drain *report.Drain) (metrics.Reading, error) {
 		known := snap.Sources[src.Name()]
 		s := readSource(a.config.Sources[i], a.statusOf(src, known))
 		s.Refused = s.Refused || a.refuses(known, s)
+		s.Quarantined = quarantined(known)
+		if known.Pin != nil {
+			s.Pinned = known.Pin.Since
+		}
+		if t := snap.Trial; t != nil {
+			if _, on := t.Sources[s.Name]; on {
+				s.Unconfirmed = t.Since
+			}
+		}
 		s.FailedFetches, s.RefusedCommits = a.failed(s.Name)
 		r.Sources = append(r.Sources, s)
 	}
@@ -181,7 +190,13 @@ func readSource(c SourceConfig, s SourceStatus) metrics.Source {
 // Where nothing is applied no commit is the one applied, and a problem may be
 // that of a fetch.
 func (a *Agent) refuses(known state.Source, s metrics.Source) bool {
-	return known.Attempted != "" && known.Problem != "" && (a.config.Mode != Observe || s.Failures == 0)
+	return known.Attempted != "" && known.Problem != "" && !quarantined(known) && (a.config.Mode != Observe || s.Failures == 0)
+}
+
+// quarantined reports whether the commit that a source would be at is in quarantine.
+func quarantined(s state.Source) bool {
+	q := s.Quarantine
+	return q != nil && (q.Commit == s.Attempted && s.Pin == nil || s.Pin != nil && q.Commit == s.Pin.Commit)
 }
 
 func readSink(s report.SinkStatus) metrics.Sink {

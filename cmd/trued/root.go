@@ -39,8 +39,8 @@ Exit codes, the same for every command:
   0  in the desired state, or brought to it
   1  usage, configuration, or a tree with errors and no last good commit
   2  differences that were not applied
-  3  some resource failed, or could not be checked
-  4  the newest commit could not be fetched, trusted or loaded
+  3  some resource failed, or could not be checked, or the host is not healthy
+  4  the newest commit could not be fetched, trusted or loaded, or is in quarantine
   5  another run holds the lock
   6  suspended`
 

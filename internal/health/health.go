@@ -8,6 +8,7 @@ package health
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,28 +40,42 @@ type Prober struct{ host *host.Host }
 // New returns what looks at a host that runs.
 func New(h *host.Host) *Prober { return &Prober{host: h} }
 
-// Prove waits until all is good, or cannot become so any more, at most until the
-// given time, and returns what was not good, in the order of the probes. What of
-// the network answered before must answer again.
+// Prove waits until all is good, at most until the given time, or until something
+// has no time left to become so: then it waits for nothing else. It returns what
+// was not good, in the order of the probes. What of the network answered before
+// must answer again.
 func (p *Prober) Prove(ctx context.Context, probes []catalog.Probe, before []string, until time.Time) []Failure {
+	ctx, enough := context.WithCancel(ctx)
+	defer enough()
 	var failures []Failure
-	for _, r := range p.Wait(ctx, probes, before, until) {
-		if !r.Good {
+	for _, r := range p.wait(ctx, probes, before, until, enough) {
+		if r.Why != "" {
 			failures = append(failures, Failure{Probe: r.Probe, Why: r.Why})
 		}
 	}
 	return failures
 }
 
-// Wait is Prove with what came of each probe.
-func (p *Prober) Wait(ctx context.Context, probes []catalog.Probe, before []string, until time.Time) []Report {
+// wait returns what came of each probe, and calls failed as soon as one has no time
+// left. One that was good at the last look, and was to be looked at again when ctx
+// was done, is neither good nor has a reason.
+func (p *Prober) wait(ctx context.Context, probes []catalog.Probe, before []string, until time.Time, failed func()) []Report {
 	reports := make([]Report, len(probes), len(probes)+len(before))
 	var all sync.WaitGroup
 	for i, probe := range probes {
-		all.Go(func() { reports[i] = p.wait(ctx, probe, until) })
+		all.Go(func() {
+			if reports[i] = p.waitFor(ctx, probe, until); !reports[i].Good {
+				failed()
+			}
+		})
 	}
 	var reach []Report
-	all.Go(func() { reach = p.awaitReach(ctx, before, until) })
+	all.Go(func() {
+		reach = p.awaitReach(ctx, before, until)
+		if slices.ContainsFunc(reach, func(r Report) bool { return !r.Good }) {
+			failed()
+		}
+	})
 	all.Wait()
 	return append(reports, reach...)
 }
@@ -68,18 +83,18 @@ func (p *Prober) Wait(ctx context.Context, probes []catalog.Probe, before []stri
 // Look looks once with each probe, or as long as each may take.
 func (p *Prober) Look(ctx context.Context, probes []catalog.Probe, wait bool) []Report {
 	if wait {
-		return p.Wait(ctx, probes, nil, time.Now().Add(time.Hour))
+		return p.wait(ctx, probes, nil, time.Now().Add(time.Hour), func() {})
 	}
 	once := make([]catalog.Probe, len(probes))
 	for i, probe := range probes {
 		once[i], once[i].Times = probe, 1
 	}
-	return p.Wait(ctx, once, nil, time.Now())
+	return p.wait(ctx, once, nil, time.Now(), func() {})
 }
 
-// wait looks until the probe was good so often in a row as it must be, or has no
+// waitFor looks until the probe was good so often in a row as it must be, or has no
 // time left. It looks at least once.
-func (p *Prober) wait(ctx context.Context, probe catalog.Probe, until time.Time) Report {
+func (p *Prober) waitFor(ctx context.Context, probe catalog.Probe, until time.Time) Report {
 	began := time.Now()
 	deadline := began.Add(probe.Within)
 	if until.Before(deadline) {
@@ -89,10 +104,13 @@ func (p *Prober) wait(ctx context.Context, probe catalog.Probe, until time.Time)
 	row, last := 0, ""
 	for {
 		same, err := p.look(ctx, probe)
-		if err == nil && row > 0 && same != last {
-			row, r.Why = 0, "it was started again in between"
+		if ctx.Err() != nil {
+			return r // what that was says nothing
 		}
-		if last = same; err == nil {
+		again := err == nil && row > 0 && same != last
+		if last = same; again {
+			row, r.Why = 0, "it was started again in between"
+		} else if err == nil {
 			row++
 		} else {
 			row, r.Why = 0, err.Error()
@@ -110,7 +128,9 @@ func (p *Prober) wait(ctx context.Context, probe catalog.Probe, until time.Time)
 		}
 		select {
 		case <-ctx.Done():
-			r.Why = ctx.Err().Error()
+			if row > 0 {
+				r.Why = ""
+			}
 			return r
 		case <-time.After(min(probe.Every, time.Until(deadline))):
 		}

@@ -167,6 +167,24 @@ func TestTheWaitEndsWithWhoeverWaits(t *testing.T) {
 	}
 }
 
+// When it is decided that the host is not healthy, nobody waits for the rest.
+func TestWhatCannotBecomeGoodEndsTheWaitForAllElse(t *testing.T) {
+	prober, _ := prover(t)
+	bad, slow, fine := patient(catalog.Probe{File: "/none"}), patient(catalog.Probe{File: "/late"}), patient(catalog.Probe{Command: "true", Times: 1000})
+	bad.Name, slow.Name, fine.Name = "bad", "slow", "fine"
+	bad.Within, slow.Within, fine.Within = time.Millisecond, 24*time.Hour, 24*time.Hour
+	fine.Every = time.Hour
+	failures := prober.Prove(t.Context(), []catalog.Probe{slow, bad, fine}, nil, time.Now().Add(24*time.Hour))
+	for _, f := range failures {
+		if f.Probe == "fine" {
+			t.Errorf("%s", f)
+		}
+	}
+	if len(failures) == 0 {
+		t.Error("all is good")
+	}
+}
+
 // Where nothing answered before, nothing is missed.
 func TestAHostWithoutANetworkMissesNothing(t *testing.T) {
 	prober, _ := prover(t)

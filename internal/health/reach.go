@@ -32,7 +32,7 @@ const (
 const (
 	// reachWithin is how long the network may take after a run to answer again, and
 	// reachEvery the pause between two tries.
-	reachWithin = 60 * time.Second
+	reachWithin = 30 * time.Second
 	reachEvery  = 2 * time.Second
 	// answerWithin is how long one answer may take, answerTries how often is asked.
 	answerWithin = 2 * time.Second
@@ -64,8 +64,11 @@ func (p *Prober) awaitReach(ctx context.Context, before []string, until time.Tim
 	}
 	for {
 		now := p.Reach(ctx)
+		if ctx.Err() != nil {
+			return nil // what did not answer was not waited for
+		}
 		missing := slices.DeleteFunc(slices.Clone(before), func(s string) bool { return slices.Contains(now, s) })
-		if len(missing) == 0 || !time.Now().Before(deadline) || ctx.Err() != nil {
+		if len(missing) == 0 || !time.Now().Before(deadline) {
 			return reachReports(before, missing, time.Since(began))
 		}
 		select {

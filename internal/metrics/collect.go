@@ -15,6 +15,7 @@ type families struct {
 	runs, lastRun, success, verdict, phase                     *prometheus.Desc
 	resources, outcomes                                        *prometheus.Desc
 	waiting, failing, bytes, limit, dropped, arrived           *prometheus.Desc
+	unhealthy, quarantined, unconfirmed, pinned                *prometheus.Desc
 }
 
 func newFamilies() *families {
@@ -28,7 +29,12 @@ func newFamilies() *families {
 		suspended: name("suspended", "1 while convergence is suspended."),
 		owed:      name("owed_reactions", "Restarts, reloads and the like that are owed and not carried out yet."),
 
-		reboot:    name("reboot_required", "1 while something that was installed asks for a reboot."),
+		reboot:      name("reboot_required", "1 while something that was installed asks for a reboot."),
+		unhealthy:   name("unhealthy", "1 while the host is not healthy, and there is nothing to go back from."),
+		quarantined: name("source_quarantined", "1 while the newest commit is not used: the host went back from it.", "source"),
+		unconfirmed: name("source_unconfirmed_timestamp_seconds", "Since when a commit is on trial: applied, and not seen to be healthy yet.", "source"),
+		pinned:      name("source_pinned_timestamp_seconds", "Since when an operator keeps the source at one commit.", "source"),
+
 		contested: name("contested_resources", "Resources that somebody changes as often as they are put back."),
 
 		applied: name("applied_info", "Always 1; the labels say which commit the host was last brought to, in which group, and who signed it.",
@@ -62,6 +68,7 @@ func newFamilies() *families {
 func (f *families) all() []*prometheus.Desc {
 	return []*prometheus.Desc{
 		f.build, f.started, f.resync, f.suspended, f.owed, f.contested, f.reboot,
+		f.unhealthy, f.quarantined, f.unconfirmed, f.pinned,
 		f.applied, f.committed, f.failures, f.refused, f.fetches, f.refusals,
 		f.runs, f.lastRun, f.success, f.verdict, f.phase,
 		f.resources, f.outcomes,
@@ -118,6 +125,7 @@ func (p page) reading(r Reading) {
 	p.gauge(p.owed, float64(r.Owed))
 	p.gauge(p.contested, float64(r.Contested))
 	p.gauge(p.reboot, truth(r.Reboot))
+	p.gauge(p.unhealthy, truth(r.Unhealthy))
 	for _, s := range r.Sources {
 		p.source(s)
 	}
@@ -137,6 +145,9 @@ func (p page) source(s Source) {
 	}
 	p.gauge(p.failures, float64(s.Failures), s.Name)
 	p.gauge(p.refused, truth(s.Refused), s.Name)
+	p.gauge(p.quarantined, truth(s.Quarantined), s.Name)
+	p.moment(p.unconfirmed, s.Unconfirmed, s.Name)
+	p.moment(p.pinned, s.Pinned, s.Name)
 	for reason, n := range s.FailedFetches {
 		p.counter(p.fetches, n, s.Name, reason)
 	}

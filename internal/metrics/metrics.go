@@ -20,6 +20,8 @@ type Reading struct {
 	// Resync is the longest time between two runs.
 	Resync    time.Duration
 	Suspended bool
+	// Unhealthy is true while the host is not healthy and goes nowhere.
+	Unhealthy bool
 	// Owed counts the reactions that are, Contested the resources that somebody
 	// changes as often as they are put back.
 	Owed, Contested int
@@ -51,6 +53,12 @@ type Source struct {
 	Failures int
 	// Refused is true while the newest commit is not used for what is in it.
 	Refused bool
+	// Quarantined is true while the newest commit, or the one that it is pinned to, is
+	// not used since the host was not healthy with it, or an operator said so.
+	Quarantined bool
+	// Unconfirmed is since when a commit is on trial, Pinned since when the source is
+	// kept at one; zero while none is.
+	Unconfirmed, Pinned time.Time
 	// FailedFetches and RefusedCommits count by reason, since Started.
 	FailedFetches, RefusedCommits map[string]uint64
 }

@@ -30,7 +30,7 @@ func noon() time.Time { return time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) }
 // reading has something of everything.
 func reading() metrics.Reading {
 	return metrics.Reading{
-		Version: "1.2.3", Started: noon().Add(-24 * time.Hour), Resync: 15 * time.Minute, Owed: 1, Contested: 2,
+		Version: "1.2.3", Started: noon().Add(-24 * time.Hour), Resync: 15 * time.Minute, Unhealthy: true, Owed: 1, Contested: 2,
 		LastRun: &state.Run{
 			ID: "r", Trigger: "resync", Started: noon().Add(-1500 * time.Millisecond), Finished: noon(), Verdict: "failed",
 			Phases: map[string]time.Duration{
@@ -51,7 +51,7 @@ func reading() metrics.Reading {
 		Sources: []metrics.Source{
 			{
 				Name: "infra", Group: "groups/web", Ref: "main", Applied: "7e045d77ac8b8a0d8b9a4b5cbf0aa1a62d2fbd5e",
-				Committed: noon().Add(-time.Hour),
+				Committed: noon().Add(-time.Hour), Quarantined: true, Unconfirmed: noon().Add(-time.Minute), Pinned: noon().Add(-24 * time.Hour),
 			},
 			{
 				Name: "app", Group: "deploy", Applied: "1f55f667abf39607ba9a6cb21a5d7bde0ffe5b9b", Committed: noon().Add(-48 * time.Hour),
