@@ -275,17 +275,16 @@ func (p *patient) serverIsAway(t *testing.T) {
 // driftIsRepaired: there is nothing to go back to; it is told that the host is not
 // healthy.
 func (p *patient) driftIsRepaired(t *testing.T) {
-	p.Run(t, "rm /srv/ready; echo drifted >/etc/motd")
+	p.Run(t, "dd if=/dev/zero of=/srv/small/theirs bs=64k 2>/dev/null || true; echo drifted >/etc/motd")
 	l := p.await(t, "it is told that the host is not healthy", func(l look) bool { return l.Unwell != nil })
-	if l.Sources[0].Applied != p.good || l.Sources[0].Quarantine != nil || l.Verdict != "unhealthy" || !strings.Contains(l.Line, "ready: ") {
+	if l.Sources[0].Applied != p.good || l.Sources[0].Quarantine != nil || l.Verdict != "unhealthy" || !strings.Contains(l.Line, "room: ") {
 		t.Errorf("%+v", l)
 	}
 	if got := p.Read(t, "/etc/motd"); got != "good\n" {
 		t.Errorf("/etc/motd holds %q", got)
 	}
 	p.exits(t, 3, "trued health")
-	p.Write(t, "/srv/ready", "yes\n")
-	p.Run(t, "trued sync; trued health")
+	p.Run(t, "rm /srv/small/theirs; trued sync; trued health")
 	p.await(t, "the host is healthy again", func(l look) bool { return l.Unwell == nil && l.Verdict == "in order" })
 	for kind, want := range map[report.Type]int{report.HealthFailed: 1, report.HealthRecovered: 1} {
 		if told := p.events(t, kind, ""); len(told) != want {
