@@ -39,8 +39,13 @@ func NewServer(agent Agent, version string) *Server {
 func (s *Server) Serve(ctx context.Context, l *Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
-	defer stop()
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { defer close(closed); _ = l.Close() })
+	defer func() {
+		if !stop() {
+			<-closed // the next daemon finds no socket of this one
+		}
+	}()
 	var all sync.WaitGroup
 	defer all.Wait()
 	room := make(chan struct{}, maxConnections)
