@@ -27,7 +27,6 @@ type guarded struct {
 	dir, root, work string
 	openpgp         bool
 	lines           []string
-	told            int
 }
 
 func guard(t *testing.T, openpgp bool, lines ...string) *guarded {
