@@ -15,7 +15,8 @@ import (
 // What was installed may ask for a reboot. That is told once. Where the group or
 // the host allows it, the daemon makes it, between two runs and once for each time
 // that it is asked for: when the host asks again after a reboot that was made for
-// it, something is wrong, and it stays up.
+// it, something is wrong, and it stays up. Nor does it go down while a commit is on
+// trial: the boot would be a trial of its own.
 
 // rebootWanted notes, at the end of a run, whether a reboot is asked for, and tells
 // of it when that is new. It returns nil where nothing changed.
@@ -87,8 +88,10 @@ func nextReboot(was *state.Reboot, wanted bool, packages []string, boot string, 
 
 // rebootHold says why a reboot that is asked for is not made now; the zero value
 // is that it may be.
-func rebootHold(r *state.Reboot, rule *window.Reboot, boot string, now time.Time) window.Hold {
+func rebootHold(r *state.Reboot, trial *state.Trial, rule *window.Reboot, boot string, now time.Time) window.Hold {
 	switch {
+	case trial != nil:
+		return window.Hold{Why: "a commit is on trial"}
 	case r.Vain:
 		return window.Hold{Why: "it was made once, and is asked for again"}
 	case r.Asked == boot && boot != "":
@@ -100,20 +103,20 @@ func rebootHold(r *state.Reboot, rule *window.Reboot, boot string, now time.Time
 // rebootAt returns when the window opens for a reboot that waits for it; zero when
 // none does.
 func (a *Agent) rebootAt() time.Time {
-	r := a.store.Head().Reboot
-	if r == nil || a.config.Mode == Observe {
+	snap := a.store.Head()
+	if snap.Reboot == nil || a.config.Mode == Observe {
 		return time.Time{}
 	}
-	return rebootHold(r, a.mayReboot, a.host.BootID(), time.Now()).Opens
+	return rebootHold(snap.Reboot, snap.Trial, a.mayReboot, a.host.BootID(), time.Now()).Opens
 }
 
 // mayReboot reports whether the reboot that is asked for, if one is, may be made now:
 // after a run, when no other is in hand.
 func (d *Daemon) mayReboot(after *Result) bool {
 	a := d.agent
-	r := a.store.Head().Reboot
+	snap := a.store.Head()
 	settled := after != nil && !after.Partial && (after.Verdict == InOrder || after.Verdict == Differs)
-	return r != nil && settled && a.config.Mode != Observe && !rebootHold(r, a.mayReboot, a.host.BootID(), time.Now()).Any()
+	return snap.Reboot != nil && settled && a.config.Mode != Observe && !rebootHold(snap.Reboot, snap.Trial, a.mayReboot, a.host.BootID(), time.Now()).Any()
 }
 
 // reboot hands the reboot out.
@@ -149,8 +152,9 @@ func (a *Agent) reboot(ctx context.Context, drain *report.Drain) error {
 	if err := a.store.Reload(); err != nil {
 		return err
 	}
-	r := a.store.Head().Reboot
-	if r == nil || r.Asked == a.host.BootID() {
+	snap := a.store.Head()
+	r := snap.Reboot
+	if r == nil || r.Asked == a.host.BootID() || snap.Trial != nil {
 		return nil // somebody's run was faster
 	}
 	call, stop := context.WithTimeout(ctx, rebootCall)

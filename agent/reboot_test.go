@@ -30,7 +30,7 @@ func TestAHostRebootsOnceForEachTimeThatItIsAskedFor(t *testing.T) {
 			}
 			return
 		}
-		if why := rebootHold(noted, allowed, boot, now).Why; why != held {
+		if why := rebootHold(noted, nil, allowed, boot, now).Why; why != held {
 			t.Errorf("held by %q, want %q", why, held)
 		}
 	}
@@ -54,6 +54,7 @@ func TestAHostRebootsWhereAndWhenItMay(t *testing.T) {
 	sunday := &window.Window{Calendar: "Sun 04:00", For: time.Hour, Timezone: "UTC"}
 	tests := map[string]struct {
 		rule  *window.Reboot
+		trial *state.Trial
 		at    time.Time
 		held  bool
 		opens time.Time
@@ -61,12 +62,13 @@ func TestAHostRebootsWhereAndWhenItMay(t *testing.T) {
 		"nothing says so":       {held: true, at: at},
 		"it is not allowed":     {rule: &window.Reboot{Window: sunday}, held: true, at: at},
 		"at any time":           {rule: &window.Reboot{Allow: true}, at: at},
+		"a commit is on trial":  {rule: &window.Reboot{Allow: true}, trial: &state.Trial{Since: at}, held: true, at: at},
 		"outside of its window": {rule: &window.Reboot{Allow: true, Window: sunday}, held: true, at: at, opens: at.Add(16 * time.Hour)},
 		"within":                {rule: &window.Reboot{Allow: true, Window: sunday}, at: at.Add(16 * time.Hour)},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			h := rebootHold(asked, test.rule, "a", test.at)
+			h := rebootHold(asked, test.trial, test.rule, "a", test.at)
 			if h.Any() != test.held || !h.Opens.Equal(test.opens) {
 				t.Errorf("held by %q until %s", h.Why, h.Opens)
 			}

@@ -118,7 +118,7 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 		s.Interrupted = snap.Running
 	}
 	if s.Reboot = snap.Reboot; s.Reboot != nil && a.ruled {
-		h := rebootHold(s.Reboot, a.mayReboot, a.host.BootID(), time.Now())
+		h := rebootHold(s.Reboot, snap.Trial, a.mayReboot, a.host.BootID(), time.Now())
 		s.RebootHeld, s.RebootOpens = h.Why, h.Opens
 	}
 	s.Line = s.line()

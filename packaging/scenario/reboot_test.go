@@ -19,7 +19,7 @@ func TestAHostRebootsOnceForWhatAsksForIt(t *testing.T) {
 	h.Write(t, "/srv/repo/groups/web/group.yaml", "reboot: {allow: true}\n")
 	h.Write(t, "/etc/trued/trued.yaml", "sources: [{name: infra, dir: /srv/repo, group: groups/web}]\nreport: [journal, file: "+eventFile+"]\n")
 	h.Run(t, "systemctl start trued.service")
-	h.Await(t, "grep -q first /etc/motd")
+	h.Await(t, "grep -q commit.confirmed "+eventFile) // none is made while it is on trial
 
 	// It is held up by one who blocks it, and goes on without him.
 	h.Run(t, "systemd-run -q --unit keeper systemd-inhibit --what shutdown --who keeper --why upgrade --mode block sleep infinity")
