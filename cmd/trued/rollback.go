@@ -23,8 +23,8 @@ func (a *app) rollbackCommand() *cobra.Command {
 once. The newest commit goes into quarantine: it is not tried again until there
 is a newer one, or 'trued retry'.
 
-With --unconfirmed it goes back only from what nobody has confirmed, if there is
-anything: it is what the timer of a new commit calls when nobody did in time.`,
+With --unconfirmed it goes back only from what is on trial, if there is anything:
+for a host whose agent does not come to that by itself.`,
 		Example: `  trued rollback --reason "the shop is slow since"
   trued rollback 3f0c2d9e71 --reason "before the move"`,
 		Args: cobra.MaximumNArgs(1),
