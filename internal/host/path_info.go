@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -58,6 +59,9 @@ func (i Info) GID() int { return int(i.st.Gid) }
 
 // Size returns the size in bytes.
 func (i Info) Size() int64 { return i.st.Size }
+
+// ModTime is when the content last changed.
+func (i Info) ModTime() time.Time { return time.Unix(i.st.Mtim.Unix()) }
 
 // Links returns how many names the file has.
 func (i Info) Links() int { return int(i.st.Nlink) }

@@ -148,9 +148,12 @@ func installArgs(t transaction) []string {
 	flag(t.Fix, "--fix-broken")
 	args = append(args, "install", "--")
 	for _, p := range t.Install {
-		if p.Version != "" {
+		switch {
+		case p.File != "":
+			args = append(args, p.File)
+		case p.Version != "":
 			args = append(args, p.Name+"="+p.Version)
-		} else {
+		default:
 			args = append(args, p.Name)
 		}
 	}

@@ -40,7 +40,7 @@ func (a *attempt) retarget(ctx context.Context, wishes []*wish) []*wish {
 	}
 	var left []*wish
 	for _, w := range wishes {
-		if w.install {
+		if w.install && w.declared != nil {
 			if err := a.m.target(ctx, db, w.declared, w); err != nil {
 				w.err = fmt.Errorf("package %q: %w", w.claim, err)
 				continue
@@ -69,7 +69,7 @@ func (a *attempt) once(ctx context.Context, wishes []*wish) error {
 	}
 	t := a.build(db, accepted)
 	t.Remove = append(t.Remove, a.orphans(ctx, db, accepted, t)...)
-	committed := a.m.manager.Commit(ctx, t)
+	committed := a.m.commit(ctx, db, t, effect)
 	if ctx.Err() != nil {
 		if committed == nil {
 			committed = ctx.Err()
@@ -207,7 +207,7 @@ func (a *attempt) build(db *database, wishes []*wish) transaction {
 		case w.install:
 			t.options = w.opts
 			t.Reinstall = t.Reinstall || have != nil && have.Status == halfInstalled
-			t.Install = append(t.Install, target{Name: w.name, Version: w.version})
+			t.Install = append(t.Install, target{Name: w.name, Version: w.version, File: w.file})
 			if have != nil && w.version != "" && have.Status != configFiles && a.m.manager.Compare(w.version, have.Version) < 0 {
 				t.Downgrades = t.Downgrades || w.downgrade
 			}

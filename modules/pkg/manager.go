@@ -108,6 +108,8 @@ func (o offer) known() bool { return len(o.Versions) > 0 || len(o.Providers) > 0
 // A target is a package to install, at a version or at the candidate's.
 type target struct {
 	Name, Version string
+	// File is a package on this machine, to be taken in place of the index's.
+	File string
 }
 
 // A transaction is what a package manager is asked to do in one go.

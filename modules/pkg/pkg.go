@@ -26,9 +26,14 @@ type Module struct {
 	// fresh is how old the index may be for `latest`.
 	fresh time.Duration
 
+	// root is what the paths of the host are below.
+	root string
+
 	mu     sync.Mutex
 	made   []*Resource
 	offers map[string]offer
+	// keepIn is where old packages are kept; empty for nowhere.
+	keepIn string
 
 	refresh   sync.Mutex
 	refreshed time.Time // when this run refreshed the index
@@ -43,6 +48,7 @@ var (
 	_ resource.Freshener  = (*Module)(nil)
 	_ resource.Renewer    = (*Module)(nil)
 	_ resource.Examiner   = (*Module)(nil)
+	_ resource.Returner   = (*Module)(nil)
 	_ resource.Needy      = (*Resource)(nil)
 	_ resource.Reactor    = (*Resource)(nil)
 	_ resource.Costly     = (*Resource)(nil)
@@ -50,11 +56,13 @@ var (
 
 // New returns the kind over a host.
 func New(h *host.Host) resource.Module {
-	return newModule(choose(h))
+	m := newModule(choose(h))
+	m.root = h.Root()
+	return m
 }
 
 func newModule(m manager) *Module {
-	return &Module{manager: m, fresh: time.Hour, offers: map[string]offer{}}
+	return &Module{manager: m, root: "/", fresh: time.Hour, offers: map[string]offer{}}
 }
 
 // Kind returns "package".
@@ -63,6 +71,7 @@ func (m *Module) Kind() string { return "package" }
 // Renew forgets what an earlier run learned of the index.
 func (m *Module) Renew() {
 	m.forget()
+	m.KeepIn("")
 	m.refresh.Lock()
 	defer m.refresh.Unlock()
 	m.refreshed, m.failed = time.Time{}, nil

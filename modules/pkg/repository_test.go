@@ -123,6 +123,8 @@ type world struct {
 	t       *testing.T
 	manager manager
 	prior   map[string]resource.Prior
+	// keepIn is where old packages are kept; empty for nowhere.
+	keepIn string
 }
 
 func newWorld(t *testing.T) *world {
@@ -152,6 +154,7 @@ func (w *world) view(name string, declared []Resource) resource.View {
 func (w *world) run(ctx context.Context, declared []Resource, leave ...string) map[string]tale {
 	w.t.Helper()
 	m := newModule(w.manager)
+	m.KeepIn(w.keepIn)
 	var all []resource.Resource
 	for _, d := range declared {
 		r := m.New().(*Resource)

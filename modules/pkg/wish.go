@@ -22,6 +22,7 @@ type wish struct {
 
 	install, remove, purge bool
 	version                string // to install; empty for what the manager chooses
+	file                   string // to install from, in place of the index
 	downgrade              bool   // allowed
 	hold, unhold, auto     bool
 
@@ -101,7 +102,7 @@ func (m *Module) repair(ctx context.Context) error {
 	if err != nil || len(e.Installs) == 0 || a.guard(db, nil, nil, e) != nil {
 		return nil
 	}
-	return pardon(m.manager.Commit(ctx, fix))
+	return pardon(m.commit(ctx, db, fix, e))
 }
 
 // pardon passes on all errors but those of the packages themselves.
