@@ -49,7 +49,9 @@ func back(t *testing.T, dir string) []resource.Returned {
 func TestInsideWhatACommitMovedGoesBack(t *testing.T) {
 	inside(t)
 	useRepository(t)
-	t.Cleanup(func() { shell(t, "apt-mark unhold wb-held; dpkg --purge wb-app wb-lib wb-gone wb-held wb-new wb-dep; rm -f /srv/wb") })
+	t.Cleanup(func() {
+		shell(t, "apt-mark unhold wb-held; dpkg --purge wb-app wb-lib wb-gone wb-held wb-new wb-dep; rm -f /srv/wb")
+	})
 	t.Setenv("DEBIAN_FRONTEND", "noninteractive")
 	app := deb{
 		name: "wb-app", version: "1:1.0-1", fields: "Depends: wb-lib\n",
@@ -76,7 +78,11 @@ func TestInsideWhatACommitMovedGoesBack(t *testing.T) {
 
 	dir := t.TempDir()
 	yes := true
-	t.Cleanup(func() { if t.Failed() { t.Log(shell(t, "cat /var/log/apt/term.log; tail -200 /var/log/apt/history.log")) } })
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(shell(t, "cat /var/log/apt/term.log; tail -200 /var/log/apt/history.log"))
+		}
+	})
 	away(t, dir, []Resource{
 		{Package: "wb-app", Version: ">= 1:2", Conffiles: "replace"}, {Package: "wb-new"}, {Package: "wb-gone", State: "purged"},
 		{Package: "wb-held", Version: ">= 2", Hold: &yes},

@@ -1,0 +1,182 @@
+package wayback
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"trued.dev/trued/internal/resource"
+)
+
+func at(boot string, s int) resource.Moment {
+	return resource.Moment{Boot: boot, Micros: uint64(s) * 1e6} //nolint:gosec // of a table
+}
+
+func armed(t *testing.T) Dir {
+	t.Helper()
+	dir := t.TempDir()
+	program, config := filepath.Join(dir, "program"), filepath.Join(dir, "config")
+	for name, text := range map[string]string{program: "old program", config: "sources: []\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := Dir(filepath.Join(dir, "wayback"))
+	o := Order{Run: "r", RunTimeout: time.Hour, ConfirmWithin: 5 * time.Minute, Begun: at("b1", 100)}
+	if err := d.Arm(o, program, config); err != nil {
+		t.Fatal(err)
+	}
+	// A second run of the same commit, by another program, keeps nothing else.
+	if err := os.WriteFile(program, []byte("new program"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Arm(Order{Run: "other", Begun: at("b1", 500)}, program, config); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(d.Path(ProgramFile)); string(got) != "old program" {
+		t.Errorf("the program that is kept is %q", got)
+	}
+	return d
+}
+
+func order(t *testing.T, d Dir) Order {
+	t.Helper()
+	o, err := d.Order()
+	if err != nil || o == nil {
+		t.Fatalf("there is no order: %v", err)
+	}
+	return *o
+}
+
+func TestAnOrderIsDue(t *testing.T) {
+	const confirm, run = 5 * time.Minute, time.Hour
+	base := Order{RunTimeout: run, ConfirmWithin: confirm, Begun: at("b1", 100), Boots: []string{"b1"}}
+	for name, c := range map[string]struct {
+		phase Phase
+		moved resource.Moment
+		boots []string
+		now   resource.Moment
+		free  bool
+		want  time.Duration
+	}{
+		"a run may take its time":                          {Running, at("b1", 100), nil, at("b1", 700), false, run + confirm + slack - 10*time.Minute},
+		"a run that is over is waited for to be confirmed": {Waiting, at("b1", 1000), nil, at("b1", 1060), true, confirm + slack - time.Minute},
+		"nobody confirms":                                  {Waiting, at("b1", 1000), nil, at("b1", 1310), false, 0},
+		"an agent that goes back is left alone":            {Returning, at("b1", 1000), nil, at("b1", 1060), false, backLimit - time.Minute},
+		"one that died on the way is not":                  {Returning, at("b1", 1000), nil, at("b1", 1060), true, slack - time.Minute},
+		"another boot begins anew":                         {Waiting, at("b1", 1000), nil, at("b2", 5), true, confirm + slack},
+		"a host that keeps coming down":                    {Running, at("b4", 1), []string{"b1", "b2", "b3", "b4"}, at("b4", 2), false, 0},
+	} {
+		o := base
+		o.Phase, o.Moved = c.phase, c.moved
+		if c.boots != nil {
+			o.Boots = c.boots
+		}
+		if got := o.Due(c.now, c.free); got != c.want {
+			t.Errorf("%s: due in %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+func TestARunWithoutAnAgentIsOver(t *testing.T) {
+	d := armed(t)
+	o := order(t, d)
+	if o.Seen(at("b1", 130), false) || o.Phase != Running {
+		t.Errorf("while an agent is at work the order became %+v", o)
+	}
+	if !o.Seen(at("b1", 160), true) || o.Phase != Waiting || o.Moved != at("b1", 160) {
+		t.Errorf("with nobody at work the order is %+v", o)
+	}
+	if o.Seen(at("b1", 400), true) {
+		t.Error("what was seen before was seen again")
+	}
+	if err := d.Write(o); err != nil {
+		t.Fatal(err)
+	}
+	// An agent that starts over and over puts nothing off.
+	for i := range 2 * resumes {
+		if err := d.Resume(at("b1", 200+i)); err != nil {
+			t.Fatal(err)
+		}
+		o = order(t, d)
+		o.Seen(at("b1", 200+i), true)
+		if err := d.Write(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o = order(t, d); o.Phase != Waiting || o.Moved != at("b1", 200+resumes-1) || o.Begun != at("b1", 100) {
+		t.Errorf("after many starts the order is %+v", o)
+	}
+}
+
+func TestAPhaseIsToldOnce(t *testing.T) {
+	d := armed(t)
+	for _, s := range []int{600, 800} {
+		if err := d.Move(Waiting, at("b1", s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o := order(t, d); o.Phase != Waiting || o.Moved != at("b1", 600) || len(o.Boots) != 1 {
+		t.Errorf("the order is %+v", o)
+	}
+	if err := d.Move(Waiting, at("b2", 7)); err != nil {
+		t.Fatal(err)
+	}
+	if o := order(t, d); o.Moved != at("b2", 7) || len(o.Boots) != 2 {
+		t.Errorf("after a reboot the order is %+v", o)
+	}
+	if err := d.Disarm(); err != nil {
+		t.Fatal(err)
+	}
+	if o, err := d.Order(); o != nil || err != nil {
+		t.Errorf("after disarming there is %+v, error %v", o, err)
+	}
+	if err := d.Move(Returning, at("b2", 9)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnOrderOfALaterReleaseIsRead(t *testing.T) {
+	d := armed(t)
+	data, err := os.ReadFile(d.Path(OrderFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]any
+	if err := json.Unmarshal(data, &all); err != nil {
+		t.Fatal(err)
+	}
+	all["new"] = map[string]any{"in": "a later release"}
+	if data, err = json.Marshal(all); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(d.Path(OrderFile), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if o := order(t, d); o.Run != "r" || o.ConfirmWithin != 5*time.Minute {
+		t.Errorf("read %+v", o)
+	}
+}
+
+func TestTheBallastIsGivenBack(t *testing.T) {
+	d := armed(t)
+	for range 2 {
+		if err := d.Load(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(d.Path(ballastFile))
+	if err != nil || info.Size() != ballastSize {
+		t.Fatalf("the ballast is %v, error %v", info, err)
+	}
+	for range 2 {
+		if err := d.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(d.Path(ballastFile)); err == nil {
+		t.Error("the ballast is there still")
+	}
+}
