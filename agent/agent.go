@@ -82,6 +82,9 @@ type Options struct {
 	// FetchChild is the command line that fetches in a process of its own.
 	FetchChild []string
 	Version    string
+	// ConfigFile is what the configuration was read from; empty where the way back
+	// cannot rely on one.
+	ConfigFile string
 	// Health makes what tells whether the host is healthy; nil where that is not to
 	// be known.
 	Health func(*host.Host) Prober

@@ -14,6 +14,7 @@ import (
 	"trued.dev/trued/internal/health"
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/state"
+	"trued.dev/trued/internal/wayback"
 )
 
 // A Prober tells whether the host is healthy.
@@ -44,6 +45,9 @@ func (a *Agent) settle(ctx context.Context, res *Result) (back bool, err error) 
 	until := began.Add(a.config.ConfirmWithin)
 	if t := res.trial; t != nil {
 		until = later(t.Until, began.Add(grace))
+	}
+	if res.trial.HasWayBack() {
+		a.moved(wayback.Waiting) // also after a boot that found the run at its end
 	}
 	failures := a.overdue(res.trial, began)
 	if failures == nil {
@@ -201,6 +205,10 @@ func (j *judgement) write(ctx context.Context) error {
 	}
 	if err := j.agent.store.Append(j.rec); err != nil {
 		return err
+	}
+	j.agent.trialMoved(ctx, j.rec.Trial)
+	if t := j.rec.Trial; t != nil && len(t.Sources) == 0 {
+		j.agent.confirmed()
 	}
 	return j.agent.keepCommits()
 }

@@ -44,6 +44,8 @@ type run struct {
 	entries []catalog.Entry
 	// trial is what is on trial during the run; nil for nothing.
 	trial *state.Trial
+	// unreturned says what did not come back of what modules had kept.
+	unreturned error
 	// loaded is true when the catalog was loaded to watch what is in it.
 	loaded bool
 	// unruly is why the host's rules cannot be read: then nothing is enforced.
@@ -72,6 +74,7 @@ func (a *Agent) newRun(req Request) (*run, error) {
 	r.rec = &recorder{
 		store: a.store, log: a.opt.Log, stream: r.stream, culprits: a.culprits, holds: snap.Holds,
 		run: state.Run{ID: r.stream.ID(), Trigger: req.Trigger, Started: r.started},
+		arm: func(t *state.Trial) error { return a.arm(context.Background(), t) },
 	}
 	if r.rec.since = a.looked; r.last != nil && r.rec.since.IsZero() {
 		r.rec.since = r.last.Started
@@ -250,9 +253,13 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 		return nil, err
 	}
 	end := state.Record{Finished: &past, Reboot: reboot, Sources: sources, Contests: contests, Holds: r.holds(outcomes, past.Finished), Trial: r.trialAfter(past.Finished)}
+	if r.unreturned != nil {
+		past.Summary = firstLine(r.unreturned.Error()) + "; " + past.Summary
+	}
 	if err := r.rec.finish(end, counts, r.agent.opt.ExitCode(verdict), problem(r.sources)); err != nil {
 		return nil, err
 	}
+	r.agent.trialMoved(ctx, end.Trial)
 	if err := r.agent.store.SaveKey(); err != nil {
 		return nil, err
 	}

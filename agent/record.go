@@ -38,6 +38,8 @@ type recorder struct {
 	// new. changed is true once something was.
 	trial   *state.Trial
 	changed bool
+	// arm makes the way back sure before that.
+	arm func(*state.Trial) error
 	// drifts are what the run found to have drifted, blamed what of that somebody
 	// was looked for.
 	drifts []state.Drift
@@ -73,6 +75,15 @@ func (r *recorder) Record(rec state.Record, outcomes []*apply.Outcome) error {
 		return nil
 	}
 	return r.write(rec)
+}
+
+// tell tells of something that was done to a resource apart from the plan.
+func (r *recorder) tell(o report.ResourceOutcome) error {
+	r.noteworthy, r.changed = true, true
+	if err := r.open(); err != nil {
+		return err
+	}
+	return r.queue(r.stream.Resource(o))
 }
 
 // incident tells of something that happened to a source during the run.
@@ -115,6 +126,11 @@ func (r *recorder) write(rec state.Record) error {
 		}
 	}
 	if rec.Begin != nil {
+		if r.trial != nil {
+			if err := r.arm(r.trial); err != nil {
+				return err
+			}
+		}
 		rec.Trial, r.trial, r.changed = r.trial, nil, true
 	}
 	rec.Events, r.waiting = r.waiting, nil

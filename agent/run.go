@@ -95,6 +95,7 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 	if err := r.recover(ctx); err != nil {
 		return nil, err
 	}
+	a.takeUp(ctx)
 	r.took.begin(phaseFetch)
 	if err := r.obey(ctx); err != nil {
 		return nil, err
@@ -103,19 +104,25 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 	r.widen()
 	r.watchFirst(ctx)
 	r.took.begin(phaseWitness)
-	if r.stands(ctx) {
+	if !r.returning() && r.stands(ctx) {
 		return r.finish(ctx, nil, r.agent.witnesses.counts())
 	}
 	r.took.begin(phaseLoad)
 	entries := r.load(ctx)
 	r.watch(entries)
 	r.freshen(ctx, entries)
+	if err := r.giveBack(ctx); err != nil {
+		return nil, err
+	}
 	r.took.begin(phasePlan)
 	p, err := r.plan(ctx, entries)
 	if err != nil {
 		return nil, err
 	}
 	r.tryOut(ctx)
+	if err := r.keepOld(); err != nil {
+		return nil, err
+	}
 	r.took.begin(phaseApply)
 	outcomes, err := r.apply(ctx, stop, p)
 	if r.cut = errors.Is(err, context.Canceled); err != nil && !r.cut {

@@ -105,7 +105,7 @@ func (r *run) judge(c report.Counts) Verdict {
 		return Unusable
 	case r.cut:
 		return Interrupted
-	case c.Failed > 0 || c.Skipped > 0:
+	case c.Failed > 0 || c.Skipped > 0 || r.unreturned != nil:
 		return Failed
 	case behind:
 		return Behind

@@ -71,7 +71,7 @@ func (a *app) root() *cobra.Command {
 		a.runCommand(), a.applyCommand(), a.syncCommand(), a.suspendCommand(), a.resumeCommand(),
 		a.pruneCommand(), a.forgetCommand(),
 		a.rollbackCommand(), a.pinCommand(), a.unpinCommand(), a.retryCommand(),
-		a.planCommand(), a.statusCommand(), a.healthCommand(), a.historyCommand(), a.explainCommand(), a.factsCommand(), a.reportCommand(), a.backupCommand(),
+		a.waybackCommand(), a.planCommand(), a.statusCommand(), a.healthCommand(), a.historyCommand(), a.explainCommand(), a.factsCommand(), a.reportCommand(), a.backupCommand(),
 		a.validateCommand(), a.trustCommand(), a.secretCommand(), a.schemaCommand(), a.docCommand(), a.demoCommand(),
 		a.installCommand(), a.uninstallCommand(), a.versionCommand(),
 		a.generateCommand(),
@@ -126,6 +126,7 @@ func (a *app) options(root string) agent.Options {
 		FetchChild: []string{"/proc/self/exe", fetchChild},
 		Version:    version,
 		ExitCode:   exitCode,
+		ConfigFile: a.keptConfig(root),
 		Health:     prober,
 		Log:        a.log(),
 	}
@@ -137,6 +138,15 @@ func prober(h *host.Host) agent.Prober {
 		return nil
 	}
 	return health.New(h)
+}
+
+// keptConfig is the configuration by which a way back without the agent finds the
+// sources; there is none for one that was named by hand.
+func (a *app) keptConfig(root string) string {
+	if a.source != "" || a.group != "" {
+		return ""
+	}
+	return a.configPath(root)
 }
 
 // configPath is where the configuration is: below the root unless it was named.

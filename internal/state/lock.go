@@ -11,6 +11,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -86,6 +89,47 @@ func (s *Store) Free() bool {
 		_ = lock.Unlock()
 	}
 	return got
+}
+
+// Holder returns the process that has the lock; 0 where nobody has, or where that
+// cannot be told.
+func (s *Store) Holder() int {
+	var st syscall.Stat_t
+	if err := syscall.Stat(s.path("lock"), &st); err != nil {
+		return 0
+	}
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(locks)) {
+		// "1: FLOCK  ADVISORY  WRITE 4711 08:01:131090 0 EOF"
+		f := strings.Fields(line)
+		if len(f) < 6 || f[1] != "FLOCK" || !strings.HasSuffix(f[5], fmt.Sprintf(":%d", st.Ino)) {
+			continue
+		}
+		if pid, err := strconv.Atoi(f[4]); err == nil && opens(pid, &st) {
+			return pid
+		}
+	}
+	return 0
+}
+
+// opens reports whether a process has a file open. The kernel's list names a file
+// by a device that is not always that of its file system.
+func opens(pid int, want *syscall.Stat_t) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		var st syscall.Stat_t
+		if syscall.Stat(dir+"/"+e.Name(), &st) == nil && st.Ino == want.Ino && st.Dev == want.Dev {
+			return true
+		}
+	}
+	return false
 }
 
 // Digest returns a digest of what is desired that gives nothing away to whoever

@@ -1,6 +1,6 @@
 # $1: 1 at the first installation, 2 at an upgrade.
 if [ "$1" = 1 ]; then
-	systemctl enable trued-boot.service trued.service >/dev/null 2>&1 || true
+	systemctl enable trued-boot.service trued-rollback.timer trued.service >/dev/null 2>&1 || true
 fi
 # In a chroot or an image there is nothing to start.
 [ -d /run/systemd/system ] || exit 0

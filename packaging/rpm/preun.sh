@@ -1,5 +1,5 @@
 # $1: 0 at a removal. An upgrade leaves the daemon running.
 [ "$1" = 0 ] || exit 0
-systemctl disable trued-boot.service trued.service >/dev/null 2>&1 || true
+systemctl disable trued-boot.service trued-rollback.timer trued.service >/dev/null 2>&1 || true
 [ -d /run/systemd/system ] || exit 0
-systemctl stop trued.service trued-boot.service || true
+systemctl stop trued-rollback.timer trued.service trued-boot.service || true
