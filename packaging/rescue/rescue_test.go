@@ -1,0 +1,200 @@
+// Package rescue_test breaks the agent itself, on booted hosts with the package
+// that `make packages` built, and sees each host back at the last commit that was
+// confirmed.
+package rescue_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"trued.dev/trued/internal/host/hosttest"
+)
+
+const (
+	repository = "/srv/hosts"
+	eventFile  = "/var/log/trued/events.jsonl"
+	// confirmWithin is short, so that a test is; what is proven is that it counts.
+	confirmWithin = "10s"
+)
+
+// A world is a host that is kept true to a repository on itself.
+type world struct {
+	*hosttest.Host
+	good string // the commit that was confirmed last
+	// before is what the host was with it.
+	before string
+}
+
+// portrait is all of a host that a way back has to bring back: packages with
+// versions and marks, configuration, what is managed, programs, and what serves.
+const portrait = `
+dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n'; apt-mark showauto; apt-mark showhold
+find /etc /srv/managed /usr/bin/trued -xdev \( -name '*.dpkg-*' -o -name '*-' -o -name ld.so.cache -o -path '/etc/ssl' \) -prune -o -type f -print | sort | while read -r f; do echo "$(stat -c '%n %a %U:%G' "$f") $(md5sum <"$f")"; done
+find /etc /srv/managed -xdev -type l -printf '%p -> %l\n' | sort
+systemctl list-units --type=service --state=running --plain --no-legend | cut -d' ' -f1 | grep -v 'user@\|getty\|trued-rollback\|trued-packages\|systemd-'`
+
+// boot returns a host at a first commit that is confirmed.
+func boot(t *testing.T, o hosttest.Options, prepare string) *world {
+	t.Helper()
+	o.Packages = append(o.Packages, "git")
+	w := &world{Host: hosttest.Boot(t, o)}
+	w.Copy(t, hosttest.Deb(t), "/root/trued.deb")
+	w.Write(t, "/etc/dpkg/dpkg.cfg.d/unsafe-io", "force-unsafe-io\n")
+	w.Run(t, prepare+"\ndpkg -i /root/trued.deb\ngit init -q -b main "+repository+"\ngit config --system user.name Ada; git config --system user.email ada@example.com; git config --system safe.directory '*'")
+	w.Write(t, repository+"/groups/web/group.yaml", "health:\n  well: {file: /srv/managed/well, within: 3s}\n")
+	w.commit(t, "managed", "- directory: /srv/managed\n- file: /srv/managed/well\n  content: well\n- file: /srv/managed/page\n  content: \"one\\n\"\n")
+	w.Write(t, "/etc/trued/trued.yaml", "sources:\n  - name: hosts\n    url: "+repository+"\n    group: groups/web\ninterval: 1s\nresync: 1h\nconfirm_within: "+confirmWithin+
+		"\nreport: [{file: "+eventFile+"}]\n")
+	w.Run(t, "systemctl start trued")
+	w.confirmed(t)
+	return w
+}
+
+// commit writes a manifest, or takes one away, and commits all there is.
+func (w *world) commit(t *testing.T, name, manifest string) string {
+	t.Helper()
+	file := repository + "/groups/web/" + name + ".yaml"
+	if manifest == "" {
+		w.Run(t, "rm "+file)
+	} else {
+		w.Write(t, file, manifest)
+	}
+	return w.Run(t, "cd "+repository+"; git add -A; git commit -qm "+name+"; git rev-parse HEAD")
+}
+
+// confirmed waits until the newest commit is, and takes the portrait.
+func (w *world) confirmed(t *testing.T) {
+	t.Helper()
+	w.good = w.Run(t, "git -C "+repository+" rev-parse HEAD")
+	w.await(t, "grep -F commit.confirmed "+eventFile+" | grep -qF "+w.good+" && ! [ -e /var/lib/trued/wayback/armed ]")
+	w.before = w.Run(t, portrait)
+}
+
+// await waits for a line of shell, for minutes.
+func (w *world) await(t *testing.T, line string) {
+	t.Helper()
+	if _, code := w.Try(t, "look() { "+line+"; }; for i in $(seq 350); do if look >/dev/null 2>&1; then exit 0; fi; sleep 0.2; done; exit 1"); code != 0 {
+		out, _ := w.Try(t, line+"; trued status; trued wayback; cat /var/lib/trued/wayback/armed; systemctl list-timers --all 'trued*'; journalctl --no-pager -u 'trued*' -n 80 -o short-monotonic")
+		t.Fatalf("not within minutes: %s\n%s", line, out)
+	}
+}
+
+// armed waits until a bad commit has armed the way back.
+func (w *world) armed(t *testing.T) {
+	t.Helper()
+	w.await(t, "[ -e /var/lib/trued/wayback/armed ]")
+}
+
+// back sees the host at the last confirmed commit again, and the bad one in
+// quarantine, told once.
+func (w *world) back(t *testing.T, bad string) {
+	t.Helper()
+	w.await(t, "! [ -e /var/lib/trued/wayback/armed ] && systemctl is-active --quiet trued && (trued status || true) | sed -n 1p | grep -q "+w.good[:10]+" && ! systemctl is-active --quiet trued-rollback.service trued-packages.service")
+	w.await(t, "grep -F commit.quarantined "+eventFile+" | grep -qF "+bad)
+	if n := w.Run(t, "grep -F commit.quarantined "+eventFile+" | grep -cF "+bad); n != "1" {
+		t.Errorf("the quarantine of %s was told %s times", bad, n)
+	}
+	after := w.Run(t, portrait)
+	if after != w.before {
+		w.Write(t, "/tmp/before", w.before+"\n")
+		w.Write(t, "/tmp/after", after+"\n")
+		diff, _ := w.Try(t, "diff /tmp/before /tmp/after")
+		tale, _ := w.Try(t, "journalctl --no-pager -u 'trued*' -n 60 -o short-monotonic")
+		t.Errorf("the host is not as before (< before, > after):\n%s\n%s", diff, tale)
+	}
+	if out, code := w.Try(t, "systemctl is-active trued-rollback.timer"); code == 0 {
+		t.Errorf("the timer is %s still", out)
+	}
+}
+
+// revert takes the bad commit back in Git, which must go through.
+func (w *world) revert(t *testing.T) {
+	t.Helper()
+	w.Run(t, "cd "+repository+"; git revert --no-edit HEAD >/dev/null")
+	w.Write(t, repository+"/groups/web/next.yaml", fmt.Sprintf("- file: /srv/managed/next\n  content: after %s\n", w.good))
+	w.Run(t, "cd "+repository+"; git add -A; git commit -qm next")
+	w.confirmed(t)
+}
+
+// bad is a manifest that puts something in the place of the agent, beside changes
+// that a way back has to take back.
+func bad(program string) string {
+	var b strings.Builder
+	b.WriteString(`
+- file: /srv/managed/page
+  content: "bad\n"
+  override: true
+`)
+	b.Reset()
+	b.WriteString(`
+- file: /etc/bad.conf
+  content: "bad\n"
+- file: /etc/issue
+  content: "bad\n"
+- unit: bad.service
+  content: |
+    [Service]
+    ExecStart=/bin/sleep infinity
+    [Install]
+    WantedBy=multi-user.target
+  enabled: true
+  state: running
+- file: /usr/bin/trued
+  mode: "0755"
+  content: |
+`)
+	for line := range strings.Lines(program) {
+		b.WriteString("    " + line)
+	}
+	return b.String()
+}
+
+const (
+	exits = "#!/bin/sh\nexit 1\n"
+	// hangs keeps the lock as it does.
+	hangs = "#!/bin/sh\n[ -z \"$NOTIFY_SOCKET\" ] || exec flock /var/lib/trued/lock sleep infinity\nexit 1\n"
+)
+
+func TestAHostGoesBackWithoutItsAgent(t *testing.T) {
+	w := boot(t, hosttest.Options{Name: "rescue"}, ":")
+	t.Run("replaced by a program that exits", func(t *testing.T) {
+		commit := w.commit(t, "bad", bad(exits))
+		w.armed(t)
+		w.await(t, "grep -q 'exit 1' /usr/bin/trued")
+		w.back(t, commit)
+		w.revert(t)
+	})
+	t.Run("replaced by one that hangs and has the lock", func(t *testing.T) {
+		commit := w.commit(t, "bad", bad(hangs))
+		w.armed(t)
+		w.await(t, "grep -q flock /usr/bin/trued && ! flock -n /var/lib/trued/lock true")
+		w.back(t, commit)
+		w.revert(t)
+	})
+	t.Run("powered off in the middle", func(t *testing.T) {
+		commit := w.commit(t, "bad", bad(exits)+"- command: slow\n  run: sleep 600\n  timeout: 15m\n")
+		w.armed(t)
+		w.await(t, "grep -q 'exit 1' /usr/bin/trued && pgrep -f 'sleep 600' || ls /proc/[0-9]*/cmdline | xargs grep -la 'sleep.600'")
+		w.Kill(t)
+		w.Start(t)
+		w.back(t, commit)
+		w.revert(t)
+	})
+	t.Run("whose own configuration was broken", func(t *testing.T) {
+		commit := w.commit(t, "bad", bad(exits)+"- file: /etc/trued/trued.yaml\n  content: \"nonsense: true\\n\"\n")
+		w.armed(t)
+		w.await(t, "grep -q nonsense /etc/trued/trued.yaml")
+		w.back(t, commit)
+	})
+}
+
+func TestAHostGoesBackOverADiskThatIsFull(t *testing.T) {
+	t.Parallel()
+	// The state is on a small disk of its own, and there is a bad command.
+	w := boot(t, hosttest.Options{Name: "full"}, "mkdir -p /var/lib/trued; mount -t tmpfs -o size=128m,mode=700 tmpfs /var/lib/trued")
+	commit := w.commit(t, "bad", bad(exits)+"- command: fill\n  run: sh -c 'dd if=/dev/zero of=/var/lib/trued/fill bs=1M; true'\n")
+	w.armed(t)
+	w.await(t, "[ -e /var/lib/trued/fill ] && grep -q 'exit 1' /usr/bin/trued")
+	w.back(t, commit)
+}
