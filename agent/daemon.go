@@ -154,6 +154,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			if w.drift != nil {
 				d.looked(w)
 			}
+			if w.err != nil {
+				d.breath = time.After(brokenPause) // it would most likely be the same again
+			}
 			d.publish(c, busy)
 			// When a source is tried next is part of what is told of it.
 			d.agent.told(d.agent.tellHeard(hard))
@@ -229,6 +232,9 @@ func (d *Daemon) start(ctx, stop context.Context, req Request, call *syncCall) {
 		d.work <- done{call: call, result: result, err: err}
 	}()
 }
+
+// brokenPause is how long drift waits after a run that did not take place.
+const brokenPause = 10 * time.Second
 
 // lockWait is how long a run of the daemon's own waits for one by hand.
 const lockWait = time.Minute

@@ -168,7 +168,7 @@ func (a *Agent) startAgent(ctx context.Context) error {
 		return nil
 	}
 	_ = a.systemctl(ctx, "daemon-reload") // its unit may have come back
-	_ = a.systemctl(ctx, "reset-failed", unitName)
+	_ = a.systemctl(ctx, "reset-failed", unitName, bootUnit)
 	if err := a.systemctl(ctx, "--no-block", "start", unitName); err != nil {
 		return fmt.Errorf("cannot start the agent: %w", err)
 	}

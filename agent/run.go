@@ -126,6 +126,7 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 	r.took.begin(phaseApply)
 	outcomes, err := r.apply(ctx, stop, p)
 	if r.cut = errors.Is(err, context.Canceled); err != nil && !r.cut {
+		a.broken()
 		return nil, err
 	}
 	if r.silent(outcomes) {

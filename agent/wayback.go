@@ -109,6 +109,13 @@ func (a *Agent) takeUp(ctx context.Context) {
 	}
 }
 
+// broken tells that a run could not be recorded, so that nobody will see its end.
+func (a *Agent) broken() {
+	if err := a.way().GiveUp(a.host.Moment()); err != nil {
+		a.opt.Log.Warn("the host goes back later than it might", "error", err)
+	}
+}
+
 // trialMoved follows what a record says of the trial.
 func (a *Agent) trialMoved(ctx context.Context, t *state.Trial) {
 	switch {

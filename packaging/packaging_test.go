@@ -42,16 +42,16 @@ func TestDebLife(t *testing.T) {
 			h.Copy(t, deb, "/root/trued.deb")
 
 			h.Run(t, "dpkg -i /root/trued.deb")
-			if got := h.Run(t, "systemctl is-enabled trued.service trued-boot.service"); got != "enabled\nenabled" {
+			if got := h.Run(t, "systemctl is-enabled trued.service trued-boot.service trued-rollback.timer"); got != "enabled\nenabled\nenabled" {
 				t.Errorf("after the installation the units are %q", got)
 			}
-			if got, _ := h.Try(t, "systemctl is-active trued.service trued-boot.service"); got != "inactive\ninactive" {
+			if got, _ := h.Try(t, "systemctl is-active trued.service trued-boot.service trued-rollback.timer"); got != "inactive\ninactive\ninactive" {
 				t.Errorf("without a configuration the units are %q", got)
 			}
 			if got := h.Run(t, "stat -c %a:%U:%n /etc/trued /etc/trued/trued.yaml.example /var/lib/trued /usr/bin/trued"); got != "755:root:/etc/trued\n644:root:/etc/trued/trued.yaml.example\n700:root:/var/lib/trued\n755:root:/usr/bin/trued" {
 				t.Errorf("modes and owners are\n%s", got)
 			}
-			if got := h.Run(t, "systemd-analyze verify --man=no trued.service trued-boot.service 2>&1"); got != "" {
+			if got := h.Run(t, "systemd-analyze verify --man=no trued.service trued-boot.service trued-rollback.timer trued-rollback.service 2>&1"); got != "" {
 				t.Errorf("systemd-analyze verify says\n%s", got)
 			}
 			h.Run(t, "trued history --config /etc/trued/trued.yaml.example") // it is a configuration
@@ -163,7 +163,7 @@ func TestRPMLife(t *testing.T) {
 	h := hosttest.Boot(t, hosttest.Options{Packages: []string{"rpm"}})
 	h.Copy(t, rpm, "/root/trued.rpm")
 	h.Run(t, "rpm -i --nodeps /root/trued.rpm")
-	if got := h.Run(t, "systemctl is-enabled trued.service trued-boot.service; stat -c %a /var/lib/trued /etc/trued"); got != "enabled\nenabled\n700\n755" {
+	if got := h.Run(t, "systemctl is-enabled trued.service trued-boot.service trued-rollback.timer; stat -c %a /var/lib/trued /etc/trued"); got != "enabled\nenabled\nenabled\n700\n755" {
 		t.Errorf("after the installation the units and directories are %q", got)
 	}
 	configure(t, h)

@@ -186,6 +186,17 @@ func (d Dir) Resume(now resource.Moment) error {
 	return d.Write(*o)
 }
 
+// GiveUp tells that the run of an order cannot come to its end, whoever takes it
+// up: from now on it is waited for to be confirmed.
+func (d Dir) GiveUp(now resource.Moment) error {
+	o, err := d.Order()
+	if o == nil || err != nil || o.Phase != Running {
+		return err
+	}
+	o.Phase, o.Moved, o.Resumed = Waiting, now, resumes
+	return d.Write(*o)
+}
+
 // Move tells that the order waits for something else from now on. What is told
 // again within a boot changes nothing, so that an agent which starts anew time and
 // again puts nothing off.

@@ -11,7 +11,7 @@ import (
 )
 
 func at(boot string, s int) resource.Moment {
-	return resource.Moment{Boot: boot, Micros: uint64(s) * 1e6} //nolint:gosec // of a table
+	return resource.Moment{Boot: boot, Micros: uint64(s) * 1e6}
 }
 
 func armed(t *testing.T) Dir {

@@ -38,7 +38,7 @@ func (a *apt) repack(r *record, file string) error {
 		return err
 	}
 	names, own := a.withoutChanged(names, s.conffiles())
-	out, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	out, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) //nolint:gosec // ours
 	if err != nil {
 		return err
 	}

@@ -122,12 +122,6 @@ func (w *world) revert(t *testing.T) {
 func bad(program string) string {
 	var b strings.Builder
 	b.WriteString(`
-- file: /srv/managed/page
-  content: "bad\n"
-  override: true
-`)
-	b.Reset()
-	b.WriteString(`
 - file: /etc/bad.conf
   content: "bad\n"
 - file: /etc/issue
@@ -156,6 +150,20 @@ const (
 	hangs = "#!/bin/sh\n[ -z \"$NOTIFY_SOCKET\" ] || exec flock /var/lib/trued/lock sleep infinity\nexit 1\n"
 )
 
+// publish is shell that builds a small package: its name, version, a line that its
+// program runs, and what it depends on.
+const publish = `
+mkdir -p /srv/deb; echo 'deb [trusted=yes] copy:/srv/deb ./' >/etc/apt/sources.list.d/lab.list; rm -f /etc/apt/sources.list
+index() { cd /srv/deb; for f in *.deb; do dpkg-deb -f $f; echo "Filename: ./$f"; echo "Size: $(stat -c %s $f)"; echo "SHA256: $(sha256sum $f | cut -d' ' -f1)"; echo; done >Packages; }
+publish() {
+	d=$(mktemp -d); chmod 755 $d; mkdir -p $d/DEBIAN $d/etc $d/usr/share/doc/$1
+	printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: t <t@example.com>\nDescription: a test\n' $1 $2 >$d/DEBIAN/control
+	if [ -n "${4:-}" ]; then echo "Depends: $4" >>$d/DEBIAN/control; fi
+	echo "$3" >$d/usr/share/doc/$1/readme; echo "$1 $2" >$d/etc/$1.conf; echo /etc/$1.conf >$d/DEBIAN/conffiles
+	dpkg-deb --root-owner-group -Znone -b $d /srv/deb/$1_$2.deb >/dev/null; index
+}
+`
+
 func TestAHostGoesBackWithoutItsAgent(t *testing.T) {
 	w := boot(t, hosttest.Options{Name: "rescue"}, ":")
 	t.Run("replaced by a program that exits", func(t *testing.T) {
@@ -173,11 +181,22 @@ func TestAHostGoesBackWithoutItsAgent(t *testing.T) {
 		w.revert(t)
 	})
 	t.Run("powered off in the middle", func(t *testing.T) {
-		commit := w.commit(t, "bad", bad(exits)+"- command: slow\n  run: sleep 600\n  timeout: 15m\n")
+		commit := w.commit(t, "bad", bad(exits)+"- command: slow\n  run: sleep 600\n  creates: /srv/never\n  timeout: 15m\n")
 		w.armed(t)
-		w.await(t, "grep -q 'exit 1' /usr/bin/trued && pgrep -f 'sleep 600' || ls /proc/[0-9]*/cmdline | xargs grep -la 'sleep.600'")
+		w.await(t, "grep -q 'exit 1' /usr/bin/trued && cat /proc/[0-9]*/cmdline | grep -qa '^sleep.600\\|sleep 600'")
 		w.Kill(t)
 		w.Start(t)
+		w.back(t, commit)
+		w.revert(t)
+	})
+	t.Run("with packages that the commit moved", func(t *testing.T) {
+		w.Run(t, publish+"publish app 1 'echo one'; publish needed 1 :; apt-get -qq update; apt-get -qq -y install app needed >/dev/null; apt-mark -qq auto needed; echo mine >/etc/app.conf")
+		w.commit(t, "packages", "- package: app\n- file: /srv/managed/app\n  content: x\n")
+		w.confirmed(t)
+		w.Run(t, publish+"publish app 2 'echo two' late; publish late 1 :; rm /srv/deb/app_1.deb /srv/deb/needed_1.deb; index; apt-get -qq update; rm -f /var/cache/apt/archives/*.deb")
+		commit := w.commit(t, "packages", "- package: app\n  version: '>= 2'\n  conffiles: replace\n- file: /srv/managed/app\n  content: y\n- package: needed\n  state: purged\n"+bad(exits))
+		w.armed(t)
+		w.await(t, "grep -q 'exit 1' /usr/bin/trued && dpkg-query -W app | grep -q 2")
 		w.back(t, commit)
 		w.revert(t)
 	})
@@ -193,7 +212,7 @@ func TestAHostGoesBackOverADiskThatIsFull(t *testing.T) {
 	t.Parallel()
 	// The state is on a small disk of its own, and there is a bad command.
 	w := boot(t, hosttest.Options{Name: "full"}, "mkdir -p /var/lib/trued; mount -t tmpfs -o size=128m,mode=700 tmpfs /var/lib/trued")
-	commit := w.commit(t, "bad", bad(exits)+"- command: fill\n  run: sh -c 'dd if=/dev/zero of=/var/lib/trued/fill bs=1M; true'\n")
+	commit := w.commit(t, "bad", bad(exits)+"- command: fill\n  run: sh -c 'dd if=/dev/zero of=/var/lib/trued/fill bs=1M; true'\n  creates: /srv/never\n")
 	w.armed(t)
 	w.await(t, "[ -e /var/lib/trued/fill ] && grep -q 'exit 1' /usr/bin/trued")
 	w.back(t, commit)
