@@ -117,14 +117,36 @@ func (d Dir) Release() error {
 	return nil
 }
 
-// replace writes a file of the directory, durably, with the room that was kept
-// where there is no other.
+// replace writes a file of the directory, durably. On a disk that is full it is
+// written over what is there, which takes no room: that which was kept is for the
+// way back alone, and whoever filled the disk would have it at once.
 func (d Dir) replace(name string, data []byte, mode fs.FileMode) error {
 	err := d.copyIn(name, strings.NewReader(string(data)), mode)
-	if errors.Is(err, unix.ENOSPC) && d.Release() == nil {
-		err = d.copyIn(name, strings.NewReader(string(data)), mode)
+	if errors.Is(err, unix.ENOSPC) {
+		if over := d.writeOver(name, data); over == nil {
+			return nil
+		}
 	}
 	return err
+}
+
+func (d Dir) writeOver(name string, data []byte) error {
+	f, err := os.OpenFile(d.Path(name), os.O_WRONLY, 0) //nolint:gosec // ours
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	for int64(len(data)) < info.Size() {
+		data = append(data, '\n') // JSON may end in any number of them
+	}
+	if _, err := f.WriteAt(data, 0); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 func (d Dir) copyIn(name string, r io.Reader, mode fs.FileMode) error {

@@ -212,7 +212,7 @@ func (d Dir) Move(to Phase, now resource.Moment) error {
 	return d.Write(*o)
 }
 
-// Write replaces the order. On a disk that is full it gives up the ballast.
+// Write replaces the order, also on a disk that is full.
 func (d Dir) Write(o Order) error {
 	data, err := json.MarshalIndent(o, "", " ")
 	if err != nil {
