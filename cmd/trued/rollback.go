@@ -24,7 +24,8 @@ once. The newest commit goes into quarantine: it is not tried again until there
 is a newer one, or 'trued retry'.
 
 With --unconfirmed it goes back only from what is on trial, if there is anything:
-for a host whose agent does not come to that by itself.`,
+for a host whose agent does not come to that by itself. (trued-rollback.timer does
+so once confirm_within is over; see 'trued wayback'.)`,
 		Example: `  trued rollback --reason "the shop is slow since"
   trued rollback 3f0c2d9e71 --reason "before the move"`,
 		Args: cobra.MaximumNArgs(1),

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	_ "time/tzdata" // a host, or where a repository is checked, may have none
 )
 
 const (
@@ -48,11 +47,15 @@ func (e *Expression) In(zone *time.Location) (*time.Location, error) {
 	return Zone(e.Zone)
 }
 
-// Zone returns the time zone of a name.
+// Zone returns the time zone of a name, by the data base of the machine: half a
+// megabyte in the program would be for hosts without one alone.
 func Zone(name string) (*time.Location, error) {
 	loc, err := time.LoadLocation(name)
-	if err != nil || name == "" || name == "Local" {
+	switch {
+	case name == "" || name == "Local":
 		return nil, fmt.Errorf("%q is not the name of a time zone, such as Europe/Berlin or UTC", name)
+	case err != nil:
+		return nil, fmt.Errorf("%q is not the name of a time zone, such as Europe/Berlin or UTC, or the package tzdata is missing", name)
 	}
 	return loc, nil
 }
