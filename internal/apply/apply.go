@@ -161,6 +161,9 @@ func (w *walk) run(ctx context.Context) error {
 		}
 		i += len(batch)
 	}
+	if err := w.followUp(ctx); err != nil {
+		return err
+	}
 	if err := w.stay(ctx); err != nil {
 		return err
 	}
@@ -168,6 +171,27 @@ func (w *walk) run(ctx context.Context) error {
 		return err
 	}
 	return w.settle()
+}
+
+// followUp has those react whose turn was over when something that they react to
+// went, or went back.
+func (w *walk) followUp(ctx context.Context) error {
+	for _, s := range w.plan.Steps {
+		if s.Prune || !w.debtors[s.Address] || len(w.late(s.Address)) == 0 {
+			continue
+		}
+		switch o := w.results[s.Place]; {
+		case o == nil || (o.Status != InOrder && o.Status != Applied && o.Status != Repaired):
+			continue // it stays owed
+		case w.stop.Err() != nil:
+			return nil
+		}
+		s.Entry = w.entry(s, true) // as its turn has left it
+		if err := w.carryOut(ctx, []*plan.Step{s}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // end leaves what was not begun.
@@ -393,7 +417,7 @@ func (w *walk) begin(todo []*plan.Step) error {
 	now, at := w.opt.Now(), w.moment()
 	r := state.Record{Begin: &state.Begin{Run: w.opt.Run, Batch: w.batches, Time: now}}
 	for _, s := range todo {
-		r.Begin.Items = append(r.Begin.Items, intent(s))
+		r.Begin.Items = append(r.Begin.Items, w.intent(s))
 		r.Owe = append(r.Owe, w.causes(s, now, at)...)
 	}
 	for _, s := range todo {
@@ -410,7 +434,7 @@ func among(steps []*plan.Step, a resource.Address) bool {
 	return slices.ContainsFunc(steps, func(s *plan.Step) bool { return s.Address == a })
 }
 
-func intent(s *plan.Step) state.Intent {
+func (w *walk) intent(s *plan.Step) state.Intent {
 	claims := s.View.Held
 	if !s.Prune {
 		claims = s.Resource.Claims()
@@ -418,6 +442,7 @@ func intent(s *plan.Step) state.Intent {
 	return state.Intent{
 		Address: s.Address, Source: s.Source, Cause: s.Cause, Claims: claims,
 		Prior: notes(s), Keep: s.Keeps(), Place: s.Place, Changes: brief(s.Finding.Diff),
+		Feeds: w.feeds(s),
 	}
 }
 

@@ -106,7 +106,7 @@ func (w *walk) react(ctx context.Context, s *plan.Step, o *Outcome, done *state.
 	if len(owed) == 0 {
 		return nil
 	}
-	if !ok || s.Prune {
+	if !ok {
 		done.Settle = append(done.Settle, w.take(s.Address)...)
 		return nil
 	}

@@ -26,6 +26,12 @@ func TestACrashAtAnyMomentRepeatsNoRestart(t *testing.T) {
 		"in a chain": func(l *lab, v string) []catalog.Entry {
 			return []catalog.Entry{l.thing("a", v), l.starting("r", "running", "thing:a"), l.starting("s", v, "thing:a", "svc:r")}
 		},
+		"by what leaves": func(l *lab, v string) []catalog.Entry {
+			if v == "1" {
+				return []catalog.Entry{l.thing("a", v), l.starting("s", "running", "thing:a")}
+			}
+			return []catalog.Entry{l.starting("s", "running")}
+		},
 	}
 	for name, entries := range catalogs {
 		for _, first := range []string{"", "1"} {

@@ -14,7 +14,7 @@ import (
 func (w *walk) entry(s *plan.Step, reached bool) state.Entry {
 	e := state.Entry{
 		Source: s.Source, Claims: s.Resource.Claims(), Prior: s.View.Prior,
-		Digest: s.Entry.Digest, Keep: s.Keeps(), Place: s.Place,
+		Digest: s.Entry.Digest, Keep: s.Keeps(), Place: s.Place, Feeds: w.feeds(s),
 	}
 	if s.Prune {
 		e = s.Entry
@@ -23,6 +23,21 @@ func (w *walk) entry(s *plan.Step, reached bool) state.Entry {
 		e.Digest = s.Digest
 	}
 	return e
+}
+
+// feeds returns who reacts to a step by what the catalog says. What is to be done
+// before something is looked at, such as to read an index, is no reaction to keep.
+func (w *walk) feeds(s *plan.Step) []state.Feed {
+	if s.Prune {
+		return s.Entry.Feeds
+	}
+	var feeds []state.Feed
+	for _, f := range s.Feeds {
+		if to := w.plan.Steps[f.To]; !f.Recalled && !f.Reaction.Early() {
+			feeds = append(feeds, state.Feed{Target: to.Address, Reaction: f.Reaction})
+		}
+	}
+	return feeds
 }
 
 // firstPause is the pause after a first failure; each further one doubles it.
@@ -75,14 +90,7 @@ func (w *walk) inOrder(ctx context.Context, s *plan.Step, o *Outcome) error {
 		}
 	}
 	if s.Prune {
-		w.drop = append(w.drop, s.Address)
-		if s.Finding.Note != "" {
-			o.Status = Applied
-		}
-		if o.Status == InOrder {
-			return nil
-		}
-		return w.rec.Record(state.Record{Drop: []resource.Address{s.Address}}, []*Outcome{o})
+		return w.gone(ctx, s, o)
 	}
 	if s.Finding.Prior != nil {
 		s.View.Prior = s.Finding.Prior
@@ -123,12 +131,31 @@ func (w *walk) inOrder(ctx context.Context, s *plan.Step, o *Outcome) error {
 	return nil
 }
 
+// gone deals with a step that has left the host already: where what it has reacted
+// to goes as well, and the host had it before, it reacts to that.
+func (w *walk) gone(ctx context.Context, s *plan.Step, o *Outcome) error {
+	done := state.Record{Drop: []resource.Address{s.Address}}
+	if err := w.react(ctx, s, o, &done); err != nil {
+		o.Err = err
+		w.fail(s, o)
+		return w.rec.Record(state.Record{Put: map[resource.Address]state.Entry{s.Address: w.failing(s)}}, []*Outcome{o})
+	}
+	if s.Finding.Note != "" || len(o.Reactions) > 0 {
+		o.Status = Applied
+	}
+	if o.Status == InOrder && len(done.Settle) == 0 {
+		w.drop = append(w.drop, s.Address)
+		return nil
+	}
+	return w.rec.Record(done, []*Outcome{o})
+}
+
 // outdated reports whether the inventory says something else of a resource.
 // Its place alone is no reason to write.
 func outdated(old, now state.Entry) bool {
 	if old.Digest != now.Digest || old.Source != now.Source || old.Keep != now.Keep ||
 		old.Failures != 0 || old.Reported != "" || old.Left != "" || len(old.Claims) != len(now.Claims) ||
-		len(old.Prior) != len(now.Prior) {
+		len(old.Prior) != len(now.Prior) || !slices.Equal(old.Feeds, now.Feeds) {
 		return true
 	}
 	for i, c := range old.Claims {
@@ -170,7 +197,7 @@ func (w *walk) tell(s *plan.Step, o *Outcome) error {
 func (w *walk) settle() error {
 	r := state.Record{Put: w.put, Drop: append(w.drop, w.plan.Drop...), Settle: w.plan.Strike}
 	for a, e := range w.plan.Put {
-		if _, newer := r.Put[a]; !newer && !w.gone(a) {
+		if _, newer := r.Put[a]; !newer && !w.anew(a) {
 			r.Put[a] = e
 		}
 	}
@@ -180,9 +207,9 @@ func (w *walk) settle() error {
 	return w.rec.Record(r, nil)
 }
 
-// gone reports whether the run took the resource off the inventory or wrote it
+// anew reports whether the run took the resource off the inventory or wrote it
 // anew, so that what the plan wanted to note of it is out of date.
-func (w *walk) gone(a resource.Address) bool {
+func (w *walk) anew(a resource.Address) bool {
 	s := w.steps[a]
 	if s == nil || w.results[s.Place] == nil {
 		return false

@@ -199,6 +199,9 @@ func (s *svc) Triggers() []resource.Trigger {
 }
 
 func (s *svc) React(_ context.Context, _ resource.View, owed []resource.Reaction) (resource.Result, error) {
+	if s.absent && s.world.values[s.ID] == "" {
+		return resource.Result{}, nil // it does not run
+	}
 	if s.world.broken["restart "+s.ID] {
 		return resource.Result{}, errors.New("it does not restart")
 	}

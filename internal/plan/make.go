@@ -48,6 +48,7 @@ func Make(ctx context.Context, in Input) (*Plan, error) {
 	if err := p.leave(in, owners); err != nil {
 		return nil, err
 	}
+	p.recall()
 	p.strike(in.State)
 	if err := p.check(ctx, p.Steps); err != nil {
 		return nil, err
@@ -260,11 +261,46 @@ func (p *Plan) spread() {
 	}
 }
 
-// strike finds what is owed to resources that are gone.
+// recall adds the reactions of those who reacted to a resource as it is now: when
+// it goes, or goes back, that concerns them, too. After a revert no catalog says so
+// any more.
+func (p *Plan) recall() {
+	var place map[resource.Address]int
+	for _, s := range p.Steps {
+		if len(s.Entry.Feeds) == 0 {
+			continue
+		}
+		if place == nil {
+			place = p.reactors()
+		}
+		for _, f := range s.Entry.Feeds {
+			to, ok := place[f.Target]
+			switch {
+			case !ok || to == s.Place || slices.Contains(s.Feeds, Feed{To: to, Reaction: f.Reaction}):
+			case p.Steps[to].Prune && to < s.Place: // it is gone by then
+			default:
+				s.Feeds = append(s.Feeds, Feed{To: to, Reaction: f.Reaction, Recalled: true})
+			}
+		}
+	}
+}
+
+// reactors returns where those are that can react.
+func (p *Plan) reactors() map[resource.Address]int {
+	place := map[resource.Address]int{}
+	for i, s := range p.Steps {
+		if _, ok := s.Resource.(resource.Reactor); ok {
+			place[s.Address] = i
+		}
+	}
+	return place
+}
+
+// strike finds what is owed to resources that are gone, or that only wait to go.
 func (p *Plan) strike(snap state.Snapshot) {
 	here := map[resource.Address]bool{}
 	for _, s := range p.Steps {
-		here[s.Address] = here[s.Address] || !s.Prune
+		here[s.Address] = here[s.Address] || !s.Prune || s.Verdict == ""
 	}
 	for _, o := range snap.Owed {
 		if !here[o.Target] {

@@ -99,6 +99,8 @@ type Step struct {
 type Feed struct {
 	To       int
 	Reaction resource.Reaction
+	// Recalled is true when only an earlier catalog said so.
+	Recalled bool
 }
 
 // Differs reports whether the host is not as desired, or cannot be told to be.

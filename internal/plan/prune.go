@@ -138,6 +138,7 @@ func (p *Plan) pruneStep(in Input, l leaver, owners *owners) (*Step, error) {
 		Prune:   true,
 		Cause:   resource.Prune,
 		Entry:   l.entry,
+		Owed:    in.State.OwedTo(l.address),
 		View:    resource.View{Prior: l.entry.Prior, Held: l.claims, Owner: owners.of, Offline: in.Offline},
 	}
 	m, ok := in.Sources[l.entry.Source].Modules[l.address.Kind]
@@ -189,6 +190,7 @@ func inReverse(steps []*Step) ([]*Step, map[*Step][]*Step) {
 			}
 		}
 	}
+	reactsFirst(steps, blockers)
 	var sorted []*Step
 	var put func(i int)
 	put = func(i int) {
@@ -205,6 +207,24 @@ func inReverse(steps []*Step) ([]*Step, map[*Step][]*Step) {
 		put(i)
 	}
 	return sorted, within
+}
+
+// reactsFirst has what a leaving resource reacted to go before it, so that it does
+// once more where it stays on the host; unless it is what needs the other.
+func reactsFirst(steps []*Step, blockers [][]int) {
+	place := map[resource.Address]int{}
+	for i, s := range steps {
+		if _, ok := s.Resource.(resource.Reactor); ok {
+			place[s.Address] = i
+		}
+	}
+	for i, s := range steps {
+		for _, f := range s.Entry.Feeds {
+			if j, ok := place[f.Target]; ok && j != i && !slices.Contains(blockers[i], j) {
+				blockers[j] = append(blockers[j], i)
+			}
+		}
+	}
 }
 
 // placePrunes appends the steps. Removals of a module that works in

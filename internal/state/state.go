@@ -71,6 +71,9 @@ type Entry struct {
 	// Place is the resource's position in its catalog; what leaves goes in
 	// reverse.
 	Place int `json:"place"`
+	// Feeds are those who reacted to the resource as it is now: they react as well
+	// when it goes, or goes back, even if no catalog says so any more.
+	Feeds []Feed `json:"feeds,omitempty"`
 	// Left is the revision whose new tree no longer has the resource. While it
 	// is set, the prune is explained and may go on when it had to wait.
 	Left string `json:"left,omitempty"`
@@ -85,6 +88,12 @@ type Entry struct {
 	// Reported is a digest of the drift that was reported and not repaired, so
 	// that it is told once and again only when it changes.
 	Reported string `json:"reported,omitempty"`
+}
+
+// A Feed is a reaction that a change of a resource causes.
+type Feed struct {
+	Target   resource.Address  `json:"target"`
+	Reaction resource.Reaction `json:"reaction"`
 }
 
 // Begun is a change that was begun.
@@ -246,6 +255,7 @@ type Intent struct {
 	Prior   resource.Prior   `json:"prior,omitempty"`
 	Keep    bool             `json:"keep,omitempty"`
 	Place   int              `json:"place"`
+	Feeds   []Feed           `json:"feeds,omitempty"`
 	// Changes is what will be changed, without diffs of text.
 	Changes resource.Diff `json:"changes,omitempty"`
 }
@@ -424,6 +434,11 @@ func (s *Snapshot) begin(item Intent) {
 	for _, c := range item.Claims {
 		if !slices.Contains(e.Claims, c) {
 			e.Claims = append(e.Claims, c)
+		}
+	}
+	for _, f := range item.Feeds {
+		if !slices.Contains(e.Feeds, f) {
+			e.Feeds = append(slices.Clip(e.Feeds), f)
 		}
 	}
 	if item.Prior != nil {

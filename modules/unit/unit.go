@@ -36,7 +36,13 @@ type departed struct {
 	name string
 }
 
-var _ resource.Leaver = (*departed)(nil)
+var (
+	_ resource.Leaver  = (*departed)(nil)
+	_ resource.Settler = (*departed)(nil)
+)
+
+// Triggers are none: what it has reacted to is known from before.
+func (d *departed) Triggers() []resource.Trigger { return nil }
 
 func (d *departed) Name() string    { return d.name }
 func (d *departed) Validate() error { return nil }

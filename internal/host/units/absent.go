@@ -200,6 +200,26 @@ func (d *Departed) apply(ctx context.Context, diff resource.Diff) error {
 	return m.forget(ctx, d.name)
 }
 
+// React has a unit that runs on as it did before the catalog had it take in what it
+// has reacted to, which goes back as well.
+func (d *Departed) React(ctx context.Context, _ resource.View, owed []resource.Reaction) (resource.Result, error) {
+	if !d.manages || !d.before.Active {
+		return resource.Result{}, nil
+	}
+	_, err := d.unit().React(ctx, resource.View{}, owed)
+	return resource.Result{}, err
+}
+
+// Due leaves out what has come about already.
+func (d *Departed) Due(ctx context.Context, view resource.View, debts []resource.Debt) ([]resource.Debt, error) {
+	if !d.manages || !d.before.Active {
+		return nil, nil
+	}
+	return d.unit().Due(ctx, view, debts)
+}
+
+func (d *Departed) unit() *Unit { return &Unit{Name: d.name, manager: d.manager} }
+
 // forget keeps a unit that ended badly when it was stopped, and that is no more,
 // from being told as one that failed.
 func (m *Manager) forget(ctx context.Context, name string) error {
