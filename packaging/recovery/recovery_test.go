@@ -198,6 +198,16 @@ func badCommits() []badCommit {
 			serves: "exec 3<>/dev/tcp/127.0.0.1/80",
 		},
 		{
+			name: "a new file has nginx answer for nothing, and says itself that it is reloaded",
+			files: map[string]string{
+				"groups/web/10-web.yaml": strings.Replace(manifest, "reload_on: [", "reload_on: [file:/etc/nginx/conf.d/closed.conf, ", 1),
+				"groups/web/05-closed.yaml": "- file: /etc/nginx/conf.d/closed.conf\n  content: |\n    server { listen 127.0.0.1:80; return 503; }\n" +
+					"  validate: nginx -t\n",
+			},
+			says:   "web: status is 503",
+			serves: "trued health",
+		},
+		{
 			name: "the firewall drops all but the loopback",
 			files: map[string]string{"groups/web/files/nftables.conf": "flush ruleset\ntable inet filter {\n\tchain input {\n\t\ttype filter hook input priority 0; policy drop;\n\t\tiif lo accept\n\t}\n" +
 				"\tchain output {\n\t\ttype filter hook output priority 0; policy drop;\n\t\toif lo accept\n\t}\n}\n"},
