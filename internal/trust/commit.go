@@ -88,6 +88,8 @@ func (c *commit) header(key string, value []byte, seen []string) error {
 		return fmt.Errorf("its header has %q out of place", key)
 	case !fixed && !slices.Contains(seen, "committer"):
 		return fmt.Errorf("its header has %q out of place", key)
+	case fixed && bytes.IndexByte(value, '\n') >= 0:
+		return fmt.Errorf("its header has %q on several lines", key)
 	case key == "gpgsig" && c.signature != nil:
 		return errors.New("it has two signatures")
 	case strings.HasPrefix(key, "gpgsig-"):
@@ -113,11 +115,21 @@ func (c *commit) person(s string) error {
 	if open < 0 || end < open {
 		return errors.New("its committer is malformed")
 	}
-	seconds, zone, ok := strings.Cut(s[end+2:], " ")
-	n, err := strconv.ParseInt(seconds, 10, 64)
-	if !ok || err != nil || n < 0 || n > 1<<40 || len(zone) < 5 {
+	seconds, zone, _ := strings.Cut(s[end+2:], " ")
+	n, err := strconv.ParseUint(seconds, 10, 40)
+	if err != nil || !zoned(zone) {
 		return errors.New("the date of its committer is malformed")
 	}
-	c.committer, c.committed = s[open+2:end], time.Unix(n, 0).UTC()
+	c.committer, c.committed = s[open+2:end], time.Unix(int64(n), 0).UTC() //nolint:gosec // 40 bits of it
 	return nil
+}
+
+// zoned reports whether a zone is as Git writes it, such as +0100. What time it is
+// does not depend on it.
+func zoned(s string) bool {
+	if len(s) != 5 || s[0] != '+' && s[0] != '-' {
+		return false
+	}
+	_, err := strconv.ParseUint(s[1:], 10, 16)
+	return err == nil
 }

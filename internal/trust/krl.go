@@ -204,6 +204,9 @@ func (c *krlCertified) section(kind uint64, w sshWire) error {
 		if err != nil {
 			return err
 		}
+		if from > to {
+			return errors.New("a range of serial numbers ends before it begins")
+		}
 		c.ranges = append(c.ranges, [2]uint64{from, to})
 		return w.end()
 	case krlSerialBitmap:

@@ -42,6 +42,9 @@ func ParseKeyring(data []byte) (*Keyring, error) {
 // verify checks a signature of a message, as it was at a time. A revocation
 // counts from ever on.
 func (k *Keyring) verify(armored, message []byte, at, now time.Time) (string, *Refusal) {
+	if !alone(armored, "-----END PGP SIGNATURE-----") {
+		return "", refuse(BadSignature, "the signature is malformed: there is more than it")
+	}
 	block, err := armor.Decode(bytes.NewReader(armored))
 	if err != nil || block.Type != openpgp.SignatureType {
 		return "", refuse(BadSignature, "the signature is malformed: its armor cannot be read")

@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"encoding/pem"
 	"fmt"
 	"strings"
 	"time"
@@ -24,7 +25,14 @@ func readSSH(armored, message []byte, namespace string) (ssh.PublicKey, *Refusal
 	if !strings.HasPrefix(string(armored), sshHead) {
 		return nil, refuse(BadSignature, "the signature is malformed: it does not begin like one")
 	}
-	sig, err := sshsig.Unarmor(armored)
+	if !alone(armored, "-----END SSH SIGNATURE-----") {
+		return nil, refuse(BadSignature, "the signature is malformed: there is more than it")
+	}
+	block, _ := pem.Decode(armored)
+	if block == nil || len(block.Headers) > 0 {
+		return nil, refuse(BadSignature, "the signature is malformed: its armor cannot be read")
+	}
+	sig, err := sshsig.ParseSignature(block.Bytes)
 	if err != nil {
 		return nil, refuse(BadSignature, "the signature is malformed: %v", err)
 	}
@@ -40,6 +48,12 @@ func readSSH(armored, message []byte, namespace string) (ssh.PublicKey, *Refusal
 			by(fingerprint(sig.PublicKey))
 	}
 	return sig.PublicKey, nil
+}
+
+// alone reports whether an armored text ends with a line, and has it nowhere else:
+// what stands behind a signature is signed by nobody.
+func alone(armored []byte, end string) bool {
+	return strings.Count(string(armored), "-----BEGIN ") == 1 && strings.HasSuffix(strings.TrimRight(string(armored), "\r\n"), end)
 }
 
 func fingerprint(key ssh.PublicKey) string { return ssh.FingerprintSHA256(key) }
