@@ -155,6 +155,27 @@ func reasonOf(t *testing.T, err error) trust.Reason {
 	return why.Reason
 }
 
+// A commit that was accepted by the list of its parent is looked at anew when the
+// host asks for more, and by the same list.
+func TestACommitIsJudgedAnewByTheListOfItsParents(t *testing.T) {
+	t.Parallel()
+	k := newKeygen(t)
+	list := map[string]string{trust.SignersFile: "ada@example.com " + k.key("ada", "ed25519") + "\n"}
+	var l line
+	first := l.add(t, signedBy(k, "ada", aTree+byAda, "\nOne\n"), list)
+	second := l.add(t, signedBy(k, "ada", aTree+"parent "+first.String()+"\n"+byAda, "\nTwo\n"), list)
+	c := trust.Config{Require: trust.Signature, Signers: trust.InRepository, Introduction: first}
+	third := l.add(t, signedBy(k, "ada", aTree+"parent "+second.String()+"\n"+byAda, "\nThree\n"), list)
+	v, err := trust.NewJudge(c, errElsewhere).Commits(&l, trust.Anchor{})
+	if err != nil || v.Commit != third.String() {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	c.Repository = "infra-prod"
+	if v, err := trust.NewJudge(c, errElsewhere).Commits(&l, trust.Anchor{Last: v}); err != nil || v.Repository != "infra-prod" {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
 // The time of a signature is its commit's, which may lie anywhere.
 func TestDatesAreComparedAndNotBelieved(t *testing.T) {
 	t.Parallel()

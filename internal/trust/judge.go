@@ -5,8 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -97,7 +100,8 @@ func (j *Judge) Inputs() string {
 // readOwn reads a file that nobody but its owner, who is root or whom the program
 // runs as, can have written.
 func readOwn(name string) ([]byte, error) {
-	f, err := os.Open(name) //nolint:gosec // the operator says where it is
+	// Without waiting for whom a named pipe would take.
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the operator says where it is
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +121,11 @@ func readOwn(name string) ([]byte, error) {
 	case info.Size() > maxFile:
 		return nil, fmt.Errorf("%q has more than %d bytes", name, maxFile)
 	}
-	return os.ReadFile(name) //nolint:gosec // as above
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("%q has more than %d bytes", name, maxFile)
+	}
+	return data, err
 }
 
 const maxFile = 16 << 20
@@ -306,7 +314,7 @@ func (j *Judge) chain(h History, m *materials, tip *commit, from object.ID, now 
 	}
 	var listed map[object.ID]*Signers
 	if j.config.Signers == InRepository {
-		if listed, err = j.listed(h, list, tip.id == from); err != nil {
+		if listed, err = j.listed(h, list); err != nil {
 			return "", "", err
 		}
 	}
@@ -334,10 +342,7 @@ func (j *Judge) one(m *materials, c *commit, listed map[object.ID]*Signers, now 
 	if j.config.Signers != InRepository {
 		return m.signed(c, m.signers, m.keyring, now)
 	}
-	by := c.parents
-	if c.id == j.config.Introduction {
-		by = []object.ID{c.id} // the host vouches for it: whoever it lists may have signed it
-	}
+	by := j.listers(c)
 	if len(by) == 0 {
 		return "", "", refuse(Rewound, "it has no parent, so nobody was listed who could have signed it")
 	}
@@ -356,27 +361,27 @@ func (j *Judge) one(m *materials, c *commit, listed map[object.ID]*Signers, now 
 	return signer, key, nil
 }
 
-// listed reads the lists of signers that the parents of some commits have.
-func (j *Judge) listed(h History, list []object.ID, introduction bool) (map[object.ID]*Signers, error) {
-	need := map[object.ID]bool{}
-	if introduction {
-		need[j.config.Introduction] = true
+// listers are the commits that list who may have signed one.
+func (j *Judge) listers(c *commit) []object.ID {
+	if c.id == j.config.Introduction {
+		return []object.ID{c.id} // the host vouches for it: whoever it lists may have signed it
 	}
+	return c.parents
+}
+
+// listed reads the lists of signers that some commits are checked by.
+func (j *Judge) listed(h History, list []object.ID) (map[object.ID]*Signers, error) {
+	need := map[object.ID]bool{}
 	for _, id := range list {
 		c, err := read(h, id)
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range c.parents {
-			need[p] = !introduction
+		for _, p := range j.listers(c) {
+			need[p] = true
 		}
 	}
-	var ids []object.ID
-	for id, needed := range need {
-		if needed {
-			ids = append(ids, id)
-		}
-	}
+	ids := slices.Collect(maps.Keys(need))
 	files, err := h.Files(ids, SignersFile)
 	if err != nil {
 		return nil, err
