@@ -81,6 +81,7 @@ func (a *app) exit(err error) int {
 func hint(err error) string {
 	var suspended *agent.SuspendedError
 	var newer *state.NewerError
+	var cut *shallowError
 	switch {
 	case errors.Is(err, state.ErrLocked):
 		return "it is most likely the daemon's; wait for it with --wait 1m, or ask the daemon with 'trued sync'"
@@ -90,6 +91,8 @@ func hint(err error) string {
 		return "start it with 'systemctl start trued', or run once without it: 'trued apply'"
 	case errors.As(err, &newer):
 		return "nothing was changed on this host"
+	case errors.As(err, &cut):
+		return "the clone is shallow: have the commits since --from with 'git fetch --unshallow'"
 	case errors.Is(err, agent.ErrNoConfig):
 		return "copy trued.yaml.example, which is beside it, and set the source; or give --source DIR-or-URL"
 	case errors.Is(err, agent.ErrNoBackup):

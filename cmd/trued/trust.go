@@ -45,6 +45,9 @@ The clone has to hold the commits since --from.`,
 			c.Require = trust.Require(require)
 			if c.AllowedSigners == "" && c.Keyring == "" {
 				c.Signers = trust.InRepository
+				if from == "" {
+					return errors.New("trust check needs --from with the commit that hosts pin as introduction:, or the signers that hosts list: --allowed-signers, --keyring")
+				}
 			}
 			if from != "" {
 				if err := c.Introduction.UnmarshalText([]byte(from)); err != nil {
@@ -83,6 +86,9 @@ func (a *app) trustCheck(ctx context.Context, dir, branch, repository string, c 
 	switch {
 	case errors.As(err, &why):
 		a.say("trued: %v", why)
+		if h := signingHint(why.Reason); h != "" {
+			a.say("hint: %s", h)
+		}
 		if a.format == "json" {
 			err = a.writeJSON(map[string]any{"trusted": false, "commit": why.Commit, "reason": why.Reason, "signer": why.Signer, "message": why.Error()})
 		} else {
@@ -92,6 +98,8 @@ func (a *app) trustCheck(ctx context.Context, dir, branch, repository string, c 
 			err = &codeError{exitBehind}
 		}
 		return err
+	case err != nil && shallow(dir):
+		return &shallowError{err}
 	case err != nil:
 		return err
 	case a.format == "json":
@@ -99,6 +107,36 @@ func (a *app) trustCheck(ctx context.Context, dir, branch, repository string, c 
 	}
 	_, err = fmt.Fprintln(a.out, printable(fmt.Sprintf("Commit %s is trusted, signed by %s.", agent.Short(v.Commit), v.Signer)))
 	return err
+}
+
+// A shallowError is that of a clone which lacks commits.
+type shallowError struct{ error }
+
+func (e *shallowError) Unwrap() error { return e.error }
+
+// shallow reports whether a clone was made without the commits before some.
+func shallow(dir string) bool {
+	for _, name := range []string{".git/shallow", "shallow"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// signingHint says what an author does about a commit that hosts would refuse.
+func signingHint(why trust.Reason) string {
+	switch why {
+	case trust.Unsigned:
+		return "sign it with 'git commit --amend --no-edit -S', and an earlier one with 'git rebase'; a forge's merge button signs for nobody"
+	case trust.UnknownKey, trust.NotPermitted, trust.NotYetValid, trust.Expired, trust.Revoked:
+		return "have it signed by somebody who is listed; a key is added by a commit that one who is listed signs"
+	case trust.Future, trust.Backdated:
+		return "the date is the committer's: 'git commit --amend --no-edit -S' sets it anew"
+	case trust.Rewound:
+		return "hosts take descendants of what they have alone: put the commits on top of that, such as with 'git rebase'"
+	}
+	return ""
 }
 
 func (a *app) trustInitCommand() *cobra.Command {
