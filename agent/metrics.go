@@ -175,15 +175,20 @@ func (a *Agent) failed(name string) (fetches, commits map[string]uint64) {
 }
 
 func readSource(c SourceConfig, s SourceStatus) metrics.Source {
-	committed := s.Committed
-	if committed.Unix() <= 0 { // a directory has no date
-		committed = time.Time{}
-	}
 	return metrics.Source{
 		Name: s.Name, Group: s.Group, Ref: cmp.Or(c.Branch, c.Tag, c.Commit),
-		Applied: s.Applied, Committed: committed, Failures: s.Failures,
+		Applied: s.Applied, Committed: dated(s.Committed), Failures: s.Failures,
 		Refused: s.Refused != "", Signer: s.Trust.Signer,
+		Newest: dated(s.Fetched.Committed), FreshWithin: time.Duration(c.Trust.FreshWithin),
 	}
+}
+
+// dated is a commit's date; a directory has none.
+func dated(t time.Time) time.Time {
+	if t.Unix() <= 0 {
+		return time.Time{}
+	}
+	return t
 }
 
 // refuses reports whether the newest commit of a source could not be loaded.

@@ -12,6 +12,7 @@ import (
 type families struct {
 	build, started, resync, suspended, owed, contested, reboot *prometheus.Desc
 	applied, committed, failures, refused, fetches, refusals   *prometheus.Desc
+	newest, freshWithin                                        *prometheus.Desc
 	runs, lastRun, success, verdict, phase                     *prometheus.Desc
 	resources, outcomes                                        *prometheus.Desc
 	waiting, failing, bytes, limit, dropped, arrived           *prometheus.Desc
@@ -39,11 +40,13 @@ func newFamilies() *families {
 
 		applied: name("applied_info", "Always 1; the labels say which commit the host was last brought to, in which group, and who signed it.",
 			"source", "ref", "group", "revision", "signer"),
-		committed: name("applied_commit_timestamp_seconds", "When the commit came to be that the host was last brought to.", "source", "ref"),
-		failures:  name("source_consecutive_failures", "Fetches that failed in a row, up to now.", "source"),
-		refused:   name("source_refused", "1 while the newest commit is not used for what is in it: it does not load, or may not follow the one applied.", "source"),
-		fetches:   name("source_failures_total", "Fetches that failed, by reason, since the start.", "source", "reason"),
-		refusals:  name("source_refused_commits_total", "Commits that were refused, by reason, since the start.", "source", "reason"),
+		committed:   name("applied_commit_timestamp_seconds", "When the commit came to be that the host was last brought to.", "source", "ref"),
+		newest:      name("source_commit_timestamp_seconds", "When the newest commit came to be that the host has accepted.", "source"),
+		freshWithin: name("source_fresh_within_seconds", "How old that commit may become before somebody is taken to hold back newer ones.", "source"),
+		failures:    name("source_consecutive_failures", "Fetches that failed in a row, up to now.", "source"),
+		refused:     name("source_refused", "1 while the newest commit is not used for what is in it: it does not load, or may not follow the one applied.", "source"),
+		fetches:     name("source_failures_total", "Fetches that failed, by reason, since the start.", "source", "reason"),
+		refusals:    name("source_refused_commits_total", "Commits that were refused, by reason, since the start.", "source", "reason"),
 
 		runs:    name("runs_total", "Runs that finished, by how they ended.", "verdict"),
 		lastRun: name("last_run_timestamp_seconds", "When the last run finished: the heartbeat."),
@@ -69,7 +72,7 @@ func (f *families) all() []*prometheus.Desc {
 	return []*prometheus.Desc{
 		f.build, f.started, f.resync, f.suspended, f.owed, f.contested, f.reboot,
 		f.unhealthy, f.quarantined, f.unconfirmed, f.pinned,
-		f.applied, f.committed, f.failures, f.refused, f.fetches, f.refusals,
+		f.applied, f.committed, f.newest, f.freshWithin, f.failures, f.refused, f.fetches, f.refusals,
 		f.runs, f.lastRun, f.success, f.verdict, f.phase,
 		f.resources, f.outcomes,
 		f.waiting, f.failing, f.bytes, f.limit, f.dropped, f.arrived,
@@ -142,6 +145,10 @@ func (p page) source(s Source) {
 	if s.Applied != "" {
 		p.gauge(p.applied, 1, s.Name, s.Ref, s.Group, s.Applied, s.Signer)
 		p.moment(p.committed, s.Committed, s.Name, s.Ref)
+	}
+	p.moment(p.newest, s.Newest, s.Name)
+	if s.FreshWithin > 0 {
+		p.gauge(p.freshWithin, s.FreshWithin.Seconds(), s.Name)
 	}
 	p.gauge(p.failures, float64(s.Failures), s.Name)
 	p.gauge(p.refused, truth(s.Refused), s.Name)

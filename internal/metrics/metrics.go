@@ -49,6 +49,10 @@ type Source struct {
 	Applied   string
 	Committed time.Time
 	Signer    string
+	// Newest is when the newest commit came to be that the host has accepted, zero for
+	// a directory; FreshWithin how old that may become, zero for ever.
+	Newest      time.Time
+	FreshWithin time.Duration
 	// Failures counts the fetches that failed in a row, up to now.
 	Failures int
 	// Refused is true while the newest commit is not used for what is in it.

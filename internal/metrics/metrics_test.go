@@ -51,7 +51,7 @@ func reading() metrics.Reading {
 		Sources: []metrics.Source{
 			{
 				Name: "infra", Group: "groups/web", Ref: "main", Applied: "7e045d77ac8b8a0d8b9a4b5cbf0aa1a62d2fbd5e",
-				Committed: noon().Add(-time.Hour), Quarantined: true, Unconfirmed: noon().Add(-time.Minute), Pinned: noon().Add(-24 * time.Hour),
+				Committed: noon().Add(-time.Hour), Newest: noon().Add(-time.Minute), FreshWithin: 14 * 24 * time.Hour, Quarantined: true, Unconfirmed: noon().Add(-time.Minute), Pinned: noon().Add(-24 * time.Hour),
 			},
 			{
 				Name: "app", Group: "deploy", Applied: "1f55f667abf39607ba9a6cb21a5d7bde0ffe5b9b", Committed: noon().Add(-48 * time.Hour),
