@@ -62,7 +62,11 @@ func setUpScript(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	env.Vars = append(env.Vars, "TRUED="+self,
+	recipes, err := filepath.Abs(filepath.Join("..", "..", "packaging", "recipes"))
+	if err != nil {
+		return err
+	}
+	env.Vars = append(env.Vars, "TRUED="+self, "RECIPES="+recipes,
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
 		"GIT_AUTHOR_NAME=Ann", "GIT_AUTHOR_EMAIL=ann@example.com",
 		"GIT_COMMITTER_NAME=Ann", "GIT_COMMITTER_EMAIL=ann@example.com",

@@ -120,7 +120,7 @@ func (c *commit) person(s string) error {
 	if err != nil || !zoned(zone) {
 		return errors.New("the date of its committer is malformed")
 	}
-	c.committer, c.committed = s[open+2:end], time.Unix(int64(n), 0).UTC() //nolint:gosec // 40 bits of it
+	c.committer, c.committed = s[open+2:end], time.Unix(int64(n), 0).UTC()
 	return nil
 }
 
