@@ -146,27 +146,33 @@ func (s *sourceRun) goBack(ctx context.Context, r *run, why error) {
 
 // keepCommits has the sources keep all commits that the host may be brought to.
 func (a *Agent) keepCommits() error {
-	snap := a.store.Head()
 	for _, src := range a.sources {
-		known := snap.Sources[src.Name()]
-		var keep []string
-		if s := snap.Confirmed(src.Name()); s != nil {
-			keep = append(keep, s.Commit)
-		}
-		for _, s := range known.Previous {
-			keep = append(keep, s.Commit)
-		}
-		if known.Quarantine != nil {
-			keep = append(keep, known.Quarantine.Commit)
-		}
-		if known.Pin != nil {
-			keep = append(keep, known.Pin.Commit)
-		}
-		if err := src.Keep(keep...); err != nil {
+		if err := src.Keep(a.mayReturnTo(src.Name())...); err != nil {
 			return fmt.Errorf("source %q: %w", src.Name(), err)
 		}
 	}
 	return nil
+}
+
+// mayReturnTo are the commits of a source that the host may be brought to beside the
+// newest and the applied one.
+func (a *Agent) mayReturnTo(name string) []string {
+	snap := a.store.Head()
+	known := snap.Sources[name]
+	var keep []string
+	if s := snap.Confirmed(name); s != nil {
+		keep = append(keep, s.Commit)
+	}
+	for _, s := range known.Previous {
+		keep = append(keep, s.Commit)
+	}
+	if known.Quarantine != nil {
+		keep = append(keep, known.Quarantine.Commit)
+	}
+	if known.Pin != nil {
+		keep = append(keep, known.Pin.Commit)
+	}
+	return keep
 }
 
 // unproven reports whether it is to be seen if the host is healthy after the run:

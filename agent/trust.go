@@ -80,6 +80,8 @@ type warden struct {
 	file   string
 	// applied is the commit that the state says the host is at.
 	applied func() string
+	// kept are others that it may be brought to.
+	kept func() []string
 
 	mu      sync.Mutex
 	pending trust.Verdict
@@ -91,6 +93,9 @@ type accepted struct {
 	Verdicts []trust.Verdict `json:"verdicts"`
 	// Stale is a commit of which was told that it is too old to be the newest.
 	Stale string `json:"stale,omitempty"`
+	// Told are the commits of which was told that they may not be applied although
+	// they are here, each with the reason.
+	Told []string `json:"told,omitempty"`
 }
 
 const keptVerdicts = 50
@@ -101,6 +106,7 @@ func (a *Agent) newWarden(c SourceConfig) *warden {
 		file: filepath.Join(a.store.Dir(), "trust", c.storeName()+".json"),
 	}
 	w.applied = func() string { return a.store.Head().Sources[c.Name].Applied }
+	w.kept = func() []string { return a.mayReturnTo(c.Name) }
 	return w
 }
 
@@ -224,8 +230,19 @@ func (w *warden) Tree(commit object.ID, file func(string) ([]byte, error)) error
 	}
 	a := w.load()
 	a.Verdicts = append(slices.DeleteFunc(a.Verdicts, func(o trust.Verdict) bool { return o.Commit == v.Commit }), v)
-	a.Verdicts = a.Verdicts[max(0, len(a.Verdicts)-keptVerdicts):]
+	a.Verdicts = w.trim(a.Verdicts)
 	return w.save(a)
+}
+
+// trim leaves out old verdicts, but for those on commits that the host is at or may be
+// brought to.
+func (w *warden) trim(all []trust.Verdict) []trust.Verdict {
+	old := len(all) - keptVerdicts
+	if old <= 0 {
+		return all
+	}
+	held := append(w.kept(), w.applied())
+	return append(slices.DeleteFunc(all[:old], func(v trust.Verdict) bool { return !slices.Contains(held, v.Commit) }), all[old:]...)
 }
 
 // distrust makes a refusal what a source makes of it.
@@ -308,7 +325,7 @@ func (r *run) standTrust() {
 		}
 		s.err = err
 		var why *trust.Refusal
-		if s.before.Problem == err.Error() || !errors.As(err, &why) {
+		if !errors.As(err, &why) || r.looks || !r.agent.wardens[i].news(rev.Commit, why.Reason) {
 			continue
 		}
 		r.agent.count(failure{source: s.name(), reason: string(why.Reason), refused: true})
@@ -316,6 +333,18 @@ func (r *run) standTrust() {
 			Type: report.SourceRefused, Source: s.name(), ErrType: string(why.Reason), Err: err, Signer: why.Signer, Message: err.Error(),
 		}))
 	}
+}
+
+// news reports whether a refusal is to be told of: once, whatever else went wrong in
+// between.
+func (w *warden) news(commit string, why trust.Reason) bool {
+	known, what := w.load(), commit+" "+string(why)
+	if slices.Contains(known.Told, what) {
+		return false
+	}
+	known.Told = append(known.Told, what)
+	known.Told = known.Told[max(0, len(known.Told)-keptVerdicts):]
+	return w.save(known) == nil
 }
 
 // A Trusted is why a source's commit is trusted.
@@ -378,7 +407,7 @@ func CheckTrust(ctx context.Context, c SourceConfig) (trust.Verdict, error) {
 	defer os.RemoveAll(dir)
 	w := &warden{
 		config: c.trust(), judge: trust.NewJudge(c.trust(), source.ErrNoDescendant),
-		file: filepath.Join(dir, "trust.json"), applied: func() string { return "" },
+		file: filepath.Join(dir, "trust.json"), applied: func() string { return "" }, kept: func() []string { return nil },
 	}
 	src, err := source.Open(c.source(), filepath.Join(dir, "store"), source.Options{Judge: w})
 	if err != nil {

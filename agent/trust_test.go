@@ -271,7 +271,9 @@ func TestAKeyThatIsRevokedTakesNothingAway(t *testing.T) {
 	g.accept(first, "first", agent.Request{AcceptHistory: true})
 	g.sh("cat ada.pub >>revoked")
 	before := len(g.events(report.SourceRefused))
-	for range 2 {
+	for _, script := range []string{"true", "true", "mv hosts.git away.git", "mv away.git hosts.git"} {
+		g.sh(script)
+		g.open()
 		if r := g.run(agent.Request{}); r.Verdict != agent.Behind || g.motd() != "first" {
 			t.Errorf("verdict %q with %q", r.Verdict, g.motd())
 		}
