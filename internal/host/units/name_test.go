@@ -80,3 +80,30 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestAUnitFileIsReadAsSystemdReadsIt(t *testing.T) {
+	for text, want := range map[string]string{
+		"[S]\nA=1 \\\n  2\nB=3\n":              "A=1    2 B=3",
+		"[S]\nA=1 \\\n# aside\n;too\n2\nB=3\n": "A=1  2 B=3",
+		"[S]\nA=1\\\\\nB=3\n":                  `A=1\\ B=3`,
+		"[S]\nA=1\\ \nB=3\n":                   `A=1\ B=3`,
+		"[S]\n# aside \\\nB=3\n":               "B=3",
+		"[S]\nA=1\\\n\nB=3\n":                  "A=1 B=3",
+		"[S]\r\nA=1\\\r\n2\r\nB=3\r\n":         "A=1 2 B=3",
+		"[S]\n\\\nA=1\n":                       "A=1",
+	} {
+		settings, whole := Settings(text)
+		var got []string
+		for _, s := range settings {
+			got = append(got, s.Key+"="+s.Value)
+		}
+		if !whole || strings.Join(got, " ") != want {
+			t.Errorf("%q is read as %q (whole: %v), want %q", text, strings.Join(got, " "), whole, want)
+		}
+	}
+	for _, text := range []string{"[S]\nA=1\rB=2\n", "[S]\nA=1\x00B=2\n", "[S]\nA\n"} {
+		if _, whole := Settings(text); whole {
+			t.Errorf("%q is said to be read as a whole", text)
+		}
+	}
+}

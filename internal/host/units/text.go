@@ -1,6 +1,7 @@
 package units
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,9 @@ type line struct {
 	value   string
 }
 
+// space is what systemd takes for white space.
+const space = " \t\r\n"
+
 // parse reads the text of a unit file or drop-in as systemd does: sections,
 // assignments, comments, and lines that a backslash continues.
 func parse(text string) ([]line, error) {
@@ -22,11 +26,14 @@ func parse(text string) ([]line, error) {
 	rows := strings.Split(strings.TrimPrefix(text, "\ufeff"), "\n")
 	for i := 0; i < len(rows); i++ {
 		number := i + 1
-		row := strings.TrimSpace(rows[i])
-		if row == "" || row[0] == '#' || row[0] == ';' {
+		if comment(rows[i]) {
 			continue
 		}
-		row, i = continued(row, rows, i)
+		var row string
+		row, i = continued(rows, i)
+		if row = strings.Trim(row, space); row == "" {
+			continue
+		}
 		if row[0] == '[' {
 			if !strings.HasSuffix(row, "]") {
 				return nil, fmt.Errorf("line %d: section %q has no closing bracket", number, row)
@@ -41,26 +48,34 @@ func parse(text string) ([]line, error) {
 		case section == "":
 			return nil, fmt.Errorf("line %d: %q stands before the first section, such as [Unit]", number, cut(row))
 		}
-		lines = append(lines, line{number, section, strings.TrimSpace(key), strings.TrimSpace(value)})
+		lines = append(lines, line{number, section, strings.Trim(key, space), strings.Trim(value, space)})
 	}
 	return lines, nil
 }
 
-// continued joins a row with those that follow it while it ends in a
-// backslash, comments between them left out, and returns the last one's index.
-func continued(row string, rows []string, i int) (joined string, last int) {
-	for strings.HasSuffix(row, `\`) && i+1 < len(rows) {
+// comment reports whether a row is one. A backslash at its end continues nothing.
+func comment(row string) bool {
+	row = strings.TrimLeft(row, space)
+	return row != "" && (row[0] == '#' || row[0] == ';')
+}
+
+// continued joins a row with those that follow it while it ends in a backslash
+// that no other one escapes, comments between them left out, and returns the last
+// one's index. Nothing may stand behind the backslash.
+func continued(rows []string, i int) (joined string, last int) {
+	joined = strings.TrimSuffix(rows[i], "\r")
+	for escapes(joined) && i+1 < len(rows) {
 		i++
-		next := strings.TrimSpace(rows[i])
-		if next != "" && (next[0] == '#' || next[0] == ';') {
-			continue
-		}
-		row = strings.TrimSuffix(row, `\`) + " " + next
-		if next == "" {
-			break
+		if !comment(rows[i]) {
+			joined = joined[:len(joined)-1] + " " + strings.TrimSuffix(rows[i], "\r")
 		}
 	}
-	return row, i
+	return joined, i
+}
+
+// escapes reports whether the last character of a row is a backslash that counts.
+func escapes(row string) bool {
+	return (len(row)-len(strings.TrimRight(row, `\`)))%2 == 1
 }
 
 func cut(s string) string {
@@ -152,9 +167,13 @@ func words(value string) []string {
 type Setting struct{ Section, Key, Value string }
 
 // Settings returns what the text of a unit file sets, in order. It is not whole
-// when there is a line that is no assignment; systemd passes over those.
+// when there is a line that is no assignment, which systemd passes over, or a
+// character that ends a line for systemd and for nobody else.
 func Settings(text string) (settings []Setting, whole bool) {
 	lines, err := parse(text)
+	if plain := strings.ReplaceAll(text, "\r\n", "\n"); err == nil && strings.ContainsAny(plain, "\r\x00") {
+		err = errors.New("a line ends in the middle")
+	}
 	if err != nil {
 		lines = tolerant(text)
 	}
