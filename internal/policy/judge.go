@@ -183,6 +183,14 @@ func (j *Judgement) subject(e *catalog.Entry) *subject {
 			}
 		}
 	}
+	if joins, ok := e.Resource.(resource.Joiner); ok {
+		for _, g := range joins.Joins() {
+			if j.host != nil {
+				g = j.host.OwningGroupName(g)
+			}
+			n.Groups = include(n.Groups, g)
+		}
+	}
 	for _, name := range n.Packages {
 		for _, at := range j.origins[name] {
 			n.Origins = include(n.Origins, at)
@@ -199,6 +207,7 @@ func (j *Judgement) subject(e *catalog.Entry) *subject {
 			n.Runs = append(n.Runs, stated(p))
 		}
 	}
+	n.join()
 	return s
 }
 
@@ -238,7 +247,9 @@ func (n *Names) write(w resource.Write, names []string, on Host) {
 // judge completes the names of a subject by what the host knows, and returns the
 // rules that it breaks.
 func (j *Judgement) judge(s *subject, on Host) []Breach {
-	for _, w := range s.writes {
+	todo := slices.Clone(s.writes)
+	for i := 0; i < len(todo); i++ {
+		w := todo[i]
 		if w.Implied {
 			continue
 		}
@@ -249,7 +260,7 @@ func (j *Judgement) judge(s *subject, on Host) []Breach {
 			}}
 		}
 		s.names.write(w, names, on)
-		s.names.launch(w, names)
+		todo = append(todo, s.names.launch(w, names)...)
 	}
 	s.names.finish()
 	breaches := j.broken(s, &s.names)

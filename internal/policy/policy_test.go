@@ -3,6 +3,7 @@ package policy_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -111,12 +112,12 @@ func TestARuleIsAboutWhatAResourceDoes(t *testing.T) {
 		"a part of a file":      {"infra", "- {line: x, path: /etc/trued/trued.yaml}\n", []string{"nobody touches /etc/trued"}},
 		"kind":                  {"app", "- {package: nginx}\n", []string{"kinds of the app team"}},
 		"by a link of its own": {"app", "- {link: /srv/app/l, target: /etc}\n- {file: /srv/app/l/passwd, content: x}\n",
-			[]string{"the app team stays under /srv/app"}},
+			[]string{"the app team stays under /srv/app", unallowed}},
 		"by a mount of its own": {"infra", "- {mount: /srv/m, device: /etc, fstype: none, options: bind}\n- {file: /srv/m/trued/x, content: x}\n",
 			[]string{"nobody touches /etc/trued"}},
 		"by a relative link": {"infra", "- {link: /srv/l, target: ../etc/trued}\n- {file: /srv/l/x, content: x}\n",
 			[]string{"nobody touches /etc/trued"}},
-		"a link of the host": {"app", "- {file: /srv/app/etc/passwd, content: x}\n", []string{"the app team stays under /srv/app"}},
+		"a link of the host": {"app", "- {file: /srv/app/etc/passwd, content: x}\n", []string{"the app team stays under /srv/app", unallowed}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parse(t, mixed).Judge(t.Context(), load(t, c.source, c.manifest), mapped{"/srv/app/etc": {"/etc"}})
@@ -188,6 +189,106 @@ func TestAConfinedSourceRunsWhatARuleAllows(t *testing.T) {
 				t.Errorf("breaks %q: %v", broken(err), err)
 			}
 		})
+	}
+}
+
+// everything is a policy under which a source may write where it likes, and run
+// one directory's programs as one user.
+const everything = `
+rules:
+  - name: the app team runs its own programs
+    sources: [app]
+    allow_run: run.program startsWith "/srv/app/bin/" or run.by == "authorized_key"
+    as: app
+`
+
+func TestAConfinedSourceDoesNotBecomeRoot(t *testing.T) {
+	quoted := func(kind, name, text string, more ...string) string {
+		return fmt.Sprintf("- %s: %s\n  content: %q\n%s", kind, name, text, strings.Join(more, ""))
+	}
+	unit := func(text string) string { return quoted("unit", "a.service", text) }
+	const ok = "[Service]\nUser=app\nExecStart=/srv/app/bin/a\n"
+	for name, c := range map[string]struct {
+		manifest string
+		ok       bool
+	}{
+		"a unit":                                 {unit(ok), true},
+		"a user of another section":              {unit("[Service]\nExecStart=/srv/app/bin/a\n[Install]\nUser=app\n"), false},
+		"a user of a section of one's own":       {unit("[X-Mine]\nUser=app\n[Service]\nExecStart=/srv/app/bin/a\n"), false},
+		"a socket with the user of a service":    {quoted("file", "/etc/systemd/system/a.socket", "[Service]\nUser=app\n[Socket]\nExecStartPre=/srv/app/bin/a\n"), false},
+		"an escaped backslash at the end":        {unit(ok + "Environment=A=\\\\\nExecStartPost=/bin/sh\n"), false},
+		"a space behind the backslash":           {unit(ok + "Environment=A=\\ \nExecStartPost=/bin/sh\n"), false},
+		"a comment that goes on":                 {unit("[Service]\nUser=app\n# x \\\nExecStart=/bin/sh\n"), false},
+		"a line that ends in the middle":         {unit(ok + "Environment=A=b\rExecStartPost=/bin/sh\n"), false},
+		"lines that end as in DOS":               {unit(strings.ReplaceAll(ok, "\n", "\r\n")), true},
+		"by way of dots":                         {unit("[Service]\nUser=app\nExecStart=/srv/app/bin/../../../bin/sh\n"), false},
+		"a specifier":                            {unit("[Service]\nUser=app\nExecStart=/srv/app/bin/%i\n"), false},
+		"a directory of the state":               {unit(ok + "StateDirectory=app/a\n"), true},
+		"the agent's own state":                  {unit(ok + "StateDirectory=trued\n"), false},
+		"by a second name":                       {unit(ok + "StateDirectory=app:../lib/trued trued\n"), false},
+		"a configuration that stays root's":      {unit(ok + "ConfigurationDirectory=app\n"), true},
+		"a credential of root's":                 {unit(ok + "LoadCredential=x:/etc/shadow\n"), false},
+		"an environment that root reads":         {unit(ok + "EnvironmentFile=/etc/trued/token\n"), false},
+		"a generator":                            {quoted("file", "/etc/systemd/system-generators/a", "#!/bin/sh\n[Unit]\nDescription=x touch /pwned\n", "  mode: \"0755\"\n"), false},
+		"a hook of sleep":                        {quoted("file", "/usr/lib/systemd/system-sleep/a", "#!/bin/sh\n"), false},
+		"systemd's configuration":                {quoted("file", "/etc/systemd/system.conf.d/a.conf", "[Manager]\nDefaultEnvironment=LD_PRELOAD=/srv/app/x\n"), false},
+		"a user's manager":                       {quoted("file", "/etc/systemd/user/a.service", ok), false},
+		"a unit that others may change":          {quoted("file", "/etc/systemd/system/a.service", ok, "  owner: app\n"), false},
+		"a unit that all may change":             {quoted("file", "/etc/systemd/system/a.service", ok, "  mode: \"0666\"\n"), false},
+		"a unit by file":                         {quoted("file", "/etc/systemd/system/a.service", ok, "  owner: root\n  mode: \"0644\"\n"), true},
+		"a drop-in of all services":              {quoted("file", "/etc/systemd/system/service.d/a.conf", "[Service]\nEnvironment=LD_PRELOAD=/srv/app/x\n"), false},
+		"a pipe at a place of root's":            {quoted("unit", "a.socket", "[Socket]\nListenFIFO=/etc/cron.d/a\n"), false},
+		"a socket":                               {quoted("unit", "a.socket", "[Socket]\nListenStream=/srv/app/socket\n"), true},
+		"a directory that runs what is in it":    {"- {directory: /etc/cron.d, owner: app}\n", false},
+		"one above it":                           {"- {directory: /etc, mode: \"0777\"}\n", false},
+		"one that stays root's":                  {"- {directory: /etc/cron.d, owner: root, mode: \"0755\"}\n", true},
+		"cron with a space of its own":           {quoted("file", "/etc/cron.d/a", "* * * * *\u00a0app\u00a0 root /srv/app/bin/a\n"), false},
+		"a line of cron that ends in the middle": {quoted("file", "/etc/cron.d/a", "* * * * * app /srv/app/bin/a\r* * * * * root /bin/sh\n"), false},
+		"what is loaded first":                   {quoted("file", "/etc/ld.so.preload", "/srv/app/x.so\n"), false},
+		"a program on root's path":               {quoted("file", "/usr/local/sbin/ls", "x"), false},
+		"documents":                              {quoted("file", "/usr/share/doc/app/x", "x"), true},
+		"the kernel's own helper":                {"- {sysctl: kernel.core_pattern, value: \"|/srv/app/x\"}\n", false},
+		"a file of sysctl":                       {"- {line: x, path: /etc/sysctl.conf}\n", false},
+		"a mount by a helper":                    {"- {mount: /srv/app/m, device: \"/srv/app/bin/x#y\", fstype: fuse}\n", false},
+		"a mighty group":                         {"- {group: docker, members: [app]}\n", false},
+		"a group by its user":                    {"- {user: app, groups: [sudo], append: true, create_home: false}\n", false},
+		"a primary group":                        {"- {user: app, group: disk, create_home: false}\n", false},
+		"a primary group by number":              {"- {user: app, group: \"0\", create_home: false}\n", false},
+		"a group of one's own":                   {"- {group: app, members: [app]}\n", true},
+		"the user root":                          {"- {user: root, password: \"$6$x$y\"}\n", false},
+		"a key of the user":                      {"- {authorized_key: a, user: app, key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1rvNbVhsVmQ2bHcMGbBvmCXZgXJmhvHcxoUmRgGDbk}\n", true},
+		"a key of root":                          {"- {authorized_key: a, user: root, key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1rvNbVhsVmQ2bHcMGbBvmCXZgXJmhvHcxoUmRgGDbk}\n", false},
+		"keys by a file":                         {quoted("file", "/home/ops/.ssh/authorized_keys", "x"), false},
+		"a repository":                           {"- {repository: x, uris: [http://elsewhere], suites: [a], components: [b], signed_by: /usr/share/k.gpg}\n", false},
+		"a hook of apt":                          {quoted("file", "/etc/apt/apt.conf.d/a", "x"), false},
+		"a rotation with a script":               {"- {logrotate: x, paths: [/srv/app/log], postrotate: id}\n", false},
+		"sudo":                                   {"- {sudoers: x, user: app, commands: [ALL]}\n", false},
+		"the rules":                              {quoted("file", "/etc/trued/policy.yaml", "x"), false},
+		"a tree above":                           {"- {directory: /etc, purge: true}\n", false},
+		"a checkout in a place of root's":        {"- {archive: /usr/local/bin, source: files/a.txt}\n", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parse(t, everything).Judge(t.Context(), load(t, "app", c.manifest), mapped{})
+			if c.ok != (err == nil) || !c.ok && !slices.Equal(broken(err), []string{unallowed}) {
+				t.Errorf("breaks %q: %v", broken(err), err)
+			}
+		})
+	}
+}
+
+func TestAUnitIsWhatItIsAnotherNameFor(t *testing.T) {
+	rules := parse(t, `rules: [{name: own, require: 'all(units, # startsWith "app-")'}, {name: homes, require: 'within("/etc/systemd/system", "/var/lib/app")'}]`)
+	for text, want := range map[string][]string{
+		"[Install]\nAlias=app-b.service\n":                   nil,
+		"[Install]\nAlias=app-b.service \"ssh.service\"\n":   {"own"},
+		"[Install]\nAlso=ssh.service\n":                      {"own"},
+		"[Service]\nUser=app\nStateDirectory=app app/more\n": nil,
+		"[Service]\nUser=app\nStateDirectory=app other\n":    {"homes"},
+	} {
+		_, err := rules.Judge(t.Context(), load(t, "infra", fmt.Sprintf("- unit: app-a.service\n  content: %q\n", text)), mapped{})
+		if got := broken(err); !slices.Equal(got, want) {
+			t.Errorf("%q breaks %q, want %q (%v)", text, got, want, err)
+		}
 	}
 }
 
@@ -319,11 +420,12 @@ func TestTheExampleIsOfUse(t *testing.T) {
 		"- {file: /etc/systemd/system/ssh.service.d/x.conf, content: \"\"}\n":                                 {"unit files of the app team are those of its units"},
 		"- {repository: x, uris: [http://elsewhere], suites: [a], components: [b], signed_by: /usr/share/k.gpg}\n": {
 			"the app team stays under /srv/app", "what the app team may declare", "owners of the app team", "packages come from our mirror",
+			unallowed,
 		},
 	} {
 		_, err := rules.Judge(t.Context(), load(t, "app", manifest), mapped{})
 		got := broken(err)
-		if len(want) == 4 { // what a repository's files are owned by is the host's to say
+		if len(want) == 5 { // what a repository's files are owned by is the host's to say
 			got = slices.DeleteFunc(got, func(s string) bool { return s == "owners of the app team" })
 			want = slices.DeleteFunc(slices.Clone(want), func(s string) bool { return s == "owners of the app team" })
 		}

@@ -17,58 +17,80 @@ func stated(p resource.Program) Run {
 	if len(p.Argv) > 0 {
 		r.Program, r.Line = p.Argv[0], strings.Join(p.Argv, " ")
 	}
+	r.Opaque = len(p.Argv) == 0 && p.Shell == ""
+	return r.plainly()
+}
+
+// plainly makes a run opaque of which the program is not where its name seems to
+// say: by way of "..", or by what somebody else puts in later.
+func (r Run) plainly() Run {
+	if slices.Contains(strings.Split(r.Program, "/"), "..") || strings.ContainsAny(r.Program, "%$") {
+		return Run{By: r.By, Line: r.Line, User: r.User, Opaque: true}
+	}
 	return r
 }
 
-// launchers are places whose files others run, or take what to run from, as root.
-// What is written there is a run, whichever kind writes it.
-func launchers() []string {
-	return []string{
-		"/etc/crontab", "/etc/anacrontab", "/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly",
-		"/etc/cron.monthly", "/var/spool/cron", "/etc/init.d", "/etc/rc.local", "/etc/ld.so.preload",
-		"/etc/sudoers", "/etc/sudoers.d", "/etc/pam.d", "/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d", "/run/udev/rules.d",
-		"/etc/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d", "/run/modprobe.d",
-		"/etc/apt/apt.conf", "/etc/apt/apt.conf.d", "/etc/dpkg/dpkg.cfg.d", "/etc/logrotate.conf", "/etc/logrotate.d",
-		"/etc/profile", "/etc/profile.d", "/etc/bash.bashrc", "/etc/tmpfiles.d", "/root",
+// launch adds what a write has run, by any of its names, and returns what else it
+// has written.
+func (n *Names) launch(w resource.Write, names []string) []resource.Write {
+	if w.Absent {
+		return nil
 	}
-}
-
-// unitHomes are the directories in which systemd has its units, and its
-// generators.
-func unitHomes() []string {
-	return []string{
-		"/etc/systemd", "/run/systemd", "/usr/lib/systemd", "/lib/systemd", "/usr/local/lib/systemd", "/etc/xdg/systemd",
-	}
-}
-
-// ofSystemd reports whether a path is where systemd, that of a user included,
-// looks for units or programs.
-func ofSystemd(name string) bool {
-	return strings.Contains(name+"/", "/systemd/system") || strings.Contains(name+"/", "/systemd/user")
-}
-
-// launches reports whether what is at a path is run, or says what is.
-func launches(name string) bool {
-	return ofSystemd(name) || slices.ContainsFunc(launchers(), func(at string) bool { return below(name, at) })
-}
-
-// launch adds what a write has run, by any of its names.
-func (n *Names) launch(w resource.Write, names []string) {
-	if w.Absent || w.Stated || w.Directory && !w.Tree {
-		return
+	if w.Directory && !w.Tree {
+		// Who may write to a directory puts into it what he likes.
+		if i := slices.IndexFunc(names, func(name string) bool { return launches(name) || holdsLauncher(name) }); i >= 0 && n.lends(w) {
+			n.opaque("what others put into "+names[i], "")
+		}
+		return nil
 	}
 	for _, name := range names {
 		switch {
+		case w.Stated && (ofSystemd(name) || !listed(name)):
+		case launches(name) && n.lends(w):
+			n.opaque(name+", which others may change", "")
+			return nil
 		case ofSystemd(name):
-			n.ofUnit(w, name)
-			return
+			return n.ofUnit(w, name)
 		case launches(name):
 			n.ofLauncher(w, name)
-			return
-		case w.Tree && slices.ContainsFunc(append(unitHomes(), launchers()...), func(at string) bool { return below(at, name) }):
+			return nil
+		case w.Tree && holdsLauncher(name):
 			n.opaque("what is below "+name, "")
-			return
+			return nil
 		}
+	}
+	return nil
+}
+
+// lends reports whether a write lets somebody but root change what is written.
+func (n *Names) lends(w resource.Write) bool {
+	owner, group := w.Owner, w.Group
+	if last := len(n.Writes) - 1; last >= 0 {
+		owner, group = n.Writes[last].Owner, n.Writes[last].Group
+	}
+	const byGroup, byOthers = 0o020, 0o002
+	bits := w.Mode.Bits()
+	ofRoot := func(account string) bool { return account == "" || account == root || account == "0" }
+	return !ofRoot(owner) || bits&byOthers != 0 || !ofRoot(group) && (bits&byGroup != 0 || w.Directory && !w.Mode.IsSet())
+}
+
+// mighty are groups whose members can become root, or read and write what root can.
+func mighty() []string {
+	return []string{
+		root, "sudo", "wheel", "admin", "docker", "podman", "lxd", "incus-admin", "libvirt", "disk", "shadow", "kmem", "sys", "staff",
+	}
+}
+
+// join adds what it comes to that somebody gets into a group, or that an account
+// is changed, which may do all.
+func (n *Names) join() {
+	for _, g := range n.Groups {
+		if slices.Contains(mighty(), g) {
+			n.opaque("the group "+g, "")
+		}
+	}
+	if slices.Contains(n.Users, root) {
+		n.opaque("the user root", "")
 	}
 }
 
@@ -92,25 +114,35 @@ func text(w resource.Write) (string, bool) {
 	return string(data), err == nil && len(data) <= maxText
 }
 
-// ofUnit adds what a unit file or drop-in runs and sets.
-func (n *Names) ofUnit(w resource.Write, name string) {
+// ofUnit adds what a unit file or drop-in runs and sets, and returns the
+// directories and files that systemd makes for it.
+func (n *Names) ofUnit(w resource.Write, name string) []resource.Write {
 	if w.Target == "/dev/null" || w.Target != "" && ofSystemd(w.Target) {
-		return // it is masked, or a unit that is there by its own right
+		return nil // it is masked, or a unit that is there by its own right
 	}
+	unit, known := unitAt(name)
 	data, ok := text(w)
-	if !ok {
-		n.opaque("the unit file "+name, "")
-		return
+	if !ok || !known {
+		n.opaque("the file "+name+" of systemd", "")
+		return nil
 	}
 	settings, whole := units.Settings(data)
-	dropIn := strings.HasSuffix(path.Dir(name), ".d")
-	user, raised := "", false
+	user, raised := "", unit.ofUser
+	var made []resource.Write
 	for _, s := range settings {
 		n.Settings = append(n.Settings, s.Section+"."+s.Key+"="+s.Value)
-		if s.Key == "User" {
+		if s.Key == "User" && s.Section == unit.section() {
 			user = s.Value
 		}
-		raised = raised || raises(s) || dropIn && alters(s)
+		raised = raised || raises(s) || unit.dropIn && alters(s)
+	}
+	for _, s := range settings {
+		made = append(made, makes(s, user)...)
+		if others(s) {
+			for word := range strings.FieldsSeq(s.Value) {
+				n.Units = include(n.Units, strings.Trim(word, `"'`))
+			}
+		}
 	}
 	if raised {
 		user = root
@@ -120,12 +152,13 @@ func (n *Names) ofUnit(w resource.Write, name string) {
 			n.exec(name, s.Key, s.Value, user)
 		}
 	}
-	if raised && dropIn || strings.HasSuffix(name, ".mount") || strings.HasSuffix(name, ".swap") {
+	if raised && unit.dropIn || slices.Contains([]string{".mount", ".swap", ".automount"}, path.Ext(unit.unit)) {
 		n.opaque("the unit of "+name, "")
 	}
 	if !whole {
 		n.opaque("a line of "+name+" that cannot be read", "")
 	}
+	return made
 }
 
 // raises reports whether a setting gives a unit more than its user has: with it,
@@ -133,18 +166,65 @@ func (n *Names) ofUnit(w resource.Write, name string) {
 func raises(s units.Setting) bool {
 	switch s.Key {
 	case "Group", "SupplementaryGroups", "AmbientCapabilities", "PAMName", "PermissionsStartOnly",
-		"RootDirectory", "RootImage", "BindPaths", "BindReadOnlyPaths":
+		"RootDirectory", "RootImage", "BindPaths", "BindReadOnlyPaths", "MountImages", "ExtensionImages", "ExtensionDirectories",
+		"NetworkNamespacePath", "IPCNamespacePath", "TTYPath", "SELinuxContext", "AppArmorProfile", "SmackProcessLabel",
+		// what root reads and hands over
+		"EnvironmentFile", "LoadCredential", "LoadCredentialEncrypted", "ImportCredential", "OpenFile":
 		return s.Value != ""
 	case "StandardInput", "StandardOutput", "StandardError":
 		return strings.Contains(s.Value, ":")
 	}
-	return false
+	return homeOf(s.Key) != "" && strings.ContainsAny(s.Value, "%\\")
 }
 
 // alters reports whether a setting of a drop-in makes the programs of the unit,
 // whatever they are, others.
 func alters(s units.Setting) bool {
-	return slices.Contains([]string{"User", "DynamicUser", "Environment", "EnvironmentFile", "PassEnvironment", "WorkingDirectory"}, s.Key)
+	return slices.Contains([]string{"User", "DynamicUser", "Environment", "EnvironmentFile", "PassEnvironment", "WorkingDirectory"}, s.Key) ||
+		homeOf(s.Key) != "" // given to a user that is written elsewhere
+}
+
+// others reports whether a setting names other units, which then are what this
+// one says, or are started with it.
+func others(s units.Setting) bool {
+	return s.Section == "Install" && (s.Key == "Alias" || s.Key == "Also") ||
+		s.Key == "Unit" && (s.Section == "Timer" || s.Section == "Path") || s.Key == "Service" && s.Section == "Socket"
+}
+
+// homeOf is where systemd makes the directories of a setting, and gives them, with
+// all that is in them, to the unit's user.
+func homeOf(key string) string {
+	return map[string]string{
+		"StateDirectory": "/var/lib", "RuntimeDirectory": "/run", "CacheDirectory": "/var/cache", "LogsDirectory": "/var/log",
+		"ConfigurationDirectory": "/etc",
+	}[key]
+}
+
+// makes is what systemd writes because of a setting.
+func makes(s units.Setting, user string) []resource.Write {
+	var writes []resource.Write
+	switch home := homeOf(s.Key); {
+	case home != "":
+		if s.Key == "ConfigurationDirectory" {
+			user = "" // that stays root's
+		}
+		for word := range strings.FieldsSeq(s.Value) {
+			word = strings.Trim(word, `"'`)
+			for part := range strings.SplitSeq(word, ":") {
+				writes = append(writes, resource.Write{
+					Path: path.Join(home, path.Join("/", part)), Owner: user, Directory: true, Tree: user != "",
+				})
+			}
+		}
+	case s.Section == "Socket" && (strings.HasPrefix(s.Key, "Listen") || s.Key == "Symlinks"),
+		s.Section == "Path" && s.Value != "":
+		for word := range strings.FieldsSeq(s.Value) {
+			if word = strings.Trim(word, `"'`); strings.HasPrefix(word, "/") {
+				writes = append(writes, resource.Write{Path: path.Clean(word)})
+			}
+		}
+	}
+	return writes
 }
 
 // exec adds what one Exec line runs. A user that is a specifier, or somebody whom
@@ -163,7 +243,7 @@ func (n *Names) exec(name, key, value, user string) {
 		if len(c.argv) > 0 {
 			run.Program = c.argv[0]
 		}
-		n.Runs = append(n.Runs, run)
+		n.Runs = append(n.Runs, run.plainly())
 	}
 	if !ok {
 		n.Runs = append(n.Runs, Run{By: by, Line: value, User: orRoot(user), Opaque: true})
@@ -260,9 +340,12 @@ func (n *Names) ofLauncher(w resource.Write, name string) {
 func (n *Names) crontab(name, data string) bool {
 	by := "cron by " + path.Base(name)
 	for line := range strings.SplitSeq(data, "\n") {
-		line = strings.TrimSpace(line)
+		line = strings.Trim(line, " \t")
 		if line == "" || line[0] == '#' {
 			continue
+		}
+		if strings.ContainsFunc(line, func(c rune) bool { return c != '\t' && (c < ' ' || c > '~') }) {
+			return false // what cron takes for a space is not what others do
 		}
 		times := 5
 		if line[0] == '@' {

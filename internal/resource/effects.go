@@ -32,8 +32,8 @@ type Write struct {
 	Directory bool
 	// Absent is true for what is removed.
 	Absent bool
-	// Stated is true where the resource is a Runner and Runs says all that the
-	// content has run.
+	// Stated is true where the resource is a Runner and Runs says all that a unit
+	// file, or a file of SSH, has run.
 	Stated bool
 	// Implied is true for what comes with another claim, such as the links that
 	// enable a unit: rules are about that claim, and not about the path.
@@ -45,7 +45,8 @@ type Runner interface {
 	Runs() []Program
 }
 
-// A Program is what a Runner has run: arguments, or a text of shell.
+// A Program is what a Runner has run: arguments, or a text of shell. Without
+// either it is something that cannot be told.
 type Program struct {
 	// By is the attribute, such as "validate".
 	By    string
@@ -68,6 +69,12 @@ type Deputy interface {
 // those of a package repository.
 type Linked interface {
 	Locations() []string
+}
+
+// A Joiner is a Resource that puts somebody into groups, by name or number, which
+// it does not claim.
+type Joiner interface {
+	Joins() []string
 }
 
 // An Originator is a Module that can tell from which places on a network the

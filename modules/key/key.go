@@ -264,7 +264,15 @@ func (r *Resource) Writes() []resource.Write {
 	if u, ok, err := r.host.FindUser(r.user()); err == nil && ok && strings.HasPrefix(u.Home, "/") {
 		home = host.CleanPath(u.Home)
 	}
-	return []resource.Write{{Path: path.Join(home, ".ssh/authorized_keys")}}
+	return []resource.Write{{Path: path.Join(home, ".ssh/authorized_keys"), Stated: true}}
+}
+
+// Runs implements resource.Runner: who has the key runs what he likes as the user.
+func (r *Resource) Runs() []resource.Program {
+	if r.absent() && !r.Exclusive {
+		return nil
+	}
+	return []resource.Program{{By: "authorized_key", User: r.user()}}
 }
 
 // Needs are the user and what is managed above the file, where the home

@@ -212,6 +212,14 @@ func (r *Resource) Writes() []resource.Write {
 	return []resource.Write{{Path: host.CleanPath(home), Directory: true, Tree: true, Absent: r.RemoveHome && r.absent()}}
 }
 
+// Joins implements resource.Joiner: the primary group is not claimed.
+func (r *Resource) Joins() []string {
+	if r.Group == "" {
+		return nil
+	}
+	return []string{r.Group}
+}
+
 // Needs are the groups, the shell, and the directories above the home.
 func (r *Resource) Needs() []resource.Need {
 	var needs []resource.Need

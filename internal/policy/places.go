@@ -1,0 +1,117 @@
+package policy
+
+import (
+	"path"
+	"slices"
+	"strings"
+)
+
+// launchers are places whose files others run, or take what to run from, as root.
+// What is written there is a run, whichever kind writes it.
+func launchers() []string {
+	return []string{
+		// what runs by the clock, at a boot, or when something happens
+		"/etc/crontab", "/etc/anacrontab", "/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly",
+		"/etc/cron.monthly", "/var/spool/cron", "/etc/incron.d", "/etc/init.d", "/etc/inittab", "/etc/rc.local", "/etc/default",
+		"/etc/rc0.d", "/etc/rc1.d", "/etc/rc2.d", "/etc/rc3.d", "/etc/rc4.d", "/etc/rc5.d", "/etc/rc6.d", "/etc/rcS.d",
+		"/etc/udev", "/run/udev", "/etc/tmpfiles.d", "/run/tmpfiles.d", "/etc/sysusers.d", "/run/sysusers.d",
+		"/etc/binfmt.d", "/run/binfmt.d", "/etc/sysctl.conf", "/etc/sysctl.d", "/run/sysctl.d",
+		"/etc/modprobe.d", "/run/modprobe.d", "/etc/modules", "/etc/modules-load.d", "/run/modules-load.d",
+		"/etc/network", "/etc/NetworkManager", "/etc/networkd-dispatcher", "/etc/dhcp", "/etc/ppp", "/etc/acpi",
+		"/etc/logrotate.conf", "/etc/logrotate.d", "/etc/kernel", "/etc/initramfs-tools", "/etc/dracut.conf.d", "/etc/grub.d",
+		"/boot", "/etc/fstab", "/etc/exports", "/etc/auto.master", "/etc/auto.master.d",
+		// who may become root, and who decides that
+		"/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/nsswitch.conf", "/etc/sudoers", "/etc/sudoers.d",
+		"/etc/sudo.conf", "/etc/doas.conf", "/etc/pam.conf", "/etc/pam.d", "/etc/security", "/etc/polkit-1", "/etc/dbus-1",
+		"/etc/ssh", "/root", "/etc/trued", "/var/lib/trued", "/run/trued",
+		// what programs are made of, and where they come from
+		"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/usr", "/etc/alternatives",
+		"/etc/ld.so.preload", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/environment", "/etc/environment.d",
+		"/etc/profile", "/etc/profile.d", "/etc/bash.bashrc", "/etc/bashrc", "/etc/zsh", "/etc/gitconfig",
+		"/etc/apt", "/etc/dpkg", "/var/lib/dpkg", "/etc/dnf", "/etc/yum", "/etc/yum.conf", "/etc/yum.repos.d", "/etc/rpm",
+		"/etc/pki", "/etc/zypp", "/etc/pacman.conf", "/etc/pacman.d",
+		// the kernel's own doors
+		"/proc", "/sys", "/dev",
+	}
+}
+
+// harmless are places within those that nobody runs anything from.
+func harmless() []string {
+	return []string{
+		"/usr/share/doc", "/usr/share/man", "/usr/local/share/doc", "/usr/local/share/man", "/usr/local/share/ca-certificates",
+		"/usr/src", "/usr/local/src", "/dev/shm", "/etc/default/locale",
+	}
+}
+
+// unitHomes are the directories in which systemd has its units, and its
+// generators.
+func unitHomes() []string {
+	return []string{
+		"/etc/systemd", "/run/systemd", "/usr/lib/systemd", "/lib/systemd", "/usr/local/lib/systemd", "/etc/xdg/systemd",
+	}
+}
+
+// ofSystemd reports whether a path is where systemd, that of a user included,
+// looks for units or programs.
+func ofSystemd(name string) bool {
+	return strings.Contains(name+"/", "/systemd/") && (below(name, "/etc/systemd") || below(name, "/run/systemd") ||
+		strings.Contains(name, "/systemd/system") || strings.Contains(name, "/systemd/user"))
+}
+
+// launches reports whether what is at a path is run, or says what is.
+func launches(name string) bool {
+	return ofSystemd(name) || strings.Contains(name+"/", "/.ssh/") || listed(name)
+}
+
+// listed reports whether a path is in one of the launchers.
+func listed(name string) bool {
+	at := func(dir string) bool { return below(name, dir) }
+	return slices.ContainsFunc(launchers(), at) && !slices.ContainsFunc(harmless(), at)
+}
+
+// holdsLauncher reports whether something that is run is below a path.
+func holdsLauncher(name string) bool {
+	return slices.ContainsFunc(append(unitHomes(), launchers()...), func(at string) bool { return below(at, name) })
+}
+
+// A unitFile is what a path means to systemd, where it has a unit there.
+type unitFile struct {
+	// unit is the name, or what follows the dash or is the type alone.
+	unit   string
+	dropIn bool
+	// ofUser is true where it is one of any user's own manager.
+	ofUser bool
+}
+
+// unitAt tells which unit a path says something of. In other directories of
+// systemd there are programs, and its own configuration.
+func unitAt(name string) (unitFile, bool) {
+	parts := strings.Split(name, "/")
+	i := slices.Index(parts, "systemd")
+	if i < 0 || len(parts) < i+3 {
+		return unitFile{}, false
+	}
+	dir, rest := parts[i+1], parts[i+2:]
+	u := unitFile{ofUser: dir == "user"}
+	switch {
+	case dir != "system" && dir != "user":
+	case len(rest) == 1:
+		u.unit = rest[0]
+	case len(rest) == 2 && strings.HasSuffix(rest[0], ".d"):
+		u.unit, u.dropIn = strings.TrimSuffix(rest[0], ".d"), true
+	case len(rest) == 2 && slices.Contains([]string{".wants", ".requires", ".upholds"}, path.Ext(rest[0])):
+		u.unit = rest[1]
+	}
+	return u, u.unit != ""
+}
+
+// section is the one in which a unit says what it runs, and as whom.
+func (u unitFile) section() string {
+	switch kind := u.unit[strings.LastIndexByte(u.unit, '.')+1:]; kind {
+	case "service":
+		return "Service"
+	case "socket":
+		return "Socket"
+	}
+	return ""
+}
