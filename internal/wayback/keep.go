@@ -131,7 +131,7 @@ func (d Dir) replace(name string, data []byte, mode fs.FileMode) error {
 }
 
 func (d Dir) writeOver(name string, data []byte) error {
-	f, err := os.OpenFile(d.Path(name), os.O_WRONLY, 0) //nolint:gosec // ours
+	f, err := os.OpenFile(d.Path(name), os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
