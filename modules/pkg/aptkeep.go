@@ -121,7 +121,8 @@ func (s stanza) conffiles() []conffile {
 	return list
 }
 
-// Conffiles are the paths of a package's configuration files.
+// Conffiles are the paths of a package's configuration files, and of the versions
+// of them that are put aside.
 func (a *apt) Conffiles(r *record) ([]string, error) {
 	s, err := a.stanza(r)
 	if err != nil {
@@ -130,6 +131,10 @@ func (a *apt) Conffiles(r *record) ([]string, error) {
 	var names []string
 	for _, c := range s.conffiles() {
 		names = append(names, c.name)
+		// Where dpkg, and ucf, put a version that is not the one in force.
+		for _, ending := range []string{".dpkg-dist", ".dpkg-new", ".dpkg-old", ".dpkg-tmp", ".ucf-dist", ".ucf-new", ".ucf-old"} {
+			names = append(names, c.name+ending)
+		}
 	}
 	return names, nil
 }

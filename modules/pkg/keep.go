@@ -36,7 +36,8 @@ type keeper interface {
 	// Keep puts an installed package into the directory as a file that the manager
 	// installs, and returns the file's name.
 	Keep(ctx context.Context, r *record, dir string) (string, error)
-	// Conffiles are the paths of a package's configuration files.
+	// Conffiles are the paths of a package's configuration files, and of what a change
+	// of it may leave beside them.
 	Conffiles(r *record) ([]string, error)
 	// Dropped are the configuration files that are a package's no longer, and still
 	// there as it brought them.

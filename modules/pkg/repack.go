@@ -53,20 +53,22 @@ func (a *apt) repack(r *record, file string) error {
 	return out.Sync()
 }
 
-// withoutChanged parts with the configuration files that somebody changed, and
-// returns the others, too. A package of which no file would be left keeps them:
+// withoutChanged parts with the configuration files that somebody changed, or that
+// an earlier version has left, and returns the others, too. A package of which no file would be left keeps them:
 // dpkg takes one without files for one that another has replaced.
 func (a *apt) withoutChanged(names []string, conffiles []conffile) (rest, own []string) {
 	var all []string
 	rest = names
 	for _, c := range conffiles {
-		if _, err := a.h.Lstat(c.name); c.obsolete || err != nil {
+		if _, err := a.h.Lstat(c.name); err != nil {
 			continue
 		}
-		all = append(all, c.name)
-		if a.untouched(c) {
-			own = append(own, c.name)
-			continue
+		if !c.obsolete {
+			all = append(all, c.name)
+			if a.untouched(c) {
+				own = append(own, c.name)
+				continue
+			}
 		}
 		rest = slices.DeleteFunc(slices.Clone(rest), func(n string) bool { return n == c.name })
 	}
