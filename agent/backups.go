@@ -14,6 +14,7 @@ import (
 	"trued.dev/trued/internal/plan"
 	"trued.dev/trued/internal/report/sinks"
 	"trued.dev/trued/internal/resource"
+	"trued.dev/trued/internal/state"
 )
 
 // BackupConfig bounds what is kept of replaced files; zero is the default.
@@ -100,9 +101,12 @@ func (r *run) boundBackups() error {
 		return err
 	}
 	needed := map[string]bool{}
-	for _, e := range a.store.Snapshot().Inventory {
-		for _, note := range e.Prior {
-			digestsIn(note, needed)
+	snap := a.store.Snapshot()
+	for _, held := range []map[resource.Address]state.Entry{snap.Inventory, snap.Dropped} {
+		for _, e := range held {
+			for _, note := range e.Prior {
+				digestsIn(note, needed)
+			}
 		}
 	}
 	return a.backups.Bound(time.Now(), a.config.Backups.bounds(), needed)

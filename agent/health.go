@@ -146,6 +146,7 @@ func (j *judgement) confirm() {
 func (j *judgement) condemn(why, by string) {
 	t := *j.snap.Trial
 	t.Failed = why
+	j.rec.Put = t.Regained(j.snap.Dropped)
 	for _, name := range slices.Sorted(maps.Keys(t.Sources)) {
 		p, src := t.Sources[name], j.snap.Sources[name]
 		if p.Back == nil {

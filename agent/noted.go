@@ -29,9 +29,11 @@ func noted(store *state.Store, sum string) bool {
 			}
 		}
 	}
-	for _, e := range snap.Inventory {
-		if names(e.Prior) {
-			return true
+	for _, held := range []map[resource.Address]state.Entry{snap.Inventory, snap.Dropped} {
+		for _, e := range held {
+			if names(e.Prior) {
+				return true
+			}
 		}
 	}
 	return false

@@ -157,7 +157,7 @@ func (s *sourceRun) orderRollback(ctx context.Context, r *run, o Order, rec *sta
 			from = p.Commit
 		}
 		t.Sources[s.name()] = state.Probation{Commit: from, Back: back}
-		rec.Trial = t
+		rec.Trial, rec.Put = t, t.Regained(snap.Dropped)
 	}
 	return report.Incident{
 		Type:    report.CommitQuarantined,

@@ -42,6 +42,10 @@ type Snapshot struct {
 	Reboot *Reboot `json:"reboot,omitempty"`
 	// Trial is what was applied and not confirmed yet; nil when nothing is.
 	Trial *Trial `json:"trial,omitempty"`
+	// Dropped is what left the inventory meanwhile, as it was. Whoever goes back puts
+	// it there again: what was noted before trued changed the host cannot be seen
+	// any more once it was changed back.
+	Dropped map[resource.Address]Entry `json:"dropped,omitempty"`
 	// Unwell is why the host is not healthy although it goes nowhere; nil while it is.
 	Unwell *Unwell `json:"unwell,omitempty"`
 	// Open is a batch whose outcome was never recorded.
@@ -340,7 +344,7 @@ func (s *Snapshot) fold(r Record) {
 		s.Inventory[a] = e
 	}
 	for _, a := range r.Drop {
-		delete(s.Inventory, a)
+		s.drop(a)
 	}
 	for _, o := range r.Settle {
 		s.Owed = slices.DeleteFunc(s.Owed, o.Same)
@@ -351,6 +355,9 @@ func (s *Snapshot) fold(r Record) {
 	if r.Trial != nil {
 		if s.Trial = r.Trial; len(r.Trial.Sources) == 0 {
 			s.Trial = nil
+		}
+		if s.Trial == nil || s.Trial.Failed != "" {
+			s.Dropped = nil
 		}
 	}
 	if r.Unwell != nil {
@@ -397,6 +404,22 @@ func (s *Snapshot) fold(r Record) {
 	if n := len(r.Events); n > 0 {
 		s.Events = r.FirstEvent + uint64(n) - 1
 	}
+}
+
+// drop takes a resource out of the inventory. Whoever has the snapshot as it was
+// goes on reading it.
+func (s *Snapshot) drop(a resource.Address) {
+	e, there := s.Inventory[a]
+	_, known := s.Dropped[a]
+	if there && !known && s.Trial.HasWayBack() && s.Trial.Failed == "" {
+		dropped := maps.Clone(s.Dropped)
+		if dropped == nil {
+			dropped = map[resource.Address]Entry{}
+		}
+		dropped[a] = e
+		s.Dropped = dropped
+	}
+	delete(s.Inventory, a)
 }
 
 // foldHolds makes the holds what they are from now on. Whoever has the snapshot as

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"maps"
 	"time"
+
+	"trued.dev/trued/internal/resource"
 )
 
 // A Standing is a commit that a host can be brought to again, with what it was
@@ -53,6 +55,14 @@ func (t *Trial) HasWayBack() bool {
 		}
 	}
 	return false
+}
+
+// Regained returns those of the entries that come back with the sources that go
+// back.
+func (t *Trial) Regained(dropped map[resource.Address]Entry) map[resource.Address]Entry {
+	back := maps.Clone(dropped)
+	maps.DeleteFunc(back, func(_ resource.Address, e Entry) bool { return t.Sources[e.Source].Back == nil })
+	return back
 }
 
 // SameAs reports whether two trials are of the same commits.

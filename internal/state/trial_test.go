@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
+	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/state"
 )
 
@@ -50,5 +51,44 @@ func TestOfTheCommitsThatWereLeftTheLastAreRemembered(t *testing.T) {
 	}
 	if got != "edb" {
 		t.Errorf("remembered are %q", got)
+	}
+}
+
+func TestWhatLeftTheInventoryOnTrialIsThereForWhoeverGoesBack(t *testing.T) {
+	dir := t.TempDir()
+	s, err := state.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must := func(r state.Record) {
+		t.Helper()
+		if err := s.Append(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	address := func(name string) resource.Address { return resource.Address{Kind: "package", Name: name} }
+	held := state.Entry{Source: "infra", Digest: "d", Prior: resource.Prior{resource.Path("/x"): json.RawMessage(`{"installed":false}`)}}
+	must(state.Record{Put: map[resource.Address]state.Entry{address("before"): held, address("tool"): held, address("other"): {Source: "apps"}}})
+	must(state.Record{Drop: []resource.Address{address("before")}})
+	if len(s.Head().Dropped) != 0 {
+		t.Error("what leaves with nothing on trial is remembered")
+	}
+	trial := state.Trial{Run: "r", Sources: map[string]state.Probation{
+		"infra": {Commit: "b", Back: &state.Standing{Commit: "a"}}, "apps": {Commit: "c"},
+	}}
+	must(state.Record{Begin: &state.Begin{Run: "r"}, Trial: &trial})
+	before := s.Head()
+	must(state.Record{Drop: []resource.Address{address("tool"), address("other")}})
+	if len(before.Dropped) != 0 {
+		t.Error("whoever had the snapshot sees it change")
+	}
+	back := trial.Regained(s.Head().Dropped)
+	if e := back[address("tool")]; len(back) != 1 || e.Digest != "d" || len(e.Prior) != 1 {
+		t.Errorf("what comes back is %+v", back)
+	}
+	trial.Failed = "sick"
+	must(state.Record{Trial: &trial, Put: back})
+	if snap := s.Snapshot(); len(snap.Dropped) != 0 || len(snap.Inventory) != 1 {
+		t.Errorf("on the way back the inventory is %v, and %v is to come back still", snap.Inventory, snap.Dropped)
 	}
 }
