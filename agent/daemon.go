@@ -122,6 +122,10 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			busy = true
 			d.goBack(hard, ctx)
 		}
+		if !busy && d.proofs.reboot != nil {
+			busy = true
+			d.rebootFirst(hard, ctx)
+		}
 		if now := time.Now(); !busy && c.isDue(now) {
 			busy = true
 			d.take(ctx, hard, c, now)
@@ -142,6 +146,7 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			d.start(hard, ctx, call.req, &call)
 		case w := <-d.work:
 			if busy = false; w.reboot {
+				d.proofs.begin(ctx, d.agent, w) // it was not made, or is yet to be
 				continue
 			}
 			if w.idle() {
@@ -169,7 +174,7 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			}
 			if w.polled == nil && !w.news && ctx.Err() == nil && d.mayReboot(w.result) {
 				busy = true
-				d.reboot(hard)
+				d.reboot(hard, ctx, nil)
 			}
 			if w.news {
 				busy = true

@@ -34,12 +34,13 @@ type Prober interface {
 const grace = time.Minute
 
 // settle looks, after a run, whether the host is healthy. When it is, what is on
-// trial is confirmed. When it is not, what has a way back is put in quarantine:
-// then back is true, and the next run goes there. When ctx ends first, or another
-// commit came in between, all is left to whoever comes next.
-func (a *Agent) settle(ctx context.Context, res *Result) (back bool, err error) {
+// trial is confirmed, or, where the caller may reboot, proven once more after the
+// reboot that it asks for. When it is not, what has a way back is put in quarantine,
+// and the next run goes there. When ctx ends first, or another commit came in
+// between, all is left to whoever comes next.
+func (a *Agent) settle(ctx context.Context, res *Result, reboots bool) (next, error) {
 	if !res.unproven {
-		return false, nil
+		return goOn, nil
 	}
 	began := time.Now()
 	until := began.Add(a.config.ConfirmWithin)
@@ -54,23 +55,41 @@ func (a *Agent) settle(ctx context.Context, res *Result) (back bool, err error) 
 		failures = a.health.Prove(ctx, res.probes, res.reached(), until)
 	}
 	if ctx.Err() != nil {
-		return false, ctx.Err()
+		return goOn, ctx.Err()
 	}
 	unlock, err := a.store.Lock(ctx, a.config.RunTimeout) // a run may be under way
 	if err != nil {
-		return false, err
+		return goOn, err
 	}
 	defer unlock()
 	snap := a.store.Head()
-	if t := snap.Trial; !t.SameAs(res.trial) || t != nil && t.Failed != "" {
-		return t != nil && t.Failed != "", nil
+	switch t := snap.Trial; {
+	case t != nil && t.Failed != "":
+		return goBack, nil
+	case !t.SameAs(res.trial):
+		return goOn, nil
+	case reboots && len(failures) == 0 && a.rebootsFirst(ctx, snap):
+		return rebootFirst, nil
 	}
 	j := &judgement{agent: a, snap: snap, now: time.Now().UTC(), failures: failures, rec: state.Record{Sources: map[string]state.Source{}}}
-	if back, err = j.pass(ctx); len(failures) > 0 && !back {
+	back, err := j.pass(ctx)
+	if back {
+		return goBack, err
+	}
+	if len(failures) > 0 {
 		res.Verdict, res.Unwell = res.Verdict.andHealth(), words(failures)
 	}
-	return back, err
+	return goOn, err
 }
+
+// next is what follows from the health of the host.
+type next int
+
+const (
+	goOn next = iota
+	goBack
+	rebootFirst
+)
 
 // overdue returns a failure when the run that began a trial did not come to its end
 // in time.
@@ -301,17 +320,17 @@ func (a *Agent) Converge(ctx, stop context.Context, req Request) (*Result, error
 	if err != nil {
 		return res, err
 	}
-	back, err := a.settle(stop, res)
+	then, err := a.settle(stop, res, false)
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return res, nil // the next run goes on with it
 	}
-	if err != nil || !back {
+	if err != nil || then != goBack {
 		return res, err
 	}
 	again := Request{Trigger: triggerRollback, Hasty: true, Wait: lockWait, Progress: req.Progress}
 	if res, err = a.Run(ctx, stop, again); err != nil {
 		return res, err
 	}
-	_, err = a.settle(stop, res)
+	_, err = a.settle(stop, res, false)
 	return res, err
 }

@@ -14,8 +14,8 @@ type proof struct {
 	cancel context.CancelFunc
 	// call waits for what comes of it; it may be nil.
 	call *syncCall
-	// back and err are what came of it.
-	back bool
+	// then and err are what came of it.
+	then next
 	err  error
 }
 
@@ -24,8 +24,9 @@ type proofs struct {
 	all     sync.WaitGroup
 	ended   chan *proof
 	current *proof
-	// back is what has to be gone back from as soon as nothing else is in hand.
-	back *proof
+	// back is what has to be gone back from, and reboot what is to be proven after a
+	// reboot, as soon as nothing else is in hand.
+	back, reboot *proof
 }
 
 // begin waits for the health of the host after a run, unless that is waited for
@@ -46,7 +47,7 @@ func (p *proofs) begin(ctx context.Context, a *Agent, w done) bool {
 	p.current = now
 	p.all.Go(func() {
 		defer cancel()
-		now.back, now.err = a.settle(ctx, now.of)
+		now.then, now.err = a.settle(ctx, now.of, !w.reboot)
 		select {
 		case p.ended <- now:
 		case <-ctx.Done():
@@ -70,9 +71,12 @@ func (p *proofs) take(ended *proof) {
 		return
 	}
 	p.current = nil
-	if ended.back {
+	switch ended.then {
+	case goBack:
 		p.back = ended
 		return
+	case rebootFirst:
+		p.reboot = ended
 	}
 	ended.answer()
 }
@@ -105,6 +109,13 @@ func (d *Daemon) goBack(ctx, stop context.Context) {
 	p := d.proofs.back
 	d.proofs.back = nil
 	d.start(ctx, stop, Request{Trigger: triggerRollback, Hasty: true, Wait: lockWait}, p.call)
+}
+
+// rebootFirst hands out the reboot that what is on trial asks for.
+func (d *Daemon) rebootFirst(ctx, stop context.Context) {
+	p := d.proofs.reboot
+	d.proofs.reboot = nil
+	d.reboot(ctx, stop, p)
 }
 
 const triggerRollback = "rollback"

@@ -15,8 +15,13 @@ import (
 // What was installed may ask for a reboot. That is told once. Where the group or
 // the host allows it, the daemon makes it, between two runs and once for each time
 // that it is asked for: when the host asks again after a reboot that was made for
-// it, something is wrong, and it stays up. Nor does it go down while a commit is on
-// trial: the boot would be a trial of its own.
+// it, something is wrong, and it stays up.
+//
+// The boot is a part of what is on trial. Where the commit on trial is why one is
+// asked for, and it may be made at once, the host goes down between the first proof
+// of its health and the second, with the way back armed, and the commit is confirmed
+// after that. A reboot that has to wait for its window is made once the commit is
+// confirmed: it would be on trial for days otherwise, and all later ones with it.
 
 // rebootWanted notes, at the end of a run, whether a reboot is asked for, and tells
 // of it when that is new. It returns nil where nothing changed.
@@ -119,13 +124,47 @@ func (d *Daemon) mayReboot(after *Result) bool {
 	return snap.Reboot != nil && settled && a.config.Mode != Observe && !rebootHold(snap.Reboot, snap.Trial, a.mayReboot, a.host.BootID(), time.Now()).Any()
 }
 
-// reboot hands the reboot out.
-func (d *Daemon) reboot(ctx context.Context) {
+// rebootsFirst reports whether the reboot that the commit on trial asks for is to be
+// made before that is confirmed. The host was seen to be healthy.
+func (a *Agent) rebootsFirst(ctx context.Context, snap state.Snapshot) bool {
+	if !asksFor(snap.Trial, snap.Reboot) || a.config.Mode == Observe || rebootHold(snap.Reboot, nil, a.mayReboot, a.host.BootID(), time.Now()).Any() {
+		return false
+	}
+	if o, err := a.way().Order(); o == nil || err != nil || !a.way().Executable() {
+		return false
+	}
+	ctx, stop := context.WithTimeout(ctx, rebootCall)
+	defer stop()
+	return a.host.Systemd().MayReboot(ctx) == nil
+}
+
+// asksFor reports whether a reboot is asked for since, and so because, a commit is on
+// trial that the host can go back from.
+func asksFor(t *state.Trial, r *state.Reboot) bool {
+	return r != nil && t.HasWayBack() && !t.Ended.IsZero() && !r.Since.Before(t.Since)
+}
+
+// reboot hands the reboot out: that which the commit on trial asks for, whose proof
+// is given, or one after everything was confirmed. While the host goes down nothing
+// else is begun. Should it stay up, the proof is made without.
+func (d *Daemon) reboot(ctx, stop context.Context, p *proof) {
+	w := done{reboot: true}
+	var trial *state.Trial
+	if p != nil {
+		w.result, trial = p.of, p.of.trial
+	}
 	go func() {
-		if err := d.agent.reboot(ctx, d.drain); err != nil {
+		made, err := d.agent.reboot(ctx, d.drain, trial)
+		if err != nil {
 			d.agent.opt.Log.Warn("the reboot that is asked for is not made now", "error", err)
 		}
-		d.work <- done{reboot: true}
+		if made {
+			select {
+			case <-stop.Done():
+			case <-time.After(rebootDown):
+			}
+		}
+		d.work <- w
 	}()
 }
 
@@ -134,42 +173,56 @@ const (
 	// system takes to hear of one.
 	rebootWait = 10 * time.Second
 	rebootCall = 30 * time.Second
+	// rebootDown is how long a host may take to go down.
+	rebootDown = time.Minute
 )
 
-// reboot makes the reboot that is asked for. Before the host goes down it is on disk
-// that it does, and the sinks had their time to take the event. Where it is in doubt
-// whether the system has heard, it has: to reboot once too seldom does less harm than
-// to do so without end.
-func (a *Agent) reboot(ctx context.Context, drain *report.Drain) error {
+// reboot makes the reboot that is asked for, with what is on trial. Before the host
+// goes down it is on disk that it does, and the sinks had their time to take the
+// event. Where it is in doubt whether the system has heard, it has: to reboot once
+// too seldom does less harm than to do so without end.
+func (a *Agent) reboot(ctx context.Context, drain *report.Drain, trial *state.Trial) (made bool, err error) {
 	unlock, err := a.store.Lock(ctx, 0)
 	if err != nil {
-		return err // somebody's run; the next one of ours is soon enough
+		return false, err // somebody's run; the next one of ours is soon enough
 	}
 	defer unlock()
 	if err := a.refuseSuspended(); err != nil {
-		return err
+		return false, err
 	}
 	if err := a.store.Reload(); err != nil {
-		return err
+		return false, err
 	}
 	snap := a.store.Head()
 	r := snap.Reboot
-	if r == nil || r.Asked == a.host.BootID() || snap.Trial != nil {
-		return nil // somebody's run was faster
+	if r == nil || r.Asked == a.host.BootID() || !snap.Trial.SameAs(trial) || trial != nil && snap.Trial.Failed != "" {
+		return false, nil // somebody's run was faster
 	}
 	call, stop := context.WithTimeout(ctx, rebootCall)
 	defer stop()
 	if err := a.host.Systemd().MayReboot(call); err != nil {
-		return err
+		return false, err
 	}
 	asked := *r
 	asked.Asked = a.host.BootID()
-	if err := a.store.Append(state.Record{Reboot: &asked}); err != nil {
-		return err
+	rec := state.Record{Reboot: &asked}
+	if trial != nil {
+		if err := a.way().Postpone(a.host.Moment()); err != nil {
+			return false, err
+		}
+		on := *snap.Trial
+		on.Until = time.Now().UTC().Add(a.config.ConfirmWithin)
+		rec.Trial = &on
+	}
+	if err := a.store.Append(rec); err != nil {
+		return false, err
 	}
 	message := "the host reboots"
 	if len(r.Packages) > 0 {
 		message += " for " + strings.Join(r.Packages[:min(len(r.Packages), 5)], ", ")
+	}
+	if trial != nil {
+		message += "; what is on trial is to be healthy after it"
 	}
 	a.told(a.tell(ctx, report.Incident{Type: report.RebootBegun, Message: message}))
 	flush, done := context.WithTimeout(ctx, rebootWait)
@@ -179,5 +232,5 @@ func (a *Agent) reboot(ctx context.Context, drain *report.Drain) error {
 	if refused {
 		err = errors.Join(err, a.store.Append(state.Record{Reboot: r}))
 	}
-	return err
+	return !refused, err
 }

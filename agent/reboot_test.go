@@ -75,3 +75,30 @@ func TestAHostRebootsWhereAndWhenItMay(t *testing.T) {
 		})
 	}
 }
+
+func TestARebootIsOfTheCommitSinceWhichItIsAskedFor(t *testing.T) {
+	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	asked := &state.Reboot{Since: at.Add(time.Minute), Boot: "a"}
+	trial := func(change func(*state.Trial)) *state.Trial {
+		t := &state.Trial{Since: at, Ended: at.Add(time.Minute), Sources: map[string]state.Probation{"s": {Commit: "b", Back: &state.Standing{Commit: "a"}}}}
+		change(t)
+		return t
+	}
+	tests := map[string]struct {
+		trial  *state.Trial
+		reboot *state.Reboot
+		want   bool
+	}{
+		"the run asked for it":           {trial(func(*state.Trial) {}), asked, true},
+		"nothing asks for one":           {trial(func(*state.Trial) {}), nil, false},
+		"it was asked for before":        {trial(func(t *state.Trial) { t.Since = at.Add(2 * time.Minute) }), asked, false},
+		"the run is under way":           {trial(func(t *state.Trial) { t.Ended = time.Time{} }), asked, false},
+		"there is nothing to go back to": {trial(func(t *state.Trial) { t.Sources["s"] = state.Probation{Commit: "b"} }), asked, false},
+		"nothing is on trial":            {nil, asked, false},
+	}
+	for name, test := range tests {
+		if got := asksFor(test.trial, test.reboot); got != test.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}

@@ -212,6 +212,20 @@ func (d Dir) Move(to Phase, now resource.Moment) error {
 	return d.Write(*o)
 }
 
+// Postpone has the order wait as long again: the host goes down, and is to be seen
+// after that.
+func (d Dir) Postpone(now resource.Moment) error {
+	o, err := d.Order()
+	if err != nil {
+		return err
+	}
+	if o == nil {
+		return errors.New("there is no order to go back")
+	}
+	o.Phase, o.Moved = Waiting, now
+	return d.Write(*o)
+}
+
 // Write replaces the order, also on a disk that is full.
 func (d Dir) Write(o Order) error {
 	data, err := json.MarshalIndent(o, "", " ")

@@ -180,3 +180,23 @@ func TestTheBallastIsGivenBack(t *testing.T) {
 		t.Error("the ballast is there still")
 	}
 }
+
+func TestAnOrderThatIsPostponedWaitsAsLongAgain(t *testing.T) {
+	d := armed(t)
+	if err := d.Move(Waiting, at("b1", 200)); err != nil {
+		t.Fatal(err)
+	}
+	now := at("b1", 400)
+	if err := d.Postpone(now); err != nil {
+		t.Fatal(err)
+	}
+	if left := order(t, d).Due(now, true); left != 5*time.Minute+slack {
+		t.Errorf("due in %s", left)
+	}
+	if err := d.Disarm(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Postpone(now); err == nil {
+		t.Error("an order that is not there is put off")
+	}
+}

@@ -209,6 +209,47 @@ func TestAHostGoesBackWithoutItsAgent(t *testing.T) {
 	})
 }
 
+// A commit that asks for a reboot is confirmed once the host was seen to be healthy
+// after it.
+func TestAHostRebootsWithTheWayBackArmed(t *testing.T) {
+	t.Parallel()
+	w := boot(t, hosttest.Options{Name: "reboots"}, ":")
+	// What is healthy is a file that a boot makes.
+	const made = `
+- file: /etc/tmpfiles.d/well.conf
+  content: "f /run/%s 0644 root root"
+- command: make
+  run: systemd-tmpfiles --create well.conf
+  run_on: [file:/etc/tmpfiles.d/well.conf]
+`
+	w.Write(t, repository+"/groups/web/group.yaml", "reboot: {allow: true}\nhealth:\n  well: {file: /run/well, within: 3s}\n")
+	w.commit(t, "boot", fmt.Sprintf(made, "well"))
+	w.confirmed(t)
+	asks := func(name string) string {
+		return "- command: " + name + "\n  run: touch /run/reboot-required /srv/" + name + "\n  creates: /srv/" + name + "\n"
+	}
+	t.Run("and stays at a commit that is good", func(t *testing.T) {
+		w.AwaitReboot(t, func() { w.commit(t, "asks", asks("kernel")+"- file: /srv/managed/kernel\n  content: new\n") })
+		w.confirmed(t)
+		w.await(t, "systemctl is-active --quiet trued && trued status | grep -q 'In order'")
+		tale := w.Run(t, "grep -o '\"type\":\"[a-z]*\\.[a-z]*\"' "+eventFile+" | cut -d'\"' -f4 | grep -E '^(reboot|commit)\\.' | tail -4 | paste -sd' '")
+		if tale != "commit.confirmed reboot.required reboot.begun commit.confirmed" {
+			t.Errorf("it was told: %s", tale)
+		}
+	})
+	t.Run("and goes back from one that is bad after it", func(t *testing.T) {
+		var bad string
+		w.AwaitReboot(t, func() {
+			w.Write(t, repository+"/groups/web/boot.yaml", fmt.Sprintf(made, "unwell"))
+			bad = w.commit(t, "asks", asks("again")+"- file: /srv/managed/kernel\n  content: bad\n")
+		})
+		w.back(t, bad)
+		if why := w.Run(t, "(trued status -o json || true) | grep -o '\"why\": \"[^\"]*' | head -1"); !strings.Contains(why, "well: ") {
+			t.Errorf("in quarantine because of %s", why)
+		}
+	})
+}
+
 func TestAHostGoesBackOverADiskThatIsFull(t *testing.T) {
 	t.Parallel()
 	// The state is on a small disk of its own, and there is a bad command.
