@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -65,16 +66,17 @@ type scene struct {
 	url    string
 	asked  atomic.Int64
 	engine resourcetest.Engine
-	files  map[string]http.HandlerFunc
+	// files are what the server answers, by path: an http.HandlerFunc each.
+	files sync.Map
 }
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	s := &scene{t: t, files: map[string]http.HandlerFunc{}, engine: resourcetest.Engine{Offline: true}}
+	s := &scene{t: t, engine: resourcetest.Engine{Offline: true}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.asked.Add(1)
-		if f, ok := s.files[r.URL.Path]; ok {
-			f(w, r)
+		if f, ok := s.files.Load(r.URL.Path); ok {
+			f.(http.HandlerFunc)(w, r)
 			return
 		}
 		http.NotFound(w, r)
@@ -88,6 +90,10 @@ func newScene(t *testing.T) *scene {
 	s.host = on(t, s.root)
 	return s
 }
+
+// answer says what the server does when it is asked for a path. It may be asked by
+// an agent that is another process.
+func (s *scene) answer(path string, f http.HandlerFunc) { s.files.Store(path, f) }
 
 func on(t *testing.T, root string) *host.Host {
 	t.Helper()
@@ -104,7 +110,7 @@ func on(t *testing.T, root string) *host.Host {
 }
 
 func (s *scene) serve(path string, content []byte) string {
-	s.files[path] = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content) }
+	s.answer(path, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content) })
 	return s.url + path
 }
 
@@ -288,7 +294,7 @@ func TestNothingButTheRightFileTakesThePlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
 			put(t, filepath.Join(s.root, "etc/x"), "before")
-			s.files["/x"] = c.serve
+			s.answer("/x", c.serve)
 			err := s.converge(fetch.File{URL: s.url + "/x?token=s3cr3t", Checksum: sum256(good), SizeLimit: c.limit})
 			if err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), s.url+"/x") {
 				t.Errorf("returned %v", err)
@@ -341,7 +347,7 @@ func TestAServerThatStallsGivesWayToTheNext(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			s.files["/x"] = stall
+			s.answer("/x", stall)
 			f := fetch.File{URL: s.url + "/x", Checksum: sum256(good), Stall: time.Second}
 			var each *fetch.ServersError
 			alone := f
@@ -363,12 +369,12 @@ func TestAServerThatStallsGivesWayToTheNext(t *testing.T) {
 func TestADownloadThatIsCalledOffLeavesNothing(t *testing.T) {
 	s := newScene(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	s.files["/x"] = func(w http.ResponseWriter, r *http.Request) {
+	s.answer("/x", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("go"))
 		w.(http.Flusher).Flush()
 		cancel()
 		<-r.Context().Done()
-	}
+	})
 	m, r := s.resource(fetch.File{URL: s.url + "/x", Mirrors: []string{s.serve("/y", []byte("y"))}, Checksum: sum256([]byte("y"))})
 	if err := s.engine.Converge(ctx, m, r); !errors.Is(err, context.Canceled) {
 		t.Errorf("returned %v", err)
@@ -383,13 +389,13 @@ func TestAnAgentThatIsKilledInTheMiddleLeavesNothingAfterTheNextRun(t *testing.T
 	content := bytes.Repeat([]byte("good"), 100_000)
 	s := newScene(t)
 	halfway, gone := make(chan bool, 1), make(chan bool, 1)
-	s.files["/x"] = func(w http.ResponseWriter, r *http.Request) {
+	s.answer("/x", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(content[:300_000])
 		w.(http.Flusher).Flush()
 		halfway <- true
 		<-r.Context().Done()
 		gone <- true
-	}
+	})
 	agent := exec.Command(os.Args[0], "converge", s.root, s.url+"/x", sum256(content))
 	if err := agent.Start(); err != nil {
 		t.Fatal(err)
@@ -421,17 +427,17 @@ func TestATokenIsToldToNoOtherServer(t *testing.T) {
 	s, other := newScene(t), newScene(t)
 	var told atomic.Value
 	told.Store("")
-	other.files["/x"] = func(w http.ResponseWriter, r *http.Request) {
+	other.answer("/x", func(w http.ResponseWriter, r *http.Request) {
 		told.Store(r.Header.Get("Authorization"))
 		_, _ = w.Write(content)
-	}
-	s.files["/x"] = func(w http.ResponseWriter, r *http.Request) {
+	})
+	s.answer("/x", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer s3cr3t" {
 			w.WriteHeader(401)
 			return
 		}
 		http.Redirect(w, r, other.url+"/x", http.StatusFound)
-	}
+	})
 	f := fetch.File{URL: s.url + "/x", Checksum: sum256(content)}
 	if err := s.converge(f); err == nil || !strings.Contains(err.Error(), "give a token_file") {
 		t.Errorf("returned %v", err)
