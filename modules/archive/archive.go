@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"trued.dev/trued/internal/host"
@@ -52,7 +53,7 @@ func (module) Example() string {
 type Resource struct {
 	resource.Meta `yaml:",inline"`
 
-	Path              string `yaml:"archive" json:"archive" doc:"the directory's absolute path; it is put in place as a whole, by an exchange of directories. The archive is a tar, tar.gz, tar.bz2 or zip"`
+	Path              string `yaml:"archive" json:"archive" doc:"the directory's absolute path; it is put in place as a whole, by an exchange of directories. The archive is a tar, plain or packed as gz, bz2, xz or zst (by the program zstd), or a zip"`
 	fetch.File        `yaml:",inline"`
 	Source            string `yaml:"source" json:"-" doc:"an archive of the group's directory, in place of a URL"`
 	Strip             int    `yaml:"strip" json:"strip,omitempty" doc:"how many directories of each name in the archive are left out; what has no more is left out, too"`
@@ -111,7 +112,7 @@ func (r *Resource) Writes() []resource.Write { return r.Directory.Writes(r.Name(
 
 // Needs are the directories above, owner and group, and what opens the server.
 func (r *Resource) Needs() []resource.Need {
-	return append(r.Directory.Needs(r.Name()), r.File.Needs()...)
+	return slices.Concat(r.Directory.Needs(r.Name()), r.File.Needs(), r.unpackers())
 }
 
 func (r *Resource) edition() *edition.Edition {

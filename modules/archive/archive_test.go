@@ -109,6 +109,29 @@ func zipped(t testing.TB, data []byte) []byte {
 	return b.Bytes()
 }
 
+// packed has a program of the machine pack something.
+func packed(t testing.TB, data []byte, args ...string) []byte {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), args[0], append(args[1:], "-c")...)
+	cmd.Stdin = bytes.NewReader(data)
+	out, err := cmd.Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatalf("%v: %v", args, err)
+	}
+	return out
+}
+
+func half(data []byte) []byte { return data[:len(data)/2] }
+
+// tampered changes what was packed near its end, where a sum of it is.
+func tampered(data []byte) []byte {
+	data[len(data)-3] ^= 0xff
+	return data
+}
+
 func makeZip(t testing.TB, entries ...entry) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -283,17 +306,21 @@ func two(t testing.TB) []byte {
 }
 
 func TestArchiveKeepsThePromisesOfAModule(t *testing.T) {
-	packed := zipped(t, one(t))
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(packed) }))
+	gz := zipped(t, one(t))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(gz) }))
 	t.Cleanup(server.Close)
-	url := fetch.File{URL: server.URL + "/x", Checksum: fmt.Sprintf("sha256:%x", sha256.Sum256(packed))}
+	url := fetch.File{URL: server.URL + "/x", Checksum: fmt.Sprintf("sha256:%x", sha256.Sum256(gz))}
 	for name, c := range map[string]struct {
 		had  func(s *scene)
 		data []byte
 		fill Resource
 	}{
 		"a tar":               {data: one(t)},
-		"a tar.gz":            {data: packed},
+		"a tar.gz":            {data: gz},
+		"a tar.xz":            {data: packed(t, one(t), "xz")},
+		"a tar.xz of three":   {data: slices.Concat(packed(t, one(t)[:700], "xz", "--check=sha256"), packed(t, one(t)[700:3000], "xz"), packed(t, one(t)[3000:], "xz", "-9"))},
+		"a tar.xz of a code":  {data: packed(t, one(t), "xz", "--x86", "--lzma2=preset=9e")},
+		"a tar.zst":           {data: packed(t, one(t), "zstd")},
 		"a zip":               {data: makeZip(t, entry{name: "a", content: "1"}, entry{name: "b/"}, entry{name: "b/l", kind: tar.TypeSymlink, target: "../a"})},
 		"an empty zip":        {data: makeZip(t)},
 		"from a server":       {fill: Resource{File: url}},
@@ -343,7 +370,7 @@ func TestArchiveKeepsThePromisesOfAModule(t *testing.T) {
 
 func TestAnArchiveThatIsHostileChangesNothing(t *testing.T) {
 	zeros := func(n int) string { return strings.Repeat("\x00", n) }
-	whole := zipped(t, one(t))
+	whole, bomb := zipped(t, one(t)), makeTar(t, entry{name: "a", content: zeros(80 << 20)})
 	torn := makeZip(t, entry{name: "a", content: "some content"})
 	torn[len("PK")+40] ^= 0xff
 	for name, c := range map[string]struct {
@@ -378,14 +405,22 @@ func TestAnArchiveThatIsHostileChangesNothing(t *testing.T) {
 		"too much":                       {data: makeTar(t, entry{name: "a", content: zeros(5000)}), fill: func(r *Resource) { r.UnpackedLimit = 4000 }, says: "unpacked_limit"},
 		"too much in a zip":              {data: makeZip(t, entry{name: "a", content: zeros(5000)}), fill: func(r *Resource) { r.UnpackedLimit = 4000 }, says: "unpacked_limit"},
 		"too many":                       {data: two(t), fill: func(r *Resource) { r.EntriesLimit = 2 }, says: "entries_limit"},
-		"a bomb":                         {data: zipped(t, makeTar(t, entry{name: "a", content: zeros(80 << 20)})), says: "bomb"},
+		"a bomb":                         {data: zipped(t, bomb), says: "bomb"},
 		"a bomb that is left out":        {data: zipped(t, makeTar(t, entry{name: "a", content: zeros(80 << 20)}, entry{name: "b"})), fill: func(r *Resource) { r.Strip = 1 }, says: "bomb"},
 		"a bomb in a zip":                {data: makeZip(t, entry{name: "a", content: zeros(80 << 20)}), says: "bomb"},
 		"half of one":                    {data: whole[:len(whole)/2], says: "EOF"},
 		"a tar that is cut":              {data: makeTar(t, entry{name: "a", content: zeros(5000)})[:3000], says: "EOF"},
 		"a zip that was tampered with":   {data: torn, says: ""},
-		"one of another compression":     {data: []byte("\xfd7zXZ\x00\x00\x04"), says: "is compressed with xz, which is not read here: offer it as tar.gz"},
-		"one of a third":                 {data: []byte("\x28\xb5\x2f\xfd\x04"), says: "is compressed with zstd"},
+		"one of another packing":         {data: []byte("LZIP\x01"), says: "is packed with lzip, which is not read here: tar, tar.gz"},
+		"a bomb of xz":                   {data: packed(t, bomb, "xz", "-0"), says: "bomb"},
+		"a bomb of zstd":                 {data: packed(t, bomb, "zstd"), says: "bomb"},
+		"half of an xz":                  {data: half(packed(t, whole, "xz")), says: "xz: data is"},
+		"half of a zst":                  {data: half(packed(t, whole, "zstd")), says: "zstd"},
+		"an xz of much memory":           {data: packed(t, one(t), "xz", "--lzma2=dict=65MiB"), says: "takes more than 64 MiB of memory"},
+		"a zst of much memory":           {data: packed(t, one(t), "zstd", "--ultra", "-22", "--long=31"), says: "too much memory"},
+		"a zst that was tampered with":   {data: tampered(packed(t, one(t), "zstd", "--check")), says: "zstd"},
+		"an xz that was tampered with":   {data: tampered(packed(t, one(t), "xz")), says: "xz: data is corrupt"},
+		"an xz of no tar":                {data: packed(t, []byte("<html>"), "xz"), says: "EOF"},
 		"no archive":                     {data: []byte("<html>not found</html>"), says: "no archive"},
 		"nothing":                        {data: nil, says: "no archive"},
 	} {
@@ -488,6 +523,22 @@ func TestDriftIsSeenAndPutRight(t *testing.T) {
 				t.Errorf("%q\nbecame %q", before, after)
 			}
 		})
+	}
+}
+
+func TestAnArchiveThatAProgramUnpacksWaitsForIt(t *testing.T) {
+	zstd := resource.Need{Claim: resource.Claim{Space: resource.SpacePackage, Name: "zstd"}}
+	for _, c := range []struct {
+		fill Resource
+		want bool
+	}{
+		{Resource{Path: "/x", Source: "files/x.tar.zst"}, true},
+		{Resource{Path: "/x", File: fetch.File{URL: "https://a/x.tar.gz", Mirrors: []string{"https://b/x.tzst"}}}, true},
+		{Resource{Path: "/x", Source: "files/x.tar.xz"}, false},
+	} {
+		if got := slices.Contains(c.fill.Needs(), zstd); got != c.want {
+			t.Errorf("%+v needs %v", c.fill, c.fill.Needs())
+		}
 	}
 }
 
@@ -786,8 +837,8 @@ func TestOnHost(t *testing.T) {
 	if !hosttest.Inside(t, hosttest.Options{Name: "archive"}, "mkdir /opt/a") {
 		return
 	}
-	packed := zipped(t, one(t))
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(packed) }))
+	gz := zipped(t, one(t))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(gz) }))
 	t.Cleanup(server.Close)
 	h := on(t, "/", t.TempDir())
 	resourcetest.Run(t, resourcetest.Case{
@@ -795,10 +846,17 @@ func TestOnHost(t *testing.T) {
 		Resource: func(m resource.Module) resource.Resource {
 			r := m.New().(*Resource)
 			r.Path, r.Owner, r.Group = "/opt/a/x", "daemon", "daemon"
-			r.File = fetch.File{URL: server.URL + "/x", Checksum: fmt.Sprintf("sha256:%x", sha256.Sum256(packed))}
+			r.File = fetch.File{URL: server.URL + "/x", Checksum: fmt.Sprintf("sha256:%x", sha256.Sum256(gz))}
 			return r
 		},
 		Dirs: []string{"/opt/a"},
+	})
+	t.Run("what a program unpacks that is not there is told", func(t *testing.T) {
+		s := &scene{t: t, host: h}
+		s.must(os.RemoveAll("/usr/bin/zstd"))
+		if err := s.converge([]byte("\x28\xb5\x2f\xfd\x04")); err == nil || !strings.Contains(err.Error(), "declare `package: zstd`") {
+			t.Errorf("returned %v", err)
+		}
 	})
 }
 
@@ -809,6 +867,7 @@ func FuzzUnpack(f *testing.F) {
 		one(f), zipped(f, two(f)), makeZip(f, entry{name: "a", content: "1"}, entry{name: "b/l", kind: tar.TypeSymlink, target: "../a"}),
 		makeTar(f, entry{name: "../x"}), makeTar(f, entry{name: "l", kind: tar.TypeSymlink, target: "a/.."}, entry{name: "l/x"}),
 		makeTar(f, entry{name: "a"}, entry{name: "h", kind: tar.TypeLink, target: "a"}, entry{name: "f", kind: tar.TypeFifo}),
+		packed(f, two(f), "xz"), packed(f, two(f), "zstd"),
 	} {
 		f.Add(data, 0)
 		f.Add(data, 1)

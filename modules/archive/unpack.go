@@ -4,9 +4,6 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bufio"
-	"bytes"
-	"compress/bzip2"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -61,9 +58,6 @@ type unpacking struct {
 	entries int
 }
 
-// errKind is the error for what is no archive that can be read.
-var errKind = errors.New("is no archive that is read here: tar, tar.gz, tar.bz2 and zip are")
-
 // run unpacks the archive, whose form its first bytes tell.
 func (u *unpacking) run(from io.ReaderAt, size int64) error {
 	u.size = size
@@ -72,36 +66,22 @@ func (u *unpacking) run(from io.ReaderAt, size int64) error {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	whole := func() io.Reader { return bufio.NewReaderSize(io.NewSectionReader(from, 0, size), 1<<16) }
-	switch {
-	case bytes.HasPrefix(head[:n], []byte("PK\x03\x04")), bytes.HasPrefix(head[:n], []byte("PK\x05\x06")):
+	form := packing(head[:n])
+	if form == packedZip {
 		return u.zip(from, size)
-	case bytes.HasPrefix(head[:n], []byte{0x1f, 0x8b}):
-		r, err := gzip.NewReader(whole())
-		if err != nil {
-			return err
-		}
-		return u.tar(r)
-	case bytes.HasPrefix(head[:n], []byte("BZh")):
-		return u.tar(bzip2.NewReader(whole()))
-	case n == len(head) && string(head[257:262]) == "ustar":
-		return u.tar(whole())
 	}
-	if with := unread(head[:n]); with != "" {
-		return fmt.Errorf("is compressed with %s, which is not read here: offer it as tar.gz, tar.bz2 or zip", with)
+	plain, err := u.open(form, bufio.NewReaderSize(io.NewSectionReader(from, 0, size), 1<<16))
+	if err != nil {
+		return err
 	}
-	return errKind
-}
-
-// unread names what an archive is compressed with that is known and not read: each
-// of them would weigh more in the program than its use is worth.
-func unread(head []byte) string {
-	for with, magic := range map[string]string{"xz": "\xfd7zXZ\x00", "zstd": "\x28\xb5\x2f\xfd", "lzip": "LZIP", "7z": "7z\xbc\xaf\x27\x1c"} {
-		if bytes.HasPrefix(head, []byte(magic)) {
-			return with
-		}
+	defer plain.Close()
+	all := &stream{u: u, from: edition.Reader(u.ctx, plain)}
+	if err := u.tar(all); err != nil || form != packedXz && form != packedZstd {
+		return err
 	}
-	return ""
+	// What is wrong with these is told at their end, which is behind that of the tar.
+	_, err = io.Copy(io.Discard, all)
+	return err
 }
 
 // spend counts what was unpacked.
@@ -181,7 +161,7 @@ func (u *unpacking) name(given string) (string, error) {
 }
 
 func (u *unpacking) tar(from io.Reader) error {
-	r := tar.NewReader(&stream{u: u, from: edition.Reader(u.ctx, from)})
+	r := tar.NewReader(from)
 	for {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
