@@ -12,8 +12,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/host/edition"
@@ -57,6 +60,7 @@ type Resource struct {
 	fetch.File        `yaml:",inline"`
 	Source            string `yaml:"source" json:"-" doc:"an archive of the group's directory, in place of a URL"`
 	Strip             int    `yaml:"strip" json:"strip,omitempty" doc:"how many directories of each name in the archive are left out; what has no more is left out, too"`
+	Creates           string `yaml:"creates" json:"creates,omitempty" doc:"guard: a path that the archive brings, absolute or below the directory; where it is, nothing is unpacked, and what was is left alone, whatever became of it"`
 	UnpackedLimit     int64  `yaml:"unpacked_limit" json:"-" doc:"the most bytes that it may unpack to; 8 GiB. More than 300 times its size is refused in any case"`
 	EntriesLimit      int    `yaml:"entries_limit" json:"-" doc:"the most files, directories and links that it may have; 200000"`
 	edition.Directory `yaml:",inline"`
@@ -92,6 +96,9 @@ func (r *Resource) Validate() error {
 	case r.Source == "":
 		problems = append(problems, r.File.Validate()...)
 	}
+	if r.Creates != "" {
+		problems = append(problems, host.CheckPath("creates", r.created()))
+	}
 	if r.Strip < 0 {
 		wrong("strip", "%d is less than none", r.Strip)
 	}
@@ -102,6 +109,14 @@ func (r *Resource) Validate() error {
 		wrong("entries_limit", "%d is less than none", r.EntriesLimit)
 	}
 	return errors.Join(problems...)
+}
+
+// created is the path that says that the archive was unpacked.
+func (r *Resource) created() string {
+	if path.IsAbs(r.Creates) {
+		return r.Creates
+	}
+	return r.Name() + "/" + r.Creates
 }
 
 // Claims is the directory.
@@ -132,7 +147,21 @@ func (r *Resource) edition() *edition.Edition {
 
 // Check compares the directory with what was unpacked. It asks no server.
 func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
-	return r.edition().Check(ctx, view)
+	if err := ctx.Err(); err != nil {
+		return resource.Finding{}, err
+	}
+	if r.Creates == "" {
+		return r.edition().Check(ctx, view)
+	}
+	_, err := r.host.Lstat(host.CleanPath(r.created()))
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		return resource.Finding{}, err
+	}
+	found, err := r.edition().Check(ctx, view)
+	if err == nil && found.InOrder() {
+		err = fmt.Errorf("the archive was unpacked and did not bring %q (creates)", r.created())
+	}
+	return found, err
 }
 
 // Apply unpacks the archive beside the directory and exchanges the two.
@@ -193,7 +222,12 @@ func (r *Resource) copySource(ctx context.Context, to io.Writer) error {
 	return nil
 }
 
-// Watches are the directory and all that is below it.
+// Watches are the directory and all that is below it, and what says that there is
+// nothing to do.
 func (r *Resource) Watches() []resource.Watch {
-	return []resource.Watch{{Space: resource.WatchTree, Name: r.Name()}}
+	watches := []resource.Watch{{Space: resource.WatchTree, Name: r.Name()}}
+	if path.IsAbs(r.Creates) {
+		watches = append(watches, resource.Watch{Space: resource.WatchPath, Name: host.CleanPath(r.Creates)})
+	}
+	return watches
 }

@@ -335,6 +335,7 @@ func TestArchiveKeepsThePromisesOfAModule(t *testing.T) {
 		"a link by force":     {data: one(t), had: func(s *scene) { s.must(os.Symlink("nowhere", s.root+"/opt/x")) }, fill: Resource{Directory: edition.Directory{Force: true}}},
 		"what is sensitive":   {data: makeTar(t, entry{name: "a", content: "s3cr3t"}), fill: Resource{Meta: resource.Meta{Sensitive: true}}},
 		"links in a row":      {data: makeTar(t, entry{name: "a/b/f", content: "1"}, entry{name: "l", kind: tar.TypeSymlink, target: "a/b"}, entry{name: "a/m", kind: tar.TypeSymlink, target: "../l/f"})},
+		"what it creates":     {data: one(t), fill: Resource{Creates: "sub/run"}},
 		"names of both cases": {data: makeTar(t, entry{name: "A", content: "1"}, entry{name: "a", content: "2"})},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -523,6 +524,50 @@ func TestDriftIsSeenAndPutRight(t *testing.T) {
 				t.Errorf("%q\nbecame %q", before, after)
 			}
 		})
+	}
+}
+
+func TestWhatAnArchiveCreatesIsLeftAlone(t *testing.T) {
+	for name, creates := range map[string]string{"below the directory": "sub/run", "by its whole path": "/opt/x/sub/run"} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			guard := func(r *Resource) { r.Creates = creates }
+			s.must(s.converge(one(t), guard))
+			s.put("a", "theirs now")
+			s.must(os.Remove(s.root + "/opt/x/old"))
+			s.must(s.converge(one(t), guard))
+			s.must(s.converge(two(t), guard))
+			s.has(map[string]string{"a": "theirs now", "sub": "/", "sub/run": "#!1", "sub/l": "-> ../a"})
+			s.must(os.Remove(s.root + "/opt/x/sub/run"))
+			s.must(s.converge(two(t), guard))
+			s.has(map[string]string{"a": "2", "new": "2", "sub": "/", "sub/run": "#!2"})
+			s.leave(two(t), guard)
+			s.has(map[string]string{})
+		})
+	}
+}
+
+func TestWhatWasThereOfItselfIsNotTheArchives(t *testing.T) {
+	s := newScene(t)
+	guard := func(r *Resource) { r.Creates = "a" }
+	s.put("a", "mine")
+	s.must(s.converge(one(t), guard))
+	s.leave(one(t), guard)
+	s.has(map[string]string{"a": "mine"})
+}
+
+func TestAFileInThePlaceOfTheDirectoryCreatedNothing(t *testing.T) {
+	s := newScene(t)
+	s.must(os.WriteFile(s.root+"/opt/x", []byte("f"), 0o644))
+	s.must(s.converge(one(t), func(r *Resource) { r.Creates, r.Force = "sub/run", true }))
+	s.has(map[string]string{"a": "1", "old": "1", "sub": "/", "sub/run": "#!1", "sub/l": "-> ../a"})
+}
+
+func TestAnArchiveThatDoesNotBringWhatItIsToCreateFails(t *testing.T) {
+	s := newScene(t)
+	err := s.converge(one(t), func(r *Resource) { r.Creates = "bin/x" })
+	if err == nil || !strings.Contains(err.Error(), `did not bring "/opt/x/bin/x" (creates)`) {
+		t.Errorf("returned %v", err)
 	}
 }
 
@@ -821,6 +866,7 @@ func TestWrongValuesAreNamed(t *testing.T) {
 		"two of it":        {Resource{Path: "/x", File: good, Source: "a"}, "source"},
 		"no checksum":      {Resource{Path: "/x", File: fetch.File{URL: "https://a/x"}}, "checksum"},
 		"less than none":   {Resource{Path: "/x", File: good, Strip: -1}, "strip"},
+		"a way up":         {Resource{Path: "/x", File: good, Creates: "../y"}, "creates"},
 		"less entries":     {Resource{Path: "/x", File: good, EntriesLimit: -1}, "entries_limit"},
 		"less bytes":       {Resource{Path: "/x", File: good, UnpackedLimit: -1}, "unpacked_limit"},
 		"one for everyone": {Resource{Path: "/x", File: good, Meta: resource.Meta{Sensitive: true}, Directory: edition.Directory{FileMode: resource.NewMode(0o644)}}, "file_mode"},
