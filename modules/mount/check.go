@@ -46,7 +46,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if err := r.compare(&finding, view, now); err != nil {
 		return finding, err
 	}
-	if listed != nil && finding.InOrder() {
+	if listed != nil && finding.InOrder() && finding.Note == "" {
 		finding.Witness = r.witness(listed, now)
 	}
 	return finding, nil
@@ -90,6 +90,9 @@ func (r *Resource) compare(finding *resource.Finding, view resource.View, now li
 			differs(fieldState, stateUnmounted, stateMounted)
 		}
 	case r.swaps():
+		if other := r.otherPriority(now); other != "" {
+			finding.Note = other
+		}
 	case !r.shows(now):
 		differs(fieldDevice, now.Source, r.Device)
 	case !r.sameType(now):

@@ -17,8 +17,9 @@ import (
 	"trued.dev/trued/internal/resource/resourcetest"
 )
 
-// TestOnHost mounts on booted hosts. They have no loop devices and no swap: what
-// is on a device is told from an image, and the programs that swap are made up.
+// TestOnHost mounts on booted hosts. They have no loop devices and no swap, which
+// TestOnRealDevices has: what is on a device is told from an image, and the programs
+// that swap are made up, to fail on demand.
 func TestOnHost(t *testing.T) {
 	for _, suite := range []string{"bookworm", "trixie"} {
 		t.Run(suite, func(t *testing.T) {

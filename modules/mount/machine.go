@@ -30,7 +30,8 @@ type live struct {
 	// Made are directories that were made to mount on, the first one on top.
 	Made []string `json:"made,omitempty"`
 
-	info *mountinfo.Info
+	info     *mountinfo.Info
+	priority string // of swap
 }
 
 // at returns what is mounted on a directory, on top of all else there.
@@ -74,7 +75,7 @@ func (m *machine) swapped(device string) (live, error) {
 		}
 		name := unescape(fields[0])
 		if strings.HasPrefix(name, "/") && (name == where || m.real(name) == where) {
-			return live{Mounted: true, Source: name, FSType: swap}, nil
+			return live{Mounted: true, Source: name, FSType: swap, priority: fields[len(fields)-1]}, nil
 		}
 	}
 	return live{}, nil
@@ -219,6 +220,17 @@ func (r *Resource) offFlags(now live) (is, should []string) {
 		}
 	}
 	return is, should
+}
+
+// otherPriority tells of swap whose priority is not the one of its options. To
+// change it the swap would have to be emptied, into memory that may not be there.
+func (r *Resource) otherPriority(now live) string {
+	for _, o := range r.options() {
+		if pri, ok := strings.CutPrefix(o, "pri="); ok && pri != now.priority {
+			return fmt.Sprintf("swapped to with priority %s: %s comes with the next boot, or after swapoff", now.priority, o)
+		}
+	}
+	return ""
 }
 
 // lookAt returns the kernel's state of the resource.

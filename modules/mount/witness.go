@@ -31,10 +31,12 @@ type shown struct {
 	Root    string `json:"root,omitempty"`
 	Major   int    `json:"major,omitempty"`
 	Minor   int    `json:"minor,omitempty"`
+	// Priority is that of swap.
+	Priority string `json:"priority,omitempty"`
 }
 
 func shownOf(now live) shown {
-	s := shown{Mounted: now.Mounted, Source: now.Source, FSType: now.FSType}
+	s := shown{Mounted: now.Mounted, Source: now.Source, FSType: now.FSType, Priority: now.priority}
 	if i := now.info; i != nil {
 		s.Options, s.Root, s.Major, s.Minor = i.Options, i.Root, i.Major, i.Minor
 	}

@@ -1,0 +1,127 @@
+package mount
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// apartVar is set for the copy of this program that has a mount namespace of its own.
+const apartVar = "TRUED_TEST_APART"
+
+// TestOnRealDevices mounts file systems of loop devices, and swaps. A container
+// may do neither, so it is this machine, in a mount namespace with an /etc and a
+// /dev that nobody else sees.
+func TestOnRealDevices(t *testing.T) {
+	if loop, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0); err != nil {
+		t.Skipf("needs loop devices: %v", err)
+	} else {
+		loop.Close()
+	}
+	if os.Getenv(apartVar) == "" {
+		cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--propagation", "private", os.Args[0], "-test.v", "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), apartVar+"="+t.TempDir())
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()+" ") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	dir := os.Getenv(apartVar)
+	run(t, "mkdir "+dir+"/etc "+dir+"/dev; mount -t tmpfs x "+dir+"/dev; mkdir "+dir+"/dev/{etc,dev}-{upper,work}")
+	for _, name := range []string{"etc", "dev"} {
+		run(t, strings.NewReplacer("DIR", dir+"/dev/"+name, "NAME", name).Replace("mount -t overlay x -o lowerdir=/NAME,upperdir=DIR-upper,workdir=DIR-work /NAME"))
+	}
+	run(t, "echo '# a comment of people' >/etc/fstab; mkdir -p /dev/disk/by-uuid /dev/disk/by-label")
+	t.Run("a file system by its names", func(t *testing.T) { byNames(t, dir) })
+	t.Run("swap", func(t *testing.T) { swapsTruly(t, dir) })
+}
+
+// run is sh for what must go well.
+func run(t testing.TB, line string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "bash", "-ec", line).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", line, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// device makes a loop device of a file that holds what a program makes of it, and
+// gives it the names that udev would.
+func device(t *testing.T, file, format string) (name, uuid string) {
+	t.Helper()
+	run(t, "truncate -s 16M "+file+"; "+format+" "+file)
+	name = run(t, "losetup --find --show "+file)
+	t.Cleanup(func() { _ = exec.Command("losetup", "-d", name).Run() })
+	uuid = run(t, "blkid -p -o value -s UUID "+name)
+	run(t, "ln -s "+name+" /dev/disk/by-uuid/"+uuid)
+	return name, uuid
+}
+
+func byNames(t *testing.T, dir string) {
+	l := newLab(t)
+	one, uuid := device(t, filepath.Join(dir, "one.img"), "mkfs.ext4 -q -L 'my data'")
+	two, other := device(t, filepath.Join(dir, "two.img"), "mkfs.ext4 -q")
+	run(t, "ln -s "+one+` '/dev/disk/by-label/my\x20data'`)
+	fill := Resource{Target: dir + "/data", Device: "UUID=" + uuid, FSType: "ext4", Options: "noatime,nofail", Parents: true}
+	l.converge(t, fill)
+	expect(t, "findmnt -rno SOURCE,FSTYPE "+fill.Target+"; grep data /etc/fstab", one+" ext4\nUUID="+uuid+" "+fill.Target+" ext4 noatime,nofail 0 0")
+	run(t, "echo precious >"+fill.Target+"/file")
+	// Another name of the same is no reason to unmount it.
+	before := run(t, "findmnt -rno ID "+fill.Target)
+	fill.Device = "LABEL=my data"
+	l.converge(t, fill)
+	expect(t, "findmnt -rno ID "+fill.Target+"; cat "+fill.Target+"/file", before+"\nprecious")
+	fill.Device = "UUID=" + other
+	l.converge(t, fill)
+	expect(t, "findmnt -rno SOURCE "+fill.Target, two)
+	// What is on a device is never made anew.
+	l.fails(t, Resource{Target: dir + "/wrong", Device: "UUID=" + uuid, FSType: "xfs", Parents: true}, "UUID="+uuid+" holds ext4, and the manifest says xfs")
+	fill.Device = "UUID=" + uuid
+	l.converge(t, fill)
+	expect(t, "cat "+fill.Target+"/file", "precious")
+	l.leave(t, fill)
+	expect(t, "cat /etc/fstab; ls "+dir+"/data", "# a comment of people\nls: cannot access '"+dir+"/data': No such file or directory")
+}
+
+func swapsTruly(t *testing.T, dir string) {
+	l := newLab(t)
+	file := filepath.Join(dir, "swap file")
+	run(t, "dd if=/dev/zero of='"+file+"' bs=1M count=8 status=none; chmod 600 '"+file+"'; mkswap -q '"+file+"'")
+	t.Cleanup(func() { _ = exec.Command("swapoff", file).Run() })
+	if _, _, denied := syscall.Syscall(syscall.SYS_SWAPOFF, 0, 0, 0); denied == syscall.EPERM || denied == syscall.ENOSYS {
+		t.Skipf("nobody may swap here: %v", denied)
+	}
+	fill := Resource{Target: file, FSType: swap, Options: "pri=5,nofail"}
+	listed := `grep swap /etc/fstab; sed -n 's/.*swap.040file \+//p' /proc/swaps | xargs -r -n 5 | cut -d' ' -f1,4`
+	entry := strings.ReplaceAll(file, " ", `\040`) + " none swap pri=5,nofail 0 0"
+	l.converge(t, fill)
+	expect(t, listed, entry+"\nfile 5")
+	run(t, "swapoff '"+file+"'")
+	l.converge(t, fill)
+	expect(t, listed, entry+"\nfile 5")
+	fill.Options = "pri=7,nofail"
+	l.converge(t, fill)
+	if found := l.check(t, fill); !strings.HasPrefix(found.Note, "swapped to with priority 5: pri=7 comes with the next boot") {
+		t.Errorf("note is %q", found.Note)
+	}
+	run(t, "swapoff '"+file+"'")
+	l.converge(t, fill)
+	if found := l.check(t, fill); found.Note != "" {
+		t.Errorf("note is %q", found.Note)
+	}
+	l.leave(t, fill)
+	expect(t, listed, "")
+	_, uuid := device(t, filepath.Join(dir, "swap.img"), "mkswap -q")
+	l.converge(t, Resource{Target: "UUID=" + uuid, FSType: swap})
+	expect(t, "grep -c /dev/loop /proc/swaps; grep -o 'UUID=.*' /etc/fstab", "1\nUUID="+uuid+" none swap defaults 0 0")
+	l.leave(t, Resource{Target: "UUID=" + uuid, FSType: swap})
+	expect(t, "grep -c /dev/loop /proc/swaps", "0")
+	// What is no swap is never made one.
+	data, _ := device(t, filepath.Join(dir, "data.img"), "mkfs.ext4 -q")
+	l.fails(t, Resource{Target: data, FSType: swap}, "cannot mount "+data, "read swap header failed")
+	expect(t, "blkid -p -o value -s TYPE "+data, "ext4")
+}
