@@ -24,10 +24,10 @@ const (
 // repack makes a package from what is installed of it: its files as they are now,
 // with the maintainer scripts that dpkg has kept.
 //
-// A configuration file that somebody changed is left out. dpkg would hold what
-// they wrote for the package's own, and a later version would replace it without
-// a question; like this it counts as one that the package no longer has, which
-// stays as it is. It is kept apart, with all other configuration files.
+// A configuration file that somebody changed gets an empty line more. dpkg would
+// hold what they wrote for the package's own, and a later version would replace it
+// without a question; like this it counts as changed, as it was. What they wrote is
+// kept apart, with all other configuration files, and put over it.
 func (a *apt) repack(r *record, file string) error {
 	s, err := a.stanza(r)
 	if err != nil {
@@ -37,7 +37,7 @@ func (a *apt) repack(r *record, file string) error {
 	if err != nil {
 		return err
 	}
-	names, own := a.withoutChanged(names, s.conffiles())
+	p := a.packing(r, names, s.conffiles())
 	out, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) //nolint:gosec // ours
 	if err != nil {
 		return err
@@ -45,39 +45,41 @@ func (a *apt) repack(r *record, file string) error {
 	defer out.Close()
 	d := debWriter{f: out}
 	d.bytes("debian-binary", []byte("2.0\n"))
-	d.member("control.tar.gz", func(w *tar.Writer) error { return a.packControl(w, r, s, own) })
-	d.member("data.tar.gz", func(w *tar.Writer) error { return a.packFiles(w, r, names) })
+	d.member("control.tar.gz", func(w *tar.Writer) error { return a.packControl(w, r, s, p.conffiles) })
+	d.member("data.tar.gz", func(w *tar.Writer) error { return a.packFiles(w, p) })
 	if d.err != nil {
 		return fmt.Errorf("cannot pack what is installed of %s: %w", r.Name, d.err)
 	}
 	return out.Sync()
 }
 
-// withoutChanged parts with the configuration files that somebody changed, or that
-// an earlier version has left, and returns the others, too. A package of which no file would be left keeps them:
-// dpkg takes one without files for one that another has replaced.
-func (a *apt) withoutChanged(names []string, conffiles []conffile) (rest, own []string) {
-	var all []string
-	rest = names
+// A packing is what goes into a package.
+type packing struct {
+	r     *record
+	names []string // paths, directories included
+	// conffiles are those of the paths that are configuration files, changed those
+	// of them that somebody has changed.
+	conffiles []string
+	changed   map[string]bool
+}
+
+// packing parts with what an earlier version has left, or is no file any more:
+// the package does not have it.
+func (a *apt) packing(r *record, names []string, conffiles []conffile) packing {
+	p := packing{r: r, names: slices.Clone(names), changed: map[string]bool{}}
 	for _, c := range conffiles {
-		if _, err := a.h.Lstat(c.name); err != nil {
+		i, err := a.h.Lstat(c.name)
+		if err != nil {
+			continue // what somebody deleted stays deleted
+		}
+		if c.obsolete || i.Type() != host.TypeFile {
+			p.names = slices.DeleteFunc(p.names, func(n string) bool { return n == c.name })
 			continue
 		}
-		if !c.obsolete {
-			all = append(all, c.name)
-			if a.untouched(c) {
-				own = append(own, c.name)
-				continue
-			}
-		}
-		rest = slices.DeleteFunc(slices.Clone(rest), func(n string) bool { return n == c.name })
+		p.conffiles = append(p.conffiles, c.name)
+		p.changed[c.name] = !a.untouched(c)
 	}
-	for _, name := range rest {
-		if i, err := a.h.Lstat(name); err == nil && i.Type() != host.TypeDirectory && !holdsMore(rest, name) {
-			return rest, own
-		}
-	}
-	return names, all
+	return p
 }
 
 // filesOf are the paths that a package has, directories included.
@@ -165,21 +167,25 @@ func (a *apt) packControl(w *tar.Writer, r *record, s stanza, conffiles []string
 	return nil
 }
 
-// packFiles writes the files that are there; what somebody deleted stays deleted.
-func (a *apt) packFiles(w *tar.Writer, r *record, names []string) error {
-	aside, err := a.diversions(r)
+// packFiles writes the files that are there.
+func (a *apt) packFiles(w *tar.Writer, p packing) error {
+	aside, err := a.diversions(p.r)
 	if err != nil {
 		return err
 	}
 	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o755}); err != nil {
 		return err
 	}
-	for _, name := range names {
+	for _, name := range p.names {
 		at := name
 		if other := aside[name]; other != "" {
 			at = other
 		}
-		if err := a.packFile(w, name, at, holdsMore(names, name)); err != nil {
+		more := ""
+		if p.changed[name] {
+			more = "\n"
+		}
+		if err := a.packFile(w, name, at, holdsMore(p.names, name), more); err != nil {
 			return err
 		}
 	}
@@ -192,7 +198,8 @@ func holdsMore(names []string, dir string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, dir+"/") })
 }
 
-func (a *apt) packFile(w *tar.Writer, name, at string, directory bool) error {
+// packFile writes a file, or a directory, as it is, and more at its end.
+func (a *apt) packFile(w *tar.Writer, name, at string, directory bool, more string) error {
 	i, err := a.h.Lstat(at)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -219,14 +226,18 @@ func (a *apt) packFile(w *tar.Writer, name, at string, directory bool) error {
 	default:
 		return nil // a package brings none: somebody has put it there
 	}
-	head.Typeflag, head.Size = tar.TypeReg, i.Size()
+	head.Typeflag, head.Size = tar.TypeReg, i.Size()+int64(len(more))
 	if err := w.WriteHeader(head); err != nil {
 		return err
 	}
-	return a.h.Read(at, func(r io.Reader) error {
-		_, err := io.CopyN(w, r, head.Size)
+	err = a.h.Read(at, func(r io.Reader) error {
+		_, err := io.CopyN(w, r, i.Size())
 		return err
 	})
+	if err == nil {
+		_, err = io.WriteString(w, more)
+	}
+	return err
 }
 
 // A debWriter writes the archive of ar(1) that a package is.

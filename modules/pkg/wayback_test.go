@@ -117,8 +117,10 @@ func TestInsideWhatACommitMovedGoesBack(t *testing.T) {
 		write(t, "/tmp/after", after, 0o644)
 		t.Errorf("the second time the host is not as before:\n%s", shell(t, "diff /tmp/before /tmp/after || true"))
 	}
-	if list := shell(t, "dpkg-query -W -f '${Conffiles}' wb-app"); !strings.Contains(list, "/etc/wb/edited.conf") {
-		t.Errorf("the package has lost a configuration file: %s", list)
+	for name, file := range map[string]string{"wb-app": "/etc/wb/edited.conf", "wb-gone": "/etc/wb-gone.conf"} {
+		if list := shell(t, "dpkg-query -W -f '${Conffiles}' "+name); !strings.Contains(list, file) {
+			t.Errorf("%s has lost a configuration file: %s", name, list)
+		}
 	}
 	// What somebody wrote is theirs still, for the next version too.
 	shell(t, "rm -f "+repository+"/wb-*.deb")
