@@ -9,6 +9,14 @@ import _ "embed" // what is here are files of their own
 //go:embed trued.service
 var DaemonUnit string
 
+// The systemd units that go back in place of a daemon that does not.
+var (
+	//go:embed trued-rollback.timer
+	RollbackTimer string
+	//go:embed trued-rollback.service
+	RollbackUnit string
+)
+
 // The JSON Schemas of what people write, for their editors.
 var (
 	//go:embed schema/manifest.schema.json

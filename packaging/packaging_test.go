@@ -171,9 +171,37 @@ func TestRPMLife(t *testing.T) {
 	before := mainPID(t, h)
 	h.Run(t, "rpm -U --nodeps --force /root/trued.rpm")
 	h.Await(t, `[ "$(systemctl show --value -p MainPID trued.service)" != `+before+" ] && systemctl is-active --quiet trued.service")
+	h.Run(t, "systemctl disable --quiet trued-rollback.timer; rpm -U --nodeps --force /root/trued.rpm")
+	if got, _ := h.Try(t, "systemctl is-enabled trued-rollback.timer"); got != "disabled" {
+		t.Errorf("an upgrade turned a disabled timer into one that is %s", got)
+	}
+	h.Run(t, "rm /var/lib/trued/.rollback-timer; rpm -U --nodeps --force /root/trued.rpm") // as from a version that had none
+	if got, _ := h.Try(t, "systemctl is-enabled trued-rollback.timer"); got != "enabled" {
+		t.Errorf("an upgrade from a version without the timer leaves it %s", got)
+	}
 	h.Run(t, "rpm -e trued; test ! -e /usr/bin/trued; test -e /etc/trued/trued.yaml")
 	if got, code := h.Try(t, "systemctl is-active trued.service"); code == 0 {
 		t.Errorf("after the removal the daemon is %s", got)
+	}
+}
+
+// Where there is no package of either kind, the program registers itself.
+func TestInstallBringsTheWayBackAlong(t *testing.T) {
+	t.Parallel()
+	deb := hosttest.Deb(t)
+	h := hosttest.Boot(t, hosttest.Options{})
+	h.Copy(t, deb, "/root/trued.deb")
+	h.Run(t, "dpkg-deb -x /root/trued.deb /root/x; mkdir -p /etc/trued; mv /root/x/usr/bin/trued /usr/local/bin/; trued install; trued install")
+	if got := h.Run(t, "systemctl is-enabled trued.service trued-rollback.timer; systemd-analyze verify --man=no trued.service trued-rollback.timer trued-rollback.service 2>&1"); got != "enabled\nenabled" {
+		t.Errorf("after the installation the units are %q", got)
+	}
+	h.Run(t, "grep -q 'exec /usr/local/bin/trued wayback' /etc/systemd/system/trued-rollback.service")
+	configure(t, h)
+	h.Run(t, "systemctl start trued.service")
+	h.Await(t, "grep -q 'kept true' /etc/motd")
+	h.Run(t, "trued uninstall")
+	if got, _ := h.Try(t, "find /etc/systemd/system -name '*trued*'; systemctl list-units --no-legend 'trued*'"); got != "" {
+		t.Errorf("taking it out left\n%s", got)
 	}
 }
 

@@ -1,7 +1,12 @@
 # $1: 1 at the first installation, 2 at an upgrade.
 if [ "$1" = 1 ]; then
 	systemctl enable trued-boot.service trued-rollback.timer trued.service >/dev/null 2>&1 || true
+elif [ ! -e /var/lib/trued/.rollback-timer ]; then
+	# The version before had none. Where it was there, what the administrator
+	# disabled stays so.
+	systemctl enable trued-rollback.timer >/dev/null 2>&1 || true
 fi
+touch /var/lib/trued/.rollback-timer
 # In a chroot or an image there is nothing to start.
 [ -d /run/systemd/system ] || exit 0
 systemctl daemon-reload || true
