@@ -4,6 +4,14 @@
 //
 // It stores and replays. It decides nothing: what a record means for the host
 // is said by its callers.
+//
+// The program that reads the state may be older than the one that wrote it: a
+// commit that brings another trued is on trial like any other, and whoever goes
+// back from it is the program that was there before. So what a field or a record
+// means never changes, and what is added may be left out by whoever does not know
+// it: unknown fields are passed over. What cannot be had like this takes two
+// releases, of which the first reads what the second writes, and Format counts
+// those: a release reads one format beyond its own, and its own is what it writes.
 package state
 
 import (
@@ -15,8 +23,8 @@ import (
 	"trued.dev/trued/internal/resource"
 )
 
-// Format is the version of the files written. A release reads the format
-// before its own and writes nothing that the one before could not read.
+// Format is the version of the files written. A release reads the formats before its
+// own and the one after it, and writes nothing that the release before cannot read.
 const Format = 1
 
 // A Snapshot is everything remembered at one moment. It is written whole and

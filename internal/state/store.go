@@ -151,6 +151,7 @@ func parseSnapshot(data []byte) (Snapshot, error) {
 	if err := json.Unmarshal(data, &snap); err != nil {
 		return snap, fmt.Errorf("cannot parse state: %w", err)
 	}
+	snap.Format = Format // what a later release added is not kept
 	if snap.Changed == 0 {
 		snap.Changed = snap.Seq // an earlier release did not say
 	}
