@@ -57,10 +57,13 @@ func judge(t *testing.T, s *jsonschema.Schema, text string) error {
 func TestTheExamplesOfAllKindsAreValid(t *testing.T) {
 	s := compiled(t, packaging.ManifestSchema)
 	for _, m := range modules.All(host.New("/", host.Options{})) {
-		if e, ok := m.(resource.Exemplar); ok {
-			if err := judge(t, s, e.Example()); err != nil {
-				t.Errorf("the example of %s: %v", m.Kind(), err)
-			}
+		e, ok := m.(resource.Exemplar)
+		if !ok {
+			t.Errorf("%s has no example", m.Kind())
+			continue
+		}
+		if err := judge(t, s, e.Example()); err != nil {
+			t.Errorf("the example of %s: %v", m.Kind(), err)
 		}
 	}
 }
@@ -102,27 +105,51 @@ func TestTheExampleRepositoryIsValid(t *testing.T) {
 	}
 }
 
-func TestTheManifestsInTheREADMEAreValid(t *testing.T) {
+func TestTheExamplesInTheREADMEAreValid(t *testing.T) {
 	text, err := os.ReadFile(root + "/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
+	n := map[string]int{}
 	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
-		s := packaging.ManifestSchema
-		if strings.HasPrefix(block[1], "# hosts.yaml") {
-			s = packaging.HostsSchema
-		} else if !strings.HasPrefix(strings.TrimLeft(regexp.MustCompile(`(?m)^#.*\n`).ReplaceAllString(block[1], ""), "\n"), "- ") {
-			continue // the agent's own configuration
+		kind, s := ofBlock(t, block[1])
+		if n[kind]++; s == "" {
+			continue
 		}
-		n++
 		if err := judge(t, compiled(t, s), block[1]); err != nil {
 			t.Errorf("%v\n%s", err, block[1])
 		}
 	}
-	if n < 10 {
-		t.Errorf("only %d blocks are manifests", n)
+	if n["manifest"] < 25 || n["group"] < 4 || n["hosts"] < 1 || n["agent"] < 5 {
+		t.Errorf("there are %v", n)
 	}
+}
+
+// ofBlock tells what an example is of by its keys, with the schema of that. The
+// agent's own configuration and policy have none: the tests of the program load
+// them.
+func ofBlock(t *testing.T, text string) (kind, schema string) {
+	t.Helper()
+	docs, problems := document.Parse([]byte(text))
+	if len(problems) > 0 {
+		t.Fatalf("not YAML: %v\n%s", problems, text)
+	}
+	if len(docs) == 0 {
+		return "nothing", ""
+	}
+	keys, isMap := docs[0].Any().(map[string]any)
+	if !isMap {
+		return "manifest", packaging.ManifestSchema
+	}
+	if strings.HasPrefix(text, "# hosts.yaml") {
+		return "hosts", packaging.HostsSchema
+	}
+	for _, key := range []string{"include", "vars", "health", "windows", "reboot"} {
+		if _, ok := keys[key]; ok {
+			return "group", packaging.GroupSchema
+		}
+	}
+	return "agent", ""
 }
 
 // wrongOnPurpose are files of scripts that no schema takes.

@@ -30,6 +30,7 @@ func TestTheExampleOfEveryKindLoads(t *testing.T) {
 	for _, m := range all {
 		e, ok := m.(resource.Exemplar)
 		if !ok {
+			t.Errorf("%s has no example", m.Kind())
 			continue
 		}
 		t.Run(m.Kind(), func(t *testing.T) {
@@ -41,6 +42,10 @@ func TestTheExampleOfEveryKindLoads(t *testing.T) {
 				"groups/web/files/deploy.pub":       {Data: []byte("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB5wQl8VbC9zD5x7dMoT4mEdpBqgmhmM4X7TttD4jhCo deploy@ci\n")},
 				"groups/web/files/ssh_banner.in":    {Data: []byte("x\n")},
 				"groups/web/files/example-root.pem": {Data: authority(t)},
+
+				"groups/web/files/www/index.html":      {Data: []byte("x\n")},
+				"groups/web/templates/nginx.conf.tmpl": {Data: []byte("x\n")},
+				"groups/web/group.yaml":                {Data: []byte("vars: {token: x}\n")},
 			}
 			v, err := catalog.Validate("", tree, all, "")
 			if err != nil {
@@ -50,6 +55,22 @@ func TestTheExampleOfEveryKindLoads(t *testing.T) {
 				t.Errorf("loaded %+v", v.Loads)
 			}
 		})
+	}
+}
+
+func TestTheReferenceExplainsEveryAttribute(t *testing.T) {
+	var reference bytes.Buffer
+	if err := writeReference(&reference); err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("(?m)^\\| `(.*?)` \\| (.*?) \\| (.*) \\|$").FindAllStringSubmatch(reference.String(), -1)
+	if len(rows) < 250 {
+		t.Errorf("there are %d rows", len(rows))
+	}
+	for _, row := range rows {
+		if row[2] == "" || row[3] == "" {
+			t.Errorf("nothing is said in %s", row[0])
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -31,6 +32,33 @@ func TestReadmeHasTheReferenceOfEveryKind(t *testing.T) {
 	got, _, _ := strings.Cut(rest, "<!-- end of reference -->")
 	if strings.TrimSpace(got) != strings.TrimSpace(want.String()) {
 		t.Error("README.md is not up to date: put the output of `trued generate reference` between its markers")
+	}
+}
+
+// What is no manifest and nothing of a group is the agent's own configuration, or a
+// part of it.
+func TestTheConfigurationsOfTheReadmeAreTaken(t *testing.T) {
+	const some = "sources:\n  - {name: infra, dir: /srv/infra, group: groups/web}\n"
+	n := 0
+	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(readme(t), -1) {
+		text := strings.ReplaceAll(block[1], "3f9c…", strings.Repeat("3f9c", 10))
+		if !regexp.MustCompile(`(?m)^(sources|secrets|confirm_within|report|metrics):`).MatchString(text) {
+			continue
+		}
+		n++
+		if !strings.Contains(text, "sources:") {
+			text = some + text
+		}
+		file := filepath.Join(t.TempDir(), "trued.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := agent.LoadConfig(file, false); err != nil {
+			t.Errorf("%v\n%s", err, text)
+		}
+	}
+	if n < 6 {
+		t.Errorf("only %d are configurations", n)
 	}
 }
 

@@ -22,6 +22,17 @@ type module struct{ host *host.Host }
 
 func (module) Kind() string { return "directory" }
 
+// Example implements resource.Exemplar.
+func (module) Example() string {
+	return `- directory: /srv/www
+  source: files/www
+  group: www-data
+  file_mode: "0640"
+  directory_mode: "0750"
+  purge: true
+`
+}
+
 func (m module) New() resource.Resource { return &Resource{host: m.host} }
 
 func (m module) Absent(held resource.Held) (resource.Resource, error) {

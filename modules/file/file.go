@@ -21,6 +21,21 @@ type module struct{ host *host.Host }
 
 func (module) Kind() string { return "file" }
 
+// Example implements resource.Exemplar.
+func (module) Example() string {
+	return `- file: /etc/nginx/nginx.conf
+  template: templates/nginx.conf.tmpl
+  mode: "0644"
+  validate: nginx -t -c {path}
+
+- file: /etc/app/token
+  content: '{{ vars.token }}'
+  sensitive: true
+  owner: app
+  mode: "0600"
+`
+}
+
 func (m module) New() resource.Resource { return &Resource{host: m.host} }
 
 func (m module) Absent(held resource.Held) (resource.Resource, error) {

@@ -18,6 +18,13 @@ type module struct{ host *host.Host }
 
 func (module) Kind() string { return "link" }
 
+// Example implements resource.Exemplar.
+func (module) Example() string {
+	return `- link: /etc/nginx/sites-enabled/site
+  target: ../sites-available/site
+`
+}
+
 func (m module) New() resource.Resource { return &Resource{host: m.host} }
 
 func (m module) Absent(held resource.Held) (resource.Resource, error) {

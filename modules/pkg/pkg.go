@@ -68,6 +68,19 @@ func newModule(m manager) *Module {
 // Kind returns "package".
 func (m *Module) Kind() string { return "package" }
 
+// Example implements resource.Exemplar.
+func (*Module) Example() string {
+	return `- package: [curl, git]
+
+- package: nginx
+  version: ">= 1.22, < 2"
+  hold: true
+
+- package: telnetd
+  state: purged
+`
+}
+
 // Renew forgets what an earlier run learned of the index.
 func (m *Module) Renew() {
 	m.forget()

@@ -26,6 +26,16 @@ type module struct {
 
 func (module) Kind() string { return "sysctl" }
 
+// Example implements resource.Exemplar.
+func (module) Example() string {
+	return `- sysctl: net.core.somaxconn
+  value: 4096
+
+- sysctl: net.ipv4.ip_local_port_range
+  value: 20000 60999
+`
+}
+
 func (m module) New() resource.Resource { return &Resource{host: m.host, kernel: m.kernel} }
 
 func (m module) Absent(held resource.Held) (resource.Resource, error) {

@@ -18,6 +18,27 @@ type module struct{ *units.Manager }
 
 func (*module) Kind() string { return "unit" }
 
+// Example implements resource.Exemplar.
+func (*module) Example() string {
+	return `- unit: app.service
+  content: |
+    [Service]
+    ExecStart=/usr/local/bin/app
+    DynamicUser=yes
+    [Install]
+    WantedBy=multi-user.target
+  drop_ins:
+    10-limits.conf: |
+      [Service]
+      MemoryMax=512M
+  enabled: true
+  state: running
+
+- unit: avahi-daemon.service
+  masked: true
+`
+}
+
 func (m *module) New() resource.Resource { return &Unit{own: m.Manager.New()} }
 
 // Absent returns the value that gives a unit back what it was.
