@@ -67,6 +67,7 @@ func (c *cache) failure(before object.ID, err error) Event {
 		e.Reason, e.Signer = untrusted.Reason, untrusted.Signer
 	case errors.As(err, &refused):
 		e.Type, e.Revision, e.Applied, e.Message = EventRefused, refused.Offered, refused.Applied, text
+		e.Reason = "rewound"
 	case !before.IsZero():
 		e.Type, e.Revision = EventStale, before.String()
 		e.Message = fmt.Sprintf("%s; the host keeps to commit %s", text, before.Short())

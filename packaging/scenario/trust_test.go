@@ -68,16 +68,18 @@ func (a *author) by(who string) string {
 	return fmt.Sprintf("-c gpg.format=ssh -c user.signingkey=%s/%s", a.dir, who)
 }
 
+func (a *author) write(name, text string) {
+	a.t.Helper()
+	name = filepath.Join(a.dir, "work", name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
 // commit has somebody sign what the host is to have, nobody for "".
 func (a *author) commit(who, text string, date ...string) string {
 	a.t.Helper()
-	name := filepath.Join(a.dir, "work/groups/web/a.yaml")
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		a.t.Fatal(err)
-	}
-	if err := os.WriteFile(name, fmt.Appendf(nil, "- file: /etc/kept\n  content: %q\n", text), 0o644); err != nil {
-		a.t.Fatal(err)
-	}
+	a.write("groups/web/a.yaml", fmt.Sprintf("- file: /etc/kept\n  content: %q\n", text))
 	options, sign := "", ""
 	if who != "" {
 		options, sign = a.by(who), "-S"
@@ -127,9 +129,10 @@ func TestHostObeysSignersAndNotTheGitServer(t *testing.T) {
 		t.Helper()
 		return h.Run(t, "cat /etc/kept 2>/dev/null || true; stat -c '%i %Z' /etc/kept 2>/dev/null || true")
 	}
-	refuse := func(what, commit, reason, signer string, code int) {
+	refuse := func(what, commit, reason, signer string, code int, first ...string) {
 		t.Helper()
 		before, told := kept(), events(t, h)
+		h.Run(t, strings.Join(first, "\n"))
 		apply(code, "")
 		apply(code, "")
 		if now := kept(); now != before {
@@ -156,6 +159,7 @@ func TestHostObeysSignersAndNotTheGitServer(t *testing.T) {
 	apply(1, "") // nothing was ever applied, and nobody has accepted this one
 	accept(first, "--accept-history")
 	for _, a.openpgp = range []bool{false, true} {
+		by := map[bool]string{false: "SSH", true: "OpenPGP"}[a.openpgp]
 		for _, c := range []struct {
 			reason, who, date, signer string
 		}{
@@ -173,16 +177,16 @@ func TestHostObeysSignersAndNotTheGitServer(t *testing.T) {
 				date = append(date, c.date)
 			}
 			bad := a.commit(c.who, "bad", date...)
-			refuse(fmt.Sprintf("%s, OpenPGP %t", c.reason, a.openpgp), bad, c.reason, c.signer, 4)
+			refuse(c.reason+", "+by, bad, c.reason, c.signer, 4)
 			a.reset(good)
 		}
 		good := a.sh("git -C work rev-parse HEAD")
 		a.commit("ada", "bad")
 		a.sh(`git -C work cat-file commit HEAD | sed 's/^Say bad$/Say worse/' >raw
 git -C work update-ref refs/heads/main $(git -C work hash-object -t commit -w ../raw)`)
-		refuse(fmt.Sprintf("tampered, OpenPGP %t", a.openpgp), a.push(), "bad_signature", "", 4)
+		refuse("tampered, "+by, a.push(), "bad_signature", "", 4)
 		a.reset(good)
-		accept(a.commit("bob", fmt.Sprintf("good, OpenPGP %t", a.openpgp)), "")
+		accept(a.commit("bob", "good, "+by), "")
 
 		// Everything since the last trusted commit, merges included.
 		configure(append([]string{"trust:", "  require: history"}, files...)...)
@@ -191,35 +195,62 @@ git -C work update-ref refs/heads/main $(git -C work hash-object -t commit -w ..
 		a.commit("ada", "beside")
 		a.sh("git -C work " + a.by("ada") + " merge -q --no-ff -S -m Merge side")
 		a.push()
-		refuse(fmt.Sprintf("evil merge, OpenPGP %t", a.openpgp), a.sh("git -C work rev-parse side"), "unsigned", "", 4)
+		refuse("evil merge, "+by, a.sh("git -C work rev-parse side"), "unsigned", "", 4)
 		a.sh("git -C work branch -q -D side")
 		a.reset(good)
-		accept(a.commit("ada", fmt.Sprintf("after the merge, OpenPGP %t", a.openpgp)), "")
+		accept(a.commit("ada", "after the merge, "+by), "")
 		configure(append([]string{"trust:", "  require: signature"}, files...)...)
-		accept(a.commit("ada", fmt.Sprintf("as before, OpenPGP %t", a.openpgp)), "")
-	}
-	a.openpgp = false
+		accept(a.commit("ada", "as before, "+by), "")
 
-	// The server goes back to what it had.
+		// The server goes back to what it had.
+		good = a.sh("git -C work rev-parse HEAD")
+		a.reset(good + "~1")
+		refuse("an old one, "+by, a.push(), "rewound", "", 4)
+		a.reset(good)
+		a.push()
+		accept(good, "")
+
+		// Another repository of ours, in the place of this one.
+		configure(append([]string{"repository: infra-prod", "trust:", "  require: signature"}, files...)...)
+		a.write("repository.yaml", "name: infra-dev\n")
+		refuse("foreign, "+by, a.commit("ada", "of dev"), "foreign_repository", "", 4)
+		a.write("repository.yaml", "name: infra-prod\n")
+		prod := a.commit("ada", "of prod, "+by)
+		accept(prod, "")
+
+		// Somebody holds back what is new. The host is kept to what it has.
+		configure(append([]string{"trust:", "  require: signature", "  fresh_within: 1s"}, files...)...)
+		told := events(t, h)
+		h.Run(t, "sleep 2; echo drifted >/etc/kept")
+		apply(0, "")
+		apply(0, "")
+		if stale := events(t, h).since(told).of(report.SourceStale); len(stale) != 1 || stale[0].ErrorType != "not_fresh" {
+			t.Errorf("%s: a source that is held back is told of as\n%s", by, stale)
+		}
+		if got := h.Run(t, "cat /etc/kept"); got != "of prod, "+by {
+			t.Errorf("%s: where new commits are held back the host has %q", by, got)
+		}
+
+		// A host that lost all it knew takes nothing, not even what it had, until it is
+		// told where to begin; with an introduction it knows.
+		configure(append([]string{"trust:", "  require: signature"}, files...)...)
+		refuse("nothing known, "+by, prod, "no_anchor", "ada", 1, "rm -rf /var/lib/trued")
+		configure(append([]string{"trust:", "  require: signature", "  introduction: " + prod}, files...)...)
+		accept(a.commit("ada", "from the introduction, "+by), "")
+		configure(append([]string{"trust:", "  require: signature"}, files...)...)
+	}
+
+	// A key is taken out of the hosts' keyring, three commits ago.
+	accept(a.commit("bob", "by bob"), "")
+	a.sh("cat ada.asc old.asc new.asc lost.asc >keyring.asc")
+	h.Copy(t, filepath.Join(a.dir, "keyring.asc"), "/etc/trued/keyring.asc")
+	a.commit("ada", "one")
+	a.commit("ada", "two")
+	accept(a.commit("ada", "three"), "")
 	good := a.sh("git -C work rev-parse HEAD")
-	a.reset(good + "~1")
-	a.push()
-	apply(4, "")
+	refuse("out of the keyring", a.commit("bob", "bob again"), "unknown_key", "", 4)
 	a.reset(good)
-	a.push()
-	accept(good, "")
-
-	// Another repository of ours, in the place of this one.
-	configure(append([]string{"repository: infra-prod", "trust:", "  require: signature", "  fresh_within: 14d"}, files...)...)
-	if err := os.WriteFile(filepath.Join(a.dir, "work/repository.yaml"), []byte("name: infra-dev\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	dev := a.commit("ada", "of dev")
-	refuse("foreign", dev, "foreign_repository", "", 4)
-	if err := os.WriteFile(filepath.Join(a.dir, "work/repository.yaml"), []byte("name: infra-prod\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	accept(a.commit("ada", "of prod"), "")
+	a.openpgp = false
 
 	// The repository lists its signers, and takes one off the list.
 	list := func(who ...string) {
@@ -227,10 +258,7 @@ git -C work update-ref refs/heads/main $(git -C work hash-object -t commit -w ..
 		for _, w := range who {
 			text += w + "@example.com " + a.sh("cat "+w+".pub") + "\n"
 		}
-		name := filepath.Join(a.dir, "work/.trued/allowed_signers")
-		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
-			t.Fatal(err)
-		}
+		a.write(".trued/allowed_signers", text)
 	}
 	list("ada", "bob")
 	introduction := a.commit("ada", "introduction")
@@ -248,19 +276,6 @@ git -C work update-ref refs/heads/main $(git -C work hash-object -t commit -w ..
 	// A host that lost all it knew begins at the introduction again.
 	h.Run(t, "rm -rf /var/lib/trued")
 	accept(a.commit("ada", "again"), "")
-
-	// Somebody holds back what is new.
-	configure("trust:", "  require: signature", "  signers: repository", "  introduction: "+introduction, "  fresh_within: 1s")
-	told := events(t, h)
-	h.Run(t, "sleep 2; echo drifted >/etc/kept")
-	apply(0, "")
-	apply(0, "")
-	if stale := events(t, h).since(told).of(report.SourceStale); len(stale) != 1 || stale[0].ErrorType != "not_fresh" {
-		t.Errorf("a source that is held back is told of as\n%s", stale)
-	}
-	if h.Run(t, "cat /etc/kept") != "again" {
-		t.Errorf("drift stayed where new commits are held back")
-	}
 	if t.Failed() {
 		t.Logf("the host's events:\n%s", events(t, h))
 	}
