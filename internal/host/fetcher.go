@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +29,10 @@ type RemoteTree struct {
 	URL    string
 	Commit string
 	// Tag is a tag that must lead to the commit, if any.
-	Tag    string
+	Tag string
+	// Signed, unless nil, has to agree to the tag as Git stores it, before anything is
+	// used of what it names.
+	Signed func(tag []byte) error
 	Access Access
 	// Limit is the most bytes that are taken, and that the files may have.
 	Limit int64
@@ -90,6 +94,20 @@ func (h *Host) ReadSecret(name string, limit int64) ([]byte, error) {
 	return h.readFile(name, limit, func(i Info) error {
 		if i.Mode().Bits()&0o077 != 0 {
 			return fmt.Errorf("cannot use %q: it can be read by others (mode %s): set its mode to 0600", name, i.Mode())
+		}
+		return nil
+	})
+}
+
+// ReadGuarded is ReadFile for one that nobody can have written but its owner, who is
+// root or whom the program runs as.
+func (h *Host) ReadGuarded(name string, limit int64) ([]byte, error) {
+	return h.readFile(name, limit, func(i Info) error {
+		switch {
+		case i.Mode().Bits()&0o022 != 0:
+			return fmt.Errorf("cannot use %q: it can be written by others (mode %s): take their right away, chmod go-w", name, i.Mode())
+		case i.st.Uid != 0 && int(i.st.Uid) != os.Geteuid():
+			return fmt.Errorf("cannot use %q: it belongs to somebody else than root", name)
 		}
 		return nil
 	})

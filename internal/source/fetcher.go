@@ -99,7 +99,8 @@ func (f *Fetcher) Tree(ctx context.Context, r host.RemoteTree, use func(fs.FS) e
 	if r.Tag != "" {
 		cfg.Commit, cfg.Tag = "", r.Tag
 	}
-	s, err := Open(cfg, dir, Options{Child: f.child, access: &r.Access})
+	var tag []byte
+	s, err := Open(cfg, dir, Options{Child: f.child, access: &r.Access, tagged: func(data []byte) { tag = data }})
 	if err != nil {
 		return err
 	}
@@ -120,6 +121,14 @@ func (f *Fetcher) Tree(ctx context.Context, r host.RemoteTree, use func(fs.FS) e
 			return fmt.Errorf("%s is no commit but leads to %s", r.Commit, rev.Commit)
 		}
 		return &host.TagMovedError{Tag: r.Tag, Commit: r.Commit, Is: rev.Commit}
+	}
+	if r.Signed != nil {
+		if tag == nil {
+			return fmt.Errorf("tag %q is a name alone, which nobody can have signed: make it by `git tag -s`", r.Tag)
+		}
+		if err := r.Signed(tag); err != nil {
+			return fmt.Errorf("tag %q is not trusted: %w", r.Tag, err)
+		}
 	}
 	files, err := s.Tree(rev.Commit)
 	if err != nil {

@@ -100,6 +100,9 @@ func (t *transfer) follow(id object.ID, kind object.Kind, data []byte) error {
 		if kind != object.Commit {
 			return fmt.Errorf("tag %s names a %s and no commit", id, kind)
 		}
+		if t.r.o.tagged != nil {
+			t.r.o.tagged(data)
+		}
 		t.want(target, kind)
 	case object.Commit:
 		c, err := object.ParseCommit(data)

@@ -82,6 +82,8 @@ type Options struct {
 	// access is what opens the server, in place of the files that the
 	// configuration names.
 	access *host.Access
+	// tagged, unless nil, is given an annotated tag that was followed.
+	tagged func(tag []byte)
 }
 
 // The types of events.

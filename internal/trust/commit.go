@@ -17,7 +17,7 @@ type commit struct {
 	id        object.ID
 	parents   []object.ID
 	committed time.Time
-	// committer is the address that it gives.
+	// committer is the address that it gives; a tag's is its tagger.
 	committer string
 	// signature is armored, payload what it was made over; none, where it has none.
 	signature, payload []byte
@@ -103,22 +103,25 @@ func (c *commit) header(key string, value []byte, seen []string) error {
 		}
 		c.parents = append(c.parents, id)
 	case "committer":
-		return c.person(string(value))
+		if err := c.person(string(value)); err != nil {
+			return fmt.Errorf("its committer is malformed: %w", err)
+		}
 	case "gpgsig":
 		c.signature = append([]byte{}, value...)
 	}
 	return nil
 }
 
+// person takes who made it, and when.
 func (c *commit) person(s string) error {
 	open, end := strings.LastIndex(s, " <"), strings.LastIndex(s, "> ")
 	if open < 0 || end < open {
-		return errors.New("its committer is malformed")
+		return errors.New("it has no address")
 	}
 	seconds, zone, _ := strings.Cut(s[end+2:], " ")
 	n, err := strconv.ParseUint(seconds, 10, 40)
 	if err != nil || !zoned(zone) {
-		return errors.New("the date of its committer is malformed")
+		return errors.New("the date cannot be read")
 	}
 	c.committer, c.committed = s[open+2:end], time.Unix(int64(n), 0).UTC()
 	return nil

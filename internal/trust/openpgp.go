@@ -137,7 +137,7 @@ func openpgpVerdict(key openpgp.Key, sig *packet.Signature, err error, at, now t
 	case errors.Is(err, pgperrors.ErrSignatureExpired):
 		return "", refuse(Expired, "the signature was not valid on %s any more", shown(at)).by(name)
 	case err != nil:
-		return "", refuse(BadSignature, "the signature is not one of this commit: it, or the commit, was tampered with").by(name)
+		return "", refuse(BadSignature, notOfThis).by(name)
 	case at.Before(key.PublicKey.CreationTime), at.Before(key.Entity.PrimaryKey.CreationTime):
 		return "", refuse(NotYetValid, "the key was not valid on %s yet", shown(at)).by(name)
 	case key.PublicKey.KeyExpired(key.SelfSignature, at), key.Entity.PrimaryKey.KeyExpired(primary, at):

@@ -15,6 +15,8 @@ import (
 const namespace = "git"
 
 const (
+	notOfThis = "the signature is not one of what it comes with: one of both was tampered with"
+
 	sshHead = "-----BEGIN SSH SIGNATURE-----"
 	pgpHead = "-----BEGIN PGP SIGNATURE-----"
 )
@@ -44,7 +46,7 @@ func readSSH(armored, message []byte, namespace string) (ssh.PublicKey, *Refusal
 			by(fingerprint(sig.PublicKey))
 	}
 	if err := sshsig.Verify(bytes.NewReader(message), sig, sig.PublicKey, sig.HashAlgorithm, namespace); err != nil {
-		return nil, refuse(BadSignature, "the signature is not one of this commit: it, or the commit, was tampered with").
+		return nil, refuse(BadSignature, notOfThis).
 			by(fingerprint(sig.PublicKey))
 	}
 	return sig.PublicKey, nil

@@ -45,6 +45,7 @@ func (module) Example() string {
   url: https://git.example.com/app/web.git
   tag: v1.4.2
   commit: 0f8a3c5d1e2b4a6978c0d1e2f3a4b5c6d7e8f901
+  allowed_signers: files/app.signers
   token_file: /etc/trued/app.token
   owner: www-data
 `
@@ -58,6 +59,8 @@ type Resource struct {
 	URL               string        `yaml:"url" json:"-" doc:"the Git repository: https, ssh or user@host:path; http does no harm to what comes, since the commit is named by its content"`
 	Commit            string        `yaml:"commit" json:"commit" doc:"the commit, by its whole name of 40 digits; a branch or tag must lead to it, unless the server gives any"`
 	Tag               string        `yaml:"tag" json:"-" doc:"a tag that must lead to the commit when that is fetched; one that was moved is refused"`
+	AllowedSigners    string        `yaml:"allowed_signers" json:"-" doc:"who may have signed the tag by SSH, as ssh-keygen(1) has it: a file of the group's directory, or the absolute path of one that is on the host; an unsigned tag is refused when its commit is fetched"`
+	Keyring           string        `yaml:"keyring" json:"-" doc:"who may have signed the tag by OpenPGP: public keys, in a file as for allowed_signers"`
 	SSHKeyFile        string        `yaml:"ssh_key_file" json:"-" doc:"a file of mode 0600 on the host with a private key"`
 	KnownHostsFile    string        `yaml:"known_hosts_file" json:"-" doc:"a file on the host with the SSH server's keys; else those that the agent's user and machine know"`
 	TokenFile         string        `yaml:"token_file" json:"-" doc:"a file of mode 0600 on the host with a bearer token, or with username a password"`
@@ -68,6 +71,8 @@ type Resource struct {
 	edition.Directory `yaml:",inline"`
 
 	host *host.Host
+	// lists are the files of signers that come with the manifest, by the key.
+	lists map[string][]byte
 }
 
 const (
@@ -95,13 +100,16 @@ func (r *Resource) Validate() error {
 	case err != nil || len(raw) != 20:
 		wrong("commit", "%q is not the whole name of a commit: write its 40 hexadecimal digits", r.Commit)
 	}
+	if (r.AllowedSigners != "" || r.Keyring != "") && r.Tag == "" {
+		wrong("tag", "is missing: it is what has to be signed by whom allowed_signers or keyring lists")
+	}
 	if strings.ContainsAny(r.Tag, "*?[\\ ~^:") {
 		wrong("tag", "%q does not name a tag", r.Tag)
 	}
 	if r.Username != "" && r.TokenFile == "" {
 		wrong("username", "needs a token_file with the password")
 	}
-	for _, c := range r.files() {
+	for _, c := range append(r.files(), r.listers()...) {
 		if err := host.CheckPath(c.key, c.name); err != nil {
 			problems = append(problems, err)
 		}
@@ -194,7 +202,7 @@ func (r *Resource) Writes() []resource.Write { return r.Directory.Writes(r.Name(
 // Needs are the directories above, owner and group, and what opens the server.
 func (r *Resource) Needs() []resource.Need {
 	needs := r.Directory.Needs(r.Name())
-	for _, c := range r.files() {
+	for _, c := range append(r.files(), r.listers()...) {
 		name := host.CleanPath(c.name)
 		needs = append(needs, resource.Need{Claim: resource.Path(name)})
 		needs = append(needs, resource.ParentNeeds(name)...)
@@ -225,8 +233,12 @@ func (r *Resource) fill(ctx context.Context, to *host.Tree) error {
 	if err != nil {
 		return err
 	}
+	signed, err := r.signed()
+	if err != nil {
+		return err
+	}
 	want := host.RemoteTree{
-		URL: r.URL, Commit: strings.ToLower(r.Commit), Tag: r.Tag, Access: access, Limit: r.SizeLimit, Idle: r.Stall,
+		URL: r.URL, Commit: strings.ToLower(r.Commit), Tag: r.Tag, Signed: signed, Access: access, Limit: r.SizeLimit, Idle: r.Stall,
 	}
 	if want.Limit == 0 {
 		want.Limit = defaultLimit

@@ -131,7 +131,7 @@ func (s *scene) resource(commit string, change ...func(*Resource)) (resource.Mod
 func (s *scene) converge(commit string, change ...func(*Resource)) error {
 	s.t.Helper()
 	m, r := s.resource(commit, change...)
-	s.must(r.Validate())
+	s.must(errors.Join(s.engine.Load(r), r.Validate()))
 	if err := s.engine.Converge(s.t.Context(), m, r); err != nil {
 		return err
 	}
@@ -188,12 +188,16 @@ func TestCheckoutKeepsThePromisesOfAModule(t *testing.T) {
 		"an owner":          {fill: Resource{Directory: edition.Directory{Owner: fmt.Sprint(os.Geteuid()), Mode: resource.NewMode(0o750)}}},
 		"nothing above it":  {fill: Resource{Path: "/opt/deep/x", Directory: edition.Directory{Parents: true}}},
 		"what others have":  {had: func(s *scene) { s.must(os.MkdirAll(s.root+"/srv/x/theirs", 0o700)) }},
+		"a signed tag":      {fill: Resource{Tag: "v1-signed", AllowedSigners: "/etc/signers"}},
 		"what is sensitive": {fill: Resource{Meta: resource.Meta{Sensitive: true}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
 			commit := s.commit(files + "; echo s3cr3t >s")
-			s.sh("git tag v1; git tag -a -m x v1-signed; git push -q --tags origin")
+			s.keys()
+			s.sh("git tag v1; git " + s.by("ada") + " tag -s -m x v1-signed; git push -q --tags origin")
+			s.must(os.MkdirAll(s.root+"/etc", 0o755))
+			s.must(os.WriteFile(s.root+"/etc/signers", []byte(s.sh("cat ../signers")), 0o600))
 			if c.had != nil {
 				c.had(s)
 			}
@@ -274,6 +278,87 @@ func TestATagThatWasMovedIsRefused(t *testing.T) {
 	s.has(map[string]string{"a": "evil\n", "sub/run": "#!1\n", "sub/l": "-> ../a"})
 }
 
+// keys makes some for SSH, and a list of one of them.
+func (s *scene) keys() {
+	s.t.Helper()
+	s.sh(`for who in ada mallory; do ssh-keygen -q -t ed25519 -N '' -C '' -f ../$who; done
+		echo "ada@example.com namespaces=\"git\" $(cat ../ada.pub)" >../signers`)
+}
+
+func (s *scene) by(who string) string {
+	return "-c gpg.format=ssh -c user.signingkey=" + filepath.Dir(s.work) + "/" + who
+}
+
+func TestATagMustBeSignedByWhomAListHas(t *testing.T) {
+	s := newScene(t)
+	s.keys()
+	s.sh(`mkdir -m 700 ../gpg
+		for who in ada mallory; do
+			gpg -q --batch --homedir ../gpg --passphrase '' --quick-generate-key "$who <$who@example.com>" ed25519 sign never
+			printf '#!/bin/sh\nexec gpg --batch --homedir %s "$@"\n' "$PWD/../gpg" >../gpg.sh; chmod +x ../gpg.sh
+		done
+		gpg -q --batch --armor --homedir ../gpg --export ada >../ada.asc`)
+	s.engine.Tree = os.DirFS(filepath.Dir(s.work))
+	pgp := func(who string) string {
+		return "-c gpg.program=" + filepath.Dir(s.work) + "/gpg.sh -c user.signingkey=" + who + "@example.com"
+	}
+	bySSH := func(r *Resource) { r.AllowedSigners = "signers" }
+	byPGP := func(r *Resource) { r.Keyring = "ada.asc" }
+	tag := func(who string) string { return "git " + who + " tag -s -m One v1" }
+	rewritten := func(edit string) string {
+		return tag(s.by("ada")) + "; git update-ref refs/tags/v1 $(git cat-file tag v1 | sed '" + edit + "' | git hash-object -t tag -w --stdin --literally)"
+	}
+	for name, c := range map[string]struct {
+		tag  string
+		by   func(*Resource)
+		want string
+	}{
+		"a good one, SSH":           {tag(s.by("ada")), bySSH, ""},
+		"a good one, OpenPGP":       {tag(pgp("ada")), byPGP, ""},
+		"either of two lists":       {tag(pgp("ada")), func(r *Resource) { bySSH(r); byPGP(r) }, ""},
+		"a name alone":              {"git tag v1", bySSH, "a name alone"},
+		"signed by nobody":          {"git tag -a -m One v1", bySSH, "it is not signed"},
+		"by a stranger, SSH":        {tag(s.by("mallory")), bySSH, "is not listed"},
+		"by a stranger, OpenPGP":    {tag(pgp("mallory")), byPGP, "is not in the keyring"},
+		"of the other kind":         {tag(pgp("ada")), bySSH, "is not in the keyring"},
+		"of another version":        {tag(s.by("ada")) + "2; git tag v1 v12", bySSH, "made under another name"},
+		"that another tag leads to": {tag(s.by("ada")) + "2; git tag -a -m Outer v1 v12", bySSH, "names a tag and no commit"},
+		"whose message was changed": {rewritten("s/^One$/Two/"), bySSH, "tampered with"},
+		"with something after it":   {rewritten("$ a more"), bySSH, "there is more than it"},
+		"from the future":           {"GIT_COMMITTER_DATE=2035-01-01T00:00:00Z " + tag(s.by("ada")), bySSH, "yet to come"},
+		"a list that lists nobody":  {tag(s.by("ada")), func(r *Resource) { r.AllowedSigners = "gpg.sh" }, "is not listed"},
+	} {
+		commit := s.commit("echo '" + name + "' >a")
+		before := resourcetest.Fingerprint(t, s.root, false)
+		s.sh("git tag | xargs -r git tag -d >/dev/null; git ls-remote --tags --refs -q origin | cut -f2 | xargs -r git push -q origin --delete; " + c.tag + "; git push -q --tags origin")
+		err := s.converge(commit, func(r *Resource) { r.Tag = "v1"; c.by(r) })
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: returned %v, want %q", name, err, c.want)
+		}
+		if after := resourcetest.Fingerprint(t, s.root, false); c.want != "" && !slices.Equal(before, after) {
+			t.Errorf("%s: %q\nbecame %q", name, before, after)
+		}
+	}
+}
+
+// Whoever can write the list says who may sign.
+func TestAListThatOthersCanWriteIsNotUsed(t *testing.T) {
+	s := newScene(t)
+	s.keys()
+	commit := s.commit(files)
+	s.sh("git " + s.by("ada") + " tag -s -m One v1; git push -q --tags origin")
+	s.must(os.MkdirAll(s.root+"/etc", 0o755))
+	s.must(os.WriteFile(s.root+"/etc/signers", []byte(s.sh("cat ../signers")), 0o600))
+	signed := func(r *Resource) { r.Tag, r.AllowedSigners = "v1", "/etc/signers" }
+	s.must(os.Chmod(s.root+"/etc/signers", 0o664))
+	if err := s.converge(commit, signed); err == nil || !strings.Contains(err.Error(), "written by others") {
+		t.Errorf("returned %v", err)
+	}
+	s.must(os.Chmod(s.root+"/etc/signers", 0o644))
+	s.must(s.converge(commit, signed))
+	s.has(map[string]string{"a": "1\n", "sub/run": "#!1\n", "sub/l": "-> ../a"})
+}
+
 func TestACommitThatCannotBeHadChangesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		line string
@@ -336,6 +421,8 @@ func TestWrongValuesAreNamed(t *testing.T) {
 		"a token in clear": {func(r *Resource) { r.URL, r.TokenFile = "http://a/x.git", "/t" }, "url"},
 		"no commit":        {func(r *Resource) { r.Commit = "" }, "commit"},
 		"half a commit":    {func(r *Resource) { r.Commit = "abcdef1" }, "commit"},
+		"signers of none":  {func(r *Resource) { r.AllowedSigners = "signers" }, "tag"},
+		"a keyring's path": {func(r *Resource) { r.Tag, r.Keyring = "v1", "/etc/../k" }, "keyring"},
 		"a pattern":        {func(r *Resource) { r.Tag = "v*" }, "tag"},
 		"a user alone":     {func(r *Resource) { r.Username = "u" }, "username"},
 		"a key's path":     {func(r *Resource) { r.SSHKeyFile = "key" }, "ssh_key_file"},
@@ -373,7 +460,8 @@ func TestOnHost(t *testing.T) {
 	server := lab.GitServer(t)
 	repo := server.Repository(t, "app")
 	commit := repo.Commit(t, "one", map[string]string{"a": "1\n", "sub/b": "1\n"})
-	repo.Git(t, "tag v1; git push -q origin v1")
+	server.Run(t, "ssh-keygen -q -t ed25519 -N '' -C '' -f /root/signer")
+	repo.Git(t, "-c gpg.format=ssh -c user.signingkey=/root/signer tag -s -m One v1; git push -q origin v1")
 	client := lab.Boot(t, hosttest.Options{Name: "client", Net: true})
 	self, err := os.Executable()
 	if err != nil {
@@ -383,6 +471,7 @@ func TestOnHost(t *testing.T) {
 	for name, content := range map[string]string{
 		"/etc/x.ca": server.CA, "/etc/x.token": hosttest.GitToken, "/etc/x.key": server.NewKey(t), "/etc/x.hosts": server.KnownHosts(t),
 		"/etc/x.https": repo.HTTPS(), "/etc/x.private": repo.Private(), "/etc/x.ssh": repo.SSH(), "/etc/x.commit": commit,
+		"/etc/x.signers": "*@example.com " + server.Run(t, "cat /root/signer.pub") + "\n",
 	} {
 		client.Write(t, name, content)
 	}
@@ -410,7 +499,7 @@ func onHost(t *testing.T, what string) {
 	}
 	h := on(t, "/", t.TempDir())
 	for name, fill := range map[string]Resource{
-		"https":   {CAFile: "/etc/x.ca", Tag: "v1"},
+		"https":   {CAFile: "/etc/x.ca", Tag: "v1", AllowedSigners: "/etc/x.signers"},
 		"private": {CAFile: "/etc/x.ca", TokenFile: "/etc/x.token"},
 		"ssh":     {SSHKeyFile: "/etc/x.key", KnownHostsFile: "/etc/x.hosts"},
 	} {
