@@ -40,6 +40,7 @@ func TestTheExampleOfEveryKindLoads(t *testing.T) {
 				"groups/web/web.yaml":               {Data: []byte(example)},
 				"groups/web/files/docker.asc":       {Data: key},
 				"groups/web/files/deploy.pub":       {Data: []byte("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB5wQl8VbC9zD5x7dMoT4mEdpBqgmhmM4X7TttD4jhCo deploy@ci\n")},
+				"groups/web/files/app.signers":      {Data: []byte("ada@example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB5wQl8VbC9zD5x7dMoT4mEdpBqgmhmM4X7TttD4jhCo\n")},
 				"groups/web/files/ssh_banner.in":    {Data: []byte("x\n")},
 				"groups/web/files/example-root.pem": {Data: authority(t)},
 

@@ -103,6 +103,7 @@ func (r *Resource) Validate() error {
 	if (r.AllowedSigners != "" || r.Keyring != "") && r.Tag == "" {
 		wrong("tag", "is missing: it is what has to be signed by whom allowed_signers or keyring lists")
 	}
+	problems = append(problems, r.checkLists()...)
 	if strings.ContainsAny(r.Tag, "*?[\\ ~^:") {
 		wrong("tag", "%q does not name a tag", r.Tag)
 	}

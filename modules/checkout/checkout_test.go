@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"trued.dev/trued/internal/host"
@@ -282,7 +283,7 @@ func TestATagThatWasMovedIsRefused(t *testing.T) {
 func (s *scene) keys() {
 	s.t.Helper()
 	s.sh(`for who in ada mallory; do ssh-keygen -q -t ed25519 -N '' -C '' -f ../$who; done
-		echo "ada@example.com namespaces=\"git\" $(cat ../ada.pub)" >../signers`)
+		echo "ada@example.com namespaces=\"git\" $(cat ../ada.pub)" >../signers; echo "mallory@example.com $(cat ../mallory.pub)" >../others`)
 }
 
 func (s *scene) by(who string) string {
@@ -313,20 +314,20 @@ func TestATagMustBeSignedByWhomAListHas(t *testing.T) {
 		by   func(*Resource)
 		want string
 	}{
-		"a good one, SSH":           {tag(s.by("ada")), bySSH, ""},
-		"a good one, OpenPGP":       {tag(pgp("ada")), byPGP, ""},
-		"either of two lists":       {tag(pgp("ada")), func(r *Resource) { bySSH(r); byPGP(r) }, ""},
-		"a name alone":              {"git tag v1", bySSH, "a name alone"},
-		"signed by nobody":          {"git tag -a -m One v1", bySSH, "it is not signed"},
-		"by a stranger, SSH":        {tag(s.by("mallory")), bySSH, "is not listed"},
-		"by a stranger, OpenPGP":    {tag(pgp("mallory")), byPGP, "is not in the keyring"},
-		"of the other kind":         {tag(pgp("ada")), bySSH, "is not in the keyring"},
-		"of another version":        {tag(s.by("ada")) + "2; git tag v1 v12", bySSH, "made under another name"},
-		"that another tag leads to": {tag(s.by("ada")) + "2; git tag -a -m Outer v1 v12", bySSH, "names a tag and no commit"},
-		"whose message was changed": {rewritten("s/^One$/Two/"), bySSH, "tampered with"},
-		"with something after it":   {rewritten("$ a more"), bySSH, "there is more than it"},
-		"from the future":           {"GIT_COMMITTER_DATE=2035-01-01T00:00:00Z " + tag(s.by("ada")), bySSH, "yet to come"},
-		"a list that lists nobody":  {tag(s.by("ada")), func(r *Resource) { r.AllowedSigners = "gpg.sh" }, "is not listed"},
+		"a good one, SSH":               {tag(s.by("ada")), bySSH, ""},
+		"a good one, OpenPGP":           {tag(pgp("ada")), byPGP, ""},
+		"either of two lists":           {tag(pgp("ada")), func(r *Resource) { bySSH(r); byPGP(r) }, ""},
+		"a name alone":                  {"git tag v1", bySSH, "a name alone"},
+		"signed by nobody":              {"git tag -a -m One v1", bySSH, "it is not signed"},
+		"by a stranger, SSH":            {tag(s.by("mallory")), bySSH, "is not listed"},
+		"by a stranger, OpenPGP":        {tag(pgp("mallory")), byPGP, "is not in the keyring"},
+		"of the other kind":             {tag(pgp("ada")), bySSH, "is not in the keyring"},
+		"of another version":            {tag(s.by("ada")) + "2; git tag v1 v12", bySSH, "made under another name"},
+		"that another tag leads to":     {tag(s.by("ada")) + "2; git tag -a -m Outer v1 v12", bySSH, "names a tag and no commit"},
+		"whose message was changed":     {rewritten("s/^One$/Two/"), bySSH, "tampered with"},
+		"with something after it":       {rewritten("$ a more"), bySSH, "there is more than it"},
+		"from the future":               {"GIT_COMMITTER_DATE=2035-01-01T00:00:00Z " + tag(s.by("ada")), bySSH, "yet to come"},
+		"a list that lists no such key": {tag(s.by("ada")), func(r *Resource) { r.AllowedSigners = "others" }, "is not listed"},
 	} {
 		commit := s.commit("echo '" + name + "' >a")
 		before := resourcetest.Fingerprint(t, s.root, false)
@@ -435,6 +436,24 @@ func TestWrongValuesAreNamed(t *testing.T) {
 		err := r.Validate()
 		if !errors.As(err, &wrong) || wrong.Field != c.field || strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%s: returned %v, want an error in %s", name, err, c.field)
+		}
+	}
+	lists := fstest.MapFS{"none": {Data: []byte("# nobody\n")}, "typo": {Data: []byte("ada@example.com ssh-ed25519 AAAA\n")}}
+	for name, change := range map[string]func(*Resource){
+		"a list of nobody":           func(r *Resource) { r.AllowedSigners = "none" },
+		"a list with a typing error": func(r *Resource) { r.AllowedSigners = "typo" },
+		"a keyring that is none":     func(r *Resource) { r.Keyring = "typo" },
+	} {
+		r := good
+		r.Tag = "v1"
+		change(&r)
+		engine := resourcetest.Engine{Tree: lists}
+		if err := engine.Load(&r); err != nil {
+			t.Fatal(err)
+		}
+		var wrong *resource.FieldError
+		if err := r.Validate(); !errors.As(err, &wrong) || wrong.Field != "allowed_signers" && wrong.Field != "keyring" {
+			t.Errorf("%s: returned %v", name, err)
 		}
 	}
 	for _, url := range []string{"git@a:x.git", "ssh://git@a/x.git", "http://a/x.git"} {

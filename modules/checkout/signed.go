@@ -43,6 +43,27 @@ func whole(content *resource.Content) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, credentialLimit))
 }
 
+// checkLists looks at the lists that come with the manifest: a line that is not
+// understood lists nobody, and its author should know.
+func (r *Resource) checkLists() []error {
+	var problems []error
+	if data := r.lists[allowedSigners]; data != nil {
+		list := trust.ParseSigners(data, time.UTC)
+		for _, err := range list.Problems {
+			problems = append(problems, resource.Wrong(allowedSigners, "%q: %v", r.AllowedSigners, err))
+		}
+		if len(list.Problems) == 0 && list.Len() == 0 {
+			problems = append(problems, resource.Wrong(allowedSigners, "%q lists nobody", r.AllowedSigners))
+		}
+	}
+	if data := r.lists[keyring]; data != nil {
+		if _, err := trust.ParseKeyring(data); err != nil {
+			problems = append(problems, resource.Wrong(keyring, "%q: %v", r.Keyring, err))
+		}
+	}
+	return problems
+}
+
 // signed returns what has to agree to the tag; nil where nothing does.
 func (r *Resource) signed() (func(tag []byte) error, error) {
 	if r.AllowedSigners == "" && r.Keyring == "" {
