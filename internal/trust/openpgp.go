@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -111,6 +112,10 @@ func onlySignature(packets []byte) (*packet.Signature, *Refusal) {
 	}
 	if _, err := r.Next(); !errors.Is(err, io.EOF) {
 		return nil, refuse(BadSignature, "there is more than one signature")
+	}
+	switch sig.Hash {
+	case crypto.MD5, crypto.SHA1, crypto.RIPEMD160:
+		return nil, refuse(BadSignature, "the signature is made over %s, which is no longer safe", sig.Hash)
 	}
 	if sig.SigType != packet.SigTypeBinary {
 		return nil, refuse(BadSignature, "the signature is not one of a file")
