@@ -6,6 +6,7 @@ package recovery_test
 import (
 	"encoding/json"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,20 +65,29 @@ const manifest = `- file: /etc/nginx/sites-available/default
 
 const firewall = "flush ruleset\ntable inet filter {\n\tchain input {\n\t\ttype filter hook input priority 0; policy accept;\n\t}\n}\n"
 
+// arrive boots a host with the project's package, and a Git server, which answers
+// as the host's gateway.
+func arrive(t *testing.T) (*hosttest.Host, *hosttest.GitServer) {
+	t.Helper()
+	lab := hosttest.New(t)
+	git := lab.GitServer(t)
+	h := lab.Boot(t, hosttest.Options{Name: "web-1", Net: true, Packages: []string{"nginx-light", "openssh-server", "nftables", "netbase"}})
+	h.Copy(t, hosttest.Deb(t), "/root/trued.deb")
+	h.Write(t, "/etc/dpkg/dpkg.cfg.d/unsafe-io", "force-unsafe-io\n")
+	h.Run(t, "dpkg -i /root/trued.deb")
+	// The server is the gateway: it answers, and nothing is sent through it.
+	h.Write(t, "/etc/systemd/system/gateway.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=ip route replace default via "+git.IP()+"\n[Install]\nWantedBy=multi-user.target\n")
+	h.Write(t, "/etc/systemd/system/srv-small.mount", "[Mount]\nWhat=tmpfs\nWhere=/srv/small\nType=tmpfs\nOptions=size=8m\n[Install]\nWantedBy=multi-user.target\n")
+	h.Run(t, "systemctl daemon-reload; systemctl enable -q --now gateway.service srv-small.mount")
+	return h, git
+}
+
 // admit boots the host and its Git server, and waits for the first commit.
 func admit(t *testing.T) *patient {
 	t.Helper()
-	lab := hosttest.New(t)
-	p := &patient{git: lab.GitServer(t)}
-	p.Host = lab.Boot(t, hosttest.Options{Name: "web-1", Net: true, Packages: []string{"nginx-light", "openssh-server", "nftables", "netbase"}})
-	p.Copy(t, hosttest.Deb(t), "/root/trued.deb")
-	p.Write(t, "/etc/dpkg/dpkg.cfg.d/unsafe-io", "force-unsafe-io\n")
-	p.Run(t, "dpkg -i /root/trued.deb")
-	// The server is the gateway: it answers, and nothing is sent through it.
-	p.Write(t, "/etc/systemd/system/gateway.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=ip route replace default via "+p.git.IP()+"\n[Install]\nWantedBy=multi-user.target\n")
-	p.Write(t, "/etc/systemd/system/srv-small.mount", "[Mount]\nWhat=tmpfs\nWhere=/srv/small\nType=tmpfs\nOptions=size=8m\n[Install]\nWantedBy=multi-user.target\n")
+	p := &patient{}
+	p.Host, p.git = arrive(t)
 	p.Write(t, "/srv/ready", "yes\n")
-	p.Run(t, "systemctl daemon-reload; systemctl enable -q --now gateway.service srv-small.mount")
 	p.repo = p.git.Repository(t, "hosts")
 	p.files = map[string]string{
 		"groups/web/group.yaml":          healthy,
@@ -93,16 +103,24 @@ func admit(t *testing.T) *patient {
 	return p
 }
 
-// events returns what the host has reported of a type and a commit.
-func (p *patient) events(t *testing.T, kind report.Type, commit string) []report.Event {
+// eventsOf returns what a host has reported of a type.
+func eventsOf(t *testing.T, h *hosttest.Host, kind report.Type) []report.Event {
 	t.Helper()
 	var found []report.Event
-	for _, e := range reporttest.ValidLines(t, strings.NewReader(p.Read(t, eventFile))) {
-		if e.Type == kind && (commit == "" || e.Revision == commit || e.Attempted == commit) {
+	for _, e := range reporttest.ValidLines(t, strings.NewReader(h.Read(t, eventFile))) {
+		if e.Type == kind {
 			found = append(found, e)
 		}
 	}
 	return found
+}
+
+// events returns what the host has reported of a type and a commit.
+func (p *patient) events(t *testing.T, kind report.Type, commit string) []report.Event {
+	t.Helper()
+	return slices.DeleteFunc(eventsOf(t, p.Host, kind), func(e report.Event) bool {
+		return commit != "" && e.Revision != commit && e.Attempted != commit
+	})
 }
 
 // A look is what the tests ask of status.
@@ -228,6 +246,12 @@ func badCommits() []badCommit {
 			},
 			says:   "room: ",
 			serves: "test ! -e /srv/small/fill; test ! -e /etc/systemd/system/extra.service; ! systemctl is-active -q extra.service",
+		},
+		{
+			name:   "a package that others need is purged, with those",
+			files:  map[string]string{"groups/web/20-purge.yaml": "- package: [nginx-common, nginx, nginx-light, libnginx-mod-http-echo]\n  state: purged\n"},
+			says:   "web: ",
+			serves: "exec 3<>/dev/tcp/127.0.0.1/80; dpkg --audit; dpkg --verify nginx-common",
 		},
 	}
 }
