@@ -60,7 +60,15 @@ torture: setup packages
 	@sed -n 's/.*FIGURE //p' bin/torture.log
 	TORTURE=full go test -timeout 0 -count 1 -v -run TestAnOrdinaryUserWinsNoRace ./agent
 	TORTURE=full go test -timeout 0 -count 1 ./packaging/hostile
+	@$(MAKE) torture-recovery
 	TORTURE=full go test -timeout 0 -count 1 -v -run TestAStormFillsNoMemory ./packaging/drift
+
+# The part of it that is about the way back: a hundred random rounds, and all cases
+# of a dead agent. TORTURE_FROM is the round to begin with.
+.PHONY: torture-recovery
+torture-recovery: setup packages
+	@echo "TORTURE_SEED=$(TORTURE_SEED)"
+	TORTURE=full TORTURE_SEED=$(TORTURE_SEED) go test -timeout 0 -count 1 -v ./packaging/recovery ./packaging/rescue
 
 .PHONY: setup
 setup:
