@@ -55,7 +55,7 @@ func full() bool { return os.Getenv("TORTURE") == "full" }
 func seed() uint64 {
 	n, err := strconv.ParseUint(os.Getenv("TORTURE_SEED"), 10, 64)
 	if err != nil {
-		return 1
+		return 178 // whose first rounds have some of everything
 	}
 	return n
 }
@@ -65,7 +65,7 @@ func newRound(n int) *round {
 	r := &round{n: n, dice: rand.New(rand.NewPCG(seed(), uint64(n)))}
 	r.model = randomModel(r.dice, n)
 	all := breakages()
-	r.good = r.dice.IntN(3) == 0
+	r.good = r.dice.IntN(2) == 0
 	if !r.good || r.dice.IntN(2) == 0 {
 		// In a shuffled order, so that a few rounds meet different ones.
 		order := rand.New(rand.NewPCG(seed(), uint64(n/len(all)))).Perm(len(all))
@@ -113,7 +113,7 @@ type subject struct {
 // random moments. However it comes, the host ends up at the newest good commit.
 func TestAHostEndsAtTheNewestGoodCommit(t *testing.T) {
 	t.Parallel()
-	first, count := 1, 5
+	first, count := 1, 4
 	if full() {
 		count = 100
 	}
