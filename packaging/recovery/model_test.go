@@ -121,8 +121,8 @@ rm -r /srv/theirs`
 type breakage struct {
 	name string
 	// deadly is true for what the agent does not survive, foreign for what changes
-	// packages that no good commit declares: going back brings them back, and a newer
-	// commit that takes the place of the bad one does not.
+	// packages that no good commit declares, or brings some along: going back undoes
+	// that, and a newer commit that takes the place of the bad one does not.
 	deadly, foreign bool
 	files           func(m model) map[string]string
 }
@@ -160,7 +160,7 @@ func breakages() []breakage {
 			files["groups/web/90-bad.yaml"] = moves + junk
 			return files
 		}},
-		{name: "a managed package moves", files: func(m model) map[string]string {
+		{name: "a managed package moves", foreign: true, files: func(m model) map[string]string {
 			files := with(m, away)
 			files["groups/web/10-web.yaml"] = strings.Replace(files["groups/web/10-web.yaml"], fmt.Sprintf(`"= %d"`, m.app), `"= 9"`, 1)
 			return files
