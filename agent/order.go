@@ -119,6 +119,9 @@ func (s *sourceRun) orderRollback(ctx context.Context, r *run, o Order, rec *sta
 	snap := r.agent.store.Head()
 	back := snap.Confirmed(s.name())
 	if back != nil && back.Commit == s.newest.Commit {
+		back = s.before.Whole
+	}
+	if back == nil || back.Commit == s.newest.Commit {
 		back = nil
 		for _, p := range s.before.Previous {
 			if p.Commit != s.newest.Commit {

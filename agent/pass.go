@@ -239,7 +239,7 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	if err := r.warnOfPins(past.Finished); err != nil {
 		return nil, err
 	}
-	sources, err := r.newStates()
+	sources, err := r.newStates(outcomes)
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.tryOut(ctx)
+	r.tryOut(ctx, p)
 	if err := r.keepOld(); err != nil {
 		return nil, err
 	}

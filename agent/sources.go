@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"time"
 
+	"trued.dev/trued/internal/apply"
 	"trued.dev/trued/internal/catalog"
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/resource"
@@ -329,7 +330,7 @@ func (s *sourceRun) explains(r *run, a resource.Address) bool {
 
 // newStates returns what is known of each source after the run, where that is
 // something new. In observe mode nothing was applied.
-func (r *run) newStates() (map[string]state.Source, error) {
+func (r *run) newStates(outcomes []*apply.Outcome) (map[string]state.Source, error) {
 	changed := map[string]state.Source{}
 	if r.partial() {
 		return changed, nil // it is no proof that a commit is applied
@@ -346,6 +347,9 @@ func (r *run) newStates() (map[string]state.Source, error) {
 			}
 			if s.before.Applied != "" && s.before.Applied != s.revision && r.trial == nil && s.from(head.Trial) == "" {
 				now.Leave(state.Standing{Commit: s.before.Applied, Input: s.before.Input, Group: s.before.Group})
+			}
+			if !r.cut {
+				now.Whole = s.whole(head, outcomes)
 			}
 			now.Applied, now.Input, now.Group = s.revision, in, s.group
 			if s.before.Applied == s.revision && sameFacts(s.before.Input, s.in) {

@@ -3,9 +3,13 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"trued.dev/trued/internal/apply"
 	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/plan"
+	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/state"
 )
 
@@ -22,12 +26,12 @@ func (r *run) tries() bool {
 }
 
 // tryOut notes which commits the run brings the host to that nobody has confirmed.
-func (r *run) tryOut(ctx context.Context) {
+func (r *run) tryOut(ctx context.Context, p *plan.Plan) {
 	if !r.tries() {
 		return
 	}
 	old := r.agent.store.Head().Trial
-	if r.trial = r.nextTrial(old); r.trial == nil || r.trial.SameAs(old) {
+	if r.trial = r.nextTrial(old, p); r.trial == nil || r.trial == old {
 		return
 	}
 	if old != nil {
@@ -40,7 +44,7 @@ func (r *run) tryOut(ctx context.Context) {
 
 // nextTrial returns what is on trial during the run: nil for nothing, and what was
 // already where it is the same.
-func (r *run) nextTrial(old *state.Trial) *state.Trial {
+func (r *run) nextTrial(old *state.Trial, p *plan.Plan) *state.Trial {
 	now := time.Now().UTC()
 	t := &state.Trial{
 		Run: r.stream.ID(), Since: now, Until: now.Add(r.agent.config.RunTimeout + r.agent.config.ConfirmWithin),
@@ -52,19 +56,50 @@ func (r *run) nextTrial(old *state.Trial) *state.Trial {
 		switch {
 		case s.catalog == nil && old != nil:
 			if p, on := old.Sources[s.name()]; on {
-				t.Sources[s.name()] = p // nothing has become of it
+				t.Sources[s.name()], t.Failed = p, old.Failed // nothing has become of it
 			}
-		case s.catalog != nil && (back == nil || back.Commit != s.revision):
-			t.Sources[s.name()] = state.Probation{Commit: s.revision, Back: back}
+		case s.catalog != nil:
+			if s.takesUp(p, snap.Holds) {
+				back = s.before.Whole
+			}
+			if back == nil || back.Commit != s.revision {
+				t.Sources[s.name()] = state.Probation{Commit: s.revision, Back: back}
+			}
 		}
 	}
 	switch {
 	case len(t.Sources) == 0:
 		return nil
-	case t.SameAs(old):
+	case t.SameAs(old) && t.Failed == old.Failed: // another word was said where it differs
 		return old
 	}
 	return t
+}
+
+// takesUp reports whether a run makes changes that had to wait for their window:
+// the commit that brought them was seen to be healthy without.
+func (s *sourceRun) takesUp(p *plan.Plan, waited map[resource.Address]state.Hold) bool {
+	return s.before.Whole != nil && s.before.Whole.Commit != s.revision && slices.ContainsFunc(p.Steps, func(step *plan.Step) bool {
+		_, did := waited[step.Address]
+		return did && step.Source == s.name() && step.Cause != resource.Drift && (step.Verdict == plan.Change || step.Verdict == plan.Unknown)
+	})
+}
+
+// whole returns the last commit of which nothing waited, where something of the
+// one that the run enforced does.
+func (s *sourceRun) whole(snap state.Snapshot, outcomes []*apply.Outcome) *state.Standing {
+	waiting := slices.ContainsFunc(outcomes, func(o *apply.Outcome) bool {
+		return waits(o) && o.Step.Source == s.name() && o.Cause != resource.Drift
+	})
+	if !waiting {
+		return nil
+	}
+	for _, was := range []*state.Standing{s.before.Whole, snap.Confirmed(s.name())} {
+		if was != nil && was.Commit != s.revision {
+			return was
+		}
+	}
+	return nil
 }
 
 // trialAfter returns the record of what is on trial after the run; nil where that
@@ -79,7 +114,7 @@ func (r *run) trialAfter(now time.Time) *state.Trial {
 		return nil
 	case r.trial == nil:
 		return &state.Trial{}
-	case r.trial.SameAs(old) && !old.Ended.IsZero():
+	case r.trial.SameAs(old) && r.trial.Failed == old.Failed && !old.Ended.IsZero():
 		return nil
 	}
 	t := *r.trial
@@ -165,6 +200,9 @@ func (a *Agent) mayReturnTo(name string) []string {
 	}
 	for _, s := range known.Previous {
 		keep = append(keep, s.Commit)
+	}
+	if known.Whole != nil {
+		keep = append(keep, known.Whole.Commit)
 	}
 	if known.Quarantine != nil {
 		keep = append(keep, known.Quarantine.Commit)

@@ -22,6 +22,7 @@ import (
 	"trued.dev/trued/internal/plan"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/state"
+	"trued.dev/trued/internal/window"
 	"trued.dev/trued/modules"
 )
 
@@ -69,6 +70,8 @@ type standing struct {
 	version      string
 	mode         agent.Mode
 	health       agent.Prober
+	// windows are those of the host.
+	windows window.Set
 }
 
 func stand(t testing.TB, manifest string) *standing {
@@ -106,7 +109,7 @@ func (s *standing) open() {
 	c, err := agent.LoadConfig(s.at("none"), true)
 	s.must(err)
 	s.must(c.UseSource(s.source, "groups/web"))
-	c.Mode = s.mode
+	c.Mode, c.Windows = s.mode, s.windows
 	s.Agent, err = agent.New(c, agent.Options{
 		Root: s.root, Version: s.version, Modules: modules.All, Log: slog.New(slog.DiscardHandler),
 		ExitCode: func(agent.Verdict) int { return 0 }, Health: func(*host.Host) agent.Prober { return s.health },

@@ -345,7 +345,7 @@ func (w *walk) heldUp(s *plan.Step) *Outcome {
 			o.Status = Held
 		case w.failed && !w.opt.AcceptPrune && s.Cause != resource.Rollback && s.Verdict != plan.Failed:
 			o.Status, o.Why = Held, "something failed in this run, and what leaves may be what still serves"
-		case w.waiting[s.Source] != nil && s.Verdict == plan.Change:
+		case w.waiting[s.Source] != nil && s.Verdict == plan.Change && s.Cause != resource.Rollback:
 			s.Behind(w.waiting[s.Source])
 			o.Status, o.Why = Held, s.Why
 		default:
@@ -363,7 +363,7 @@ func (w *walk) heldUp(s *plan.Step) *Outcome {
 		case on.Status == Failed || on.Status == Skipped:
 			o.Status, o.Why, o.Err = Skipped, fmt.Sprintf("%s did not succeed", on.Step.Address), nil
 			return o
-		case on.Status == Held && on.Step.Window && s.Verdict != plan.InOrder:
+		case on.Status == Held && on.Step.Window && s.Verdict != plan.InOrder && s.Cause != resource.Rollback:
 			s.Behind(on.Step)
 			w.wait(s, o)
 			return o

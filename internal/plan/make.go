@@ -172,8 +172,10 @@ func (s *Step) check(ctx context.Context, in Input) {
 		}
 		s.Digest = digest
 		same, back := s.Entry.Digest == digest, in.Sources[s.Source].From != ""
+		// What waited for its window all along is not what the bad commit changed.
+		_, waited := in.State.Holds[s.Address]
 		switch {
-		case back && (!same || s.Entry.Begun != nil):
+		case back && (!same && !waited || s.Entry.Begun != nil):
 			s.Cause = resource.Rollback
 		case same:
 			s.Cause = resource.Drift

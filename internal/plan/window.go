@@ -58,8 +58,8 @@ func (p *Plan) hold() {
 	}
 	intended := map[string]*Step{} // what waits, by source
 	for _, s := range p.Steps {
-		if s.Verdict != Change && s.Verdict != Unknown {
-			continue
+		if s.Verdict != Change && s.Verdict != Unknown || s.Cause == resource.Rollback {
+			continue // what goes back waits for nothing
 		}
 		for _, i := range s.After {
 			if on := p.Steps[i]; on.Window {
@@ -75,7 +75,7 @@ func (p *Plan) hold() {
 	}
 	for _, s := range p.Steps {
 		// What leaves may be what still serves.
-		if on := intended[s.Source]; s.Prune && s.Verdict == Change && on != nil {
+		if on := intended[s.Source]; s.Prune && s.Verdict == Change && s.Cause != resource.Rollback && on != nil {
 			s.Behind(on)
 		}
 	}

@@ -139,6 +139,10 @@ type Source struct {
 	// Previous are the commits that were confirmed before that, the last one first,
 	// for whoever wants to go back.
 	Previous []Standing `json:"previous,omitempty"`
+	// Whole is the last commit of which nothing waited, while changes of the applied
+	// one wait for their windows: when they are made and the host is not healthy
+	// then, that is where it goes back to.
+	Whole *Standing `json:"whole,omitempty"`
 	// Quarantine is a commit that is not tried again, Pin one that is kept to.
 	Quarantine *Quarantine `json:"quarantine,omitempty"`
 	Pin        *Pin        `json:"pin,omitempty"`
@@ -327,9 +331,14 @@ func (s *Snapshot) fold(r Record) {
 	}
 	if r.Begin != nil {
 		s.Open = r.Begin
+		begun := map[resource.Address]Hold{}
 		for _, item := range r.Begin.Items {
 			s.begin(item)
+			if _, waits := s.Holds[item.Address]; waits {
+				begun[item.Address] = Hold{}
+			}
 		}
+		s.foldHolds(begun)
 	}
 	for _, o := range r.Owe {
 		i := slices.IndexFunc(s.Owed, o.Same)

@@ -65,12 +65,20 @@ func (t *Trial) Regained(dropped map[resource.Address]Entry) map[resource.Addres
 	return back
 }
 
-// SameAs reports whether two trials are of the same commits.
+// SameAs reports whether two trials are of the same commits, and go back to the
+// same.
 func (t *Trial) SameAs(u *Trial) bool {
 	if t == nil || u == nil {
 		return t == u
 	}
-	return maps.EqualFunc(t.Sources, u.Sources, func(p, q Probation) bool { return p.Commit == q.Commit })
+	return maps.EqualFunc(t.Sources, u.Sources, Probation.sameAs)
+}
+
+func (p Probation) sameAs(q Probation) bool {
+	if p.Back == nil || q.Back == nil {
+		return p.Commit == q.Commit && p.Back == q.Back
+	}
+	return p.Commit == q.Commit && p.Back.Commit == q.Back.Commit
 }
 
 // Public returns the trial without what commits were loaded with, for people to see.
