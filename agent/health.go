@@ -66,7 +66,7 @@ func (a *Agent) settle(ctx context.Context, res *Result, reboots bool) (next, er
 	switch t := snap.Trial; {
 	case t != nil && t.Failed != "":
 		return goBack, nil
-	case !t.SameAs(res.trial):
+	case !t.SameAs(res.trial) || t != nil && t.Run != res.trial.Run:
 		return goOn, nil
 	case reboots && len(failures) == 0 && a.rebootsFirst(ctx, snap):
 		return rebootFirst, nil

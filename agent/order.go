@@ -46,6 +46,9 @@ func (r *run) obey(ctx context.Context) error {
 	if o == nil {
 		return nil
 	}
+	if strings.TrimSpace(o.Reason) == "" {
+		return disobey("%s needs a reason: the next one who looks will want to know", o.Do)
+	}
 	if len(o.Reason) > maxReason || len(o.By) > maxReason {
 		return disobey("the reason or the name is longer than %d bytes", maxReason)
 	}
@@ -115,7 +118,10 @@ func (s *sourceRun) orderRollback(ctx context.Context, r *run, o Order, rec *sta
 	if p := s.before.Pin; p != nil {
 		return report.Incident{}, disobey("source %q is pinned to commit %s: pin it to another, or unpin it", s.name(), Short(p.Commit))
 	}
-	s.newest, _ = s.source.Last()
+	var fetched bool
+	if s.newest, fetched = s.source.Last(); !fetched {
+		return report.Incident{}, disobey("source %q was never fetched: there is nothing to go back from", s.name())
+	}
 	snap := r.agent.store.Head()
 	back := snap.Confirmed(s.name())
 	if back != nil && back.Commit == s.newest.Commit {

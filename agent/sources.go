@@ -340,7 +340,7 @@ func (r *run) newStates(outcomes []*apply.Outcome) (map[string]state.Source, err
 		now := s.before
 		now.URL, now.Branch = s.source.URL(), s.source.Status().Branch
 		now.Attempted, now.Problem = "", ""
-		if s.enforced() && r.agent.config.Mode != Observe {
+		if s.enforced() && r.agent.config.Mode != Observe && !r.untouched(s) {
 			in, err := s.in.encode()
 			if err != nil {
 				return nil, err
@@ -373,6 +373,12 @@ func (r *run) newStates(outcomes []*apply.Outcome) (map[string]state.Source, err
 		s.before = now
 	}
 	return changed, nil
+}
+
+// untouched reports whether a run was cut off before it changed anything for a
+// commit: it is not even on trial.
+func (r *run) untouched(s *sourceRun) bool {
+	return r.cut && r.rec.trial != nil && r.rec.trial.Sources[s.name()].Commit == s.revision
 }
 
 // sameFacts reports whether what a revision was loaded with is what was kept.

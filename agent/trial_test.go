@@ -273,3 +273,61 @@ func TestWhatWasHeldBeforeABadCommitIsHeldOnTheWayBack(t *testing.T) {
 	s.wantFile("sick", "")
 	s.wantFile("many-a", "x")
 }
+
+// A run that was told to stop before it changed anything has not brought the host
+// to a commit: the next one puts it on trial.
+func TestACommitIsOnTrialAfterARunThatWasStoppedBeforeItsFirstChange(t *testing.T) {
+	s, _ := tried(t, goodManifest)
+	s.converge()
+	good := s.newest()
+	s.write("groups/web/a.yaml", badManifest)
+	stopped, stop := context.WithCancel(context.Background())
+	stop()
+	if _, err := s.Run(context.Background(), stopped, agent.Request{Trigger: "commit", Fetch: true}); err != nil && err != context.Canceled {
+		t.Fatal(err)
+	}
+	s.wantFile("kept", "good\n")
+	s.wantSource(good, "")
+	s.open()
+	s.converge()
+	s.wantSource(good, s.newest())
+	s.wantFile("kept", "good\n")
+	s.wantFile("sick", "")
+}
+
+// Whoever says that a commit is to be tried again while the host is on its way back
+// from it gets that: it is on trial anew.
+func TestACommitIsTriedAgainThatTheHostHadNotLeftYet(t *testing.T) {
+	for name, cured := range map[string]bool{"and it is good now": true, "and it is bad still": false} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := tried(t, goodManifest)
+			s.converge()
+			good := s.newest()
+			s.write("groups/web/a.yaml", badManifest)
+			s.run()
+			bad := s.newest()
+			stopped, stop := context.WithCancel(context.Background())
+			_, err := s.GoBack(context.Background(), stopped, "bad", agent.Request{Progress: func(resource.Address) { stop() }})
+			if err != nil && err != context.Canceled {
+				t.Fatal(err)
+			}
+			if snap := s.snapshot(); snap.Trial == nil || snap.Trial.Failed == "" {
+				t.Fatalf("%+v is on trial after half of the way", snap.Trial)
+			}
+			if cured {
+				s.health.(*doctor).sick = func() string { return "" }
+				s.mustOrder(agent.Order{Do: agent.OrderRetry}, agent.InOrder)
+				s.wantSource(bad, "")
+				s.wantFile("kept", "bad\n")
+				return
+			}
+			s.mustOrder(agent.Order{Do: agent.OrderRetry}, agent.Behind)
+			s.wantSource(good, bad)
+			s.wantFile("kept", "good\n")
+			s.wantFile("sick", "")
+			if got := s.told("commit.quarantined"); !slices.Equal(got, []string{"commit.quarantined", "commit.quarantined"}) {
+				t.Errorf("told %v, want one for each time that it was tried", got)
+			}
+		})
+	}
+}

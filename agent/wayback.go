@@ -37,7 +37,7 @@ func (a *Agent) keptPath(name string) string { return filepath.Join(a.way().Path
 // arm makes sure that the host goes back also without this agent. It is called
 // before the first change of a trial; when it fails nothing is changed.
 func (a *Agent) arm(ctx context.Context, t *state.Trial) error {
-	if !t.HasWayBack() || a.opt.ConfigFile == "" || a.host.Offline() {
+	if !t.HasWayBack() || t.Failed != "" || a.opt.ConfigFile == "" || a.host.Offline() {
 		return nil
 	}
 	o := wayback.Order{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -104,7 +105,7 @@ func (a *app) orderFlags(c *cobra.Command, o *agent.Order) {
 
 // order has the daemon carry an order out, or does so itself where none runs.
 func (a *app) order(ctx context.Context, o agent.Order) error {
-	if o.Reason == "" {
+	if strings.TrimSpace(o.Reason) == "" {
 		return fmt.Errorf("%s needs --reason: the next one who looks will want to know", o.Do)
 	}
 	o.By = operator()
