@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -257,20 +256,18 @@ func (s *sourceRun) find(ctx context.Context, r *run, name string) (string, erro
 	case len(name) != commitLength:
 		return "", disobey("this host knows no commit %q: write all %d digits of its name", name, commitLength)
 	}
-	if _, err := s.source.Revision(name); err == nil {
-		return name, s.trusts(r, name)
+	if _, err := s.source.Revision(name); err == nil && s.trusts(r, name) == nil {
+		return name, nil
 	}
-	if err := s.accepted(r, name); err != nil {
-		return "", err
-	}
+	// An order is no way around the signatures that are required: the judge is asked
+	// of what it has not agreed to.
 	if err := s.source.Obtain(ctx, name); err != nil {
-		return "", &OrderError{errors.Join(errors.New("cannot have commit "+Short(name)), err).Error()}
+		return "", disobey("cannot have commit %s: %v", Short(name), err)
 	}
-	return name, nil
+	return name, s.trusts(r, name)
 }
 
-// trusts reports why a commit that the host has may not be applied: an order is no
-// way around the signatures that are required.
+// trusts reports why a commit that the host has may not be applied.
 func (s *sourceRun) trusts(r *run, commit string) error {
 	rev, err := s.source.Revision(commit)
 	if err != nil {
@@ -278,16 +275,6 @@ func (s *sourceRun) trusts(r *run, commit string) error {
 	}
 	if err := r.agent.wardens[slices.Index(r.sources, s)].standing(s.source, rev); err != nil {
 		return &OrderError{err.Error()}
-	}
-	return nil
-}
-
-// accepted refuses a commit that the host never found signed as it must be: without
-// those before it that cannot be told of an old one.
-func (s *sourceRun) accepted(r *run, commit string) error {
-	w := r.agent.wardens[slices.Index(r.sources, s)]
-	if _, ok := w.verdict(commit); w.judges() && !ok {
-		return disobey("commit %s was never accepted by what is required of signatures here: only one that was can be gone back to", Short(commit))
 	}
 	return nil
 }

@@ -85,6 +85,7 @@ type warden struct {
 
 	mu      sync.Mutex
 	pending trust.Verdict
+	beside  bool // it does not become the newest one
 }
 
 // accepted is the file of a warden.
@@ -213,7 +214,7 @@ func (w *warden) Commits(_ context.Context, o *source.Offered) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.pending = v
+	w.pending, w.beside = v, o.Beside
 	return nil
 }
 
@@ -223,14 +224,18 @@ func (w *warden) Tree(commit object.ID, file func(string) ([]byte, error)) error
 		return distrust(err)
 	}
 	w.mu.Lock()
-	v := w.pending
+	v, beside := w.pending, w.beside
 	w.mu.Unlock()
 	if v.Commit != commit.String() {
 		return fmt.Errorf("commit %s was not looked at before its tree was", commit)
 	}
 	a := w.load()
-	a.Verdicts = append(slices.DeleteFunc(a.Verdicts, func(o trust.Verdict) bool { return o.Commit == v.Commit }), v)
-	a.Verdicts = w.trim(a.Verdicts)
+	a.Verdicts = slices.DeleteFunc(a.Verdicts, func(o trust.Verdict) bool { return o.Commit == v.Commit })
+	at := len(a.Verdicts)
+	if beside {
+		at = max(0, at-1) // trust goes on from the newest one
+	}
+	a.Verdicts = w.trim(slices.Insert(a.Verdicts, at, v))
 	return w.save(a)
 }
 

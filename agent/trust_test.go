@@ -3,6 +3,7 @@ package agent_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -381,4 +382,84 @@ func TestASourceThatIsHeldBackIsToldOfOnce(t *testing.T) {
 	put(t, filepath.Join(g.root, "motd"), "drifted")
 	g.accept(old, "old", agent.Request{})
 	g.accept(g.commit("ada", "new"), "new", agent.Request{})
+}
+
+// pin has an operator pin the host to a commit.
+func (g *guarded) pin(commit string) (*agent.Result, error) {
+	g.t.Helper()
+	ctx := context.Background()
+	return g.Run(ctx, ctx, agent.Request{Trigger: agent.OrderPin, Hasty: true, Order: &agent.Order{Do: agent.OrderPin, Commit: commit, Reason: "because"}})
+}
+
+func (g *guarded) wantNoPin(commit, says string) {
+	g.t.Helper()
+	var refused *agent.OrderError
+	if _, err := g.pin(commit); !errors.As(err, &refused) || !strings.Contains(err.Error(), says) {
+		g.t.Errorf("pinned to %s: %v, want a refusal that says %q", commit, err, says)
+	}
+}
+
+// A pin, or a way back, to a commit that the host never had asks for its signature
+// like any other, and for nothing else: it may be as old as it likes.
+func TestAPinIsNoWayAroundASignature(t *testing.T) {
+	for name, require := range map[string]string{"signature": "signature", "history": "history"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := guard(t, false)
+			g.lines = []string{"trust:", "  require: " + require, g.files()}
+			g.open()
+			old := g.commit("bob", "old")
+			unsigned := g.commit("", "unsigned")
+			lost := g.commit("lost", "lost")
+			stranger := g.commit("stranger", "stranger")
+			g.commit("ada", "first")
+			g.accept(g.sh("git -C work rev-parse HEAD"), "first", agent.Request{AcceptHistory: true})
+			g.sh("git -C hosts.git config uploadpack.allowReachableSHA1InWant true")
+			g.wantNoPin(unsigned, "it is not signed")
+			g.wantNoPin(lost, "revoked")
+			g.wantNoPin(stranger, "is not listed")
+			g.open()
+			if r, err := g.pin(old); err != nil || r.Verdict != agent.InOrder || g.motd() != "old" {
+				t.Fatalf("%v, %+v and the host has %q", err, r, g.motd())
+			}
+			if s := g.run(agent.Request{}).Sources[0]; s.Applied != old || s.Problem != "" || !strings.Contains(s.Trust.Signer, "bob@example.com") {
+				t.Errorf("at %s by %+v: %s", s.Applied, s.Trust, s.Problem)
+			}
+			// What the host was pinned to is not what trust goes on from: all that is
+			// newer is held against the newest one.
+			g.commit("", "sneaked in")
+			sneaked := g.sh("git -C work rev-parse HEAD")
+			if require == "history" {
+				g.commit("ada", "on top")
+			}
+			g.run(agent.Request{})
+			told := g.events(report.SourceRefused)
+			if len(told) == 0 || !strings.Contains(told[len(told)-1].Message, sneaked) {
+				t.Errorf("told %+v, want that %s is refused", told, sneaked)
+			}
+		})
+	}
+}
+
+// What the host had before anything was required of it is asked for its signature
+// when it is named.
+func TestAPinToWhatTheHostHadBeforeIsJudged(t *testing.T) {
+	t.Parallel()
+	g := guard(t, false)
+	g.lines = []string{"limits: {}"}
+	g.open()
+	signed := g.commit("ada", "signed")
+	g.accept(signed, "signed", agent.Request{})
+	unsigned := g.commit("", "unsigned")
+	g.accept(unsigned, "unsigned", agent.Request{})
+	last := g.commit("ada", "last")
+	g.accept(last, "last", agent.Request{})
+	g.lines = nil
+	g.open()
+	g.run(agent.Request{})
+	g.sh("git -C hosts.git config uploadpack.allowReachableSHA1InWant true")
+	g.wantNoPin(unsigned, "it is not signed")
+	if r, err := g.pin(signed); err != nil || r.Verdict != agent.InOrder || g.motd() != "signed" {
+		t.Errorf("%v, %+v and the host has %q", err, r, g.motd())
+	}
 }

@@ -57,6 +57,9 @@ type Offered struct {
 	// AnyHistory is true when an operator accepts what does not follow from what
 	// the host has.
 	AnyHistory bool
+	// Beside is true for a commit that an operator named: it is to be had beside the
+	// newest one, and does not become it.
+	Beside bool
 
 	t     *transfer
 	child *remote.Client
@@ -68,7 +71,7 @@ type Offered struct {
 
 func (t *transfer) offered(child *remote.Client) *Offered {
 	return &Offered{
-		AnyHistory: t.anyHistory || t.r.cfg.pinned(), t: t, child: child,
+		AnyHistory: t.anyHistory || t.r.cfg.pinned(), Beside: t.only != "", t: t, child: child,
 		raw: map[object.ID][]byte{}, info: map[object.ID]object.CommitInfo{},
 	}
 }
@@ -222,7 +225,7 @@ func (o *Offered) ancestors(id object.ID) (all map[object.ID]bool, complete bool
 
 // judge has the offered commit looked at, before its tree comes.
 func (t *transfer) judge(child *remote.Client, offer remote.Offer) error {
-	if t.r.o.Judge == nil || t.only != "" { // what is obtained was agreed to before
+	if t.r.o.Judge == nil {
 		return nil
 	}
 	t.tip, t.commits = offer.Commit, map[object.ID][]object.ID{}
@@ -233,12 +236,12 @@ func (t *transfer) judge(child *remote.Client, offer remote.Offer) error {
 	if err := t.prove(child); err != nil {
 		return err
 	}
-	return t.r.distrusted(t.tip, t.r.o.Judge.Commits(t.ctx, o))
+	return t.distrusted(t.r.o.Judge.Commits(t.ctx, o))
 }
 
 // judgeTree has the files looked at that the decision takes.
 func (t *transfer) judgeTree(offer remote.Offer, read readFunc) error {
-	if t.r.o.Judge == nil || t.only != "" {
+	if t.r.o.Judge == nil {
 		return nil
 	}
 	if t.tip != offer.Commit {
@@ -252,7 +255,7 @@ func (t *transfer) judgeTree(offer remote.Offer, read readFunc) error {
 	if err != nil {
 		return err
 	}
-	return t.r.distrusted(t.tip, t.r.o.Judge.Tree(t.tip, func(name string) ([]byte, error) {
+	return t.distrusted(t.r.o.Judge.Tree(t.tip, func(name string) ([]byte, error) {
 		return fileOf(read, c.Tree, name)
 	}))
 }
@@ -299,13 +302,17 @@ func fileOf(read readFunc, tree object.ID, name string) ([]byte, error) {
 	return data, err
 }
 
-// distrusted remembers a commit that the judge refused.
-func (r *repository) distrusted(tip object.ID, err error) error {
+// distrusted remembers a commit that the judge refused, unless it was asked for by
+// its name.
+func (t *transfer) distrusted(err error) error {
 	var d *DistrustError
 	if !errors.As(err, &d) {
 		return err
 	}
-	d.Offered = tip.String()
+	r, tip := t.r, t.tip
+	if d.Offered = tip.String(); t.only != "" {
+		return d
+	}
 	kept := &keptDistrust{Inputs: r.o.Judge.Inputs(), Reason: d.Reason, Signer: d.Signer, Text: d.Error()}
 	r.remember(func(m *memory) {
 		m.Refused, m.RefusedBy, m.RefusedDetail, m.Distrust = tip, r.applied, "", kept

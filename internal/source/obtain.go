@@ -10,7 +10,8 @@ import (
 )
 
 // Obtain brings a commit into the store beside the newest one. It was named on the
-// host, so it need not descend from anything.
+// host, so it need not descend from anything; a judge is asked all the same, also of
+// one that is there and that it has not agreed to.
 func (r *repository) Obtain(ctx context.Context, commit string) error {
 	id, err := object.ParseID(commit)
 	if err != nil {
@@ -27,14 +28,18 @@ func (r *repository) Obtain(ctx context.Context, commit string) error {
 	if s == nil || broken != nil {
 		return &Error{Source: r.cfg.Name, URL: r.URL(), Reason: ErrDamaged, Err: fmt.Errorf("the store is to be mended first: %w", broken)}
 	}
+	var have []object.ID
 	if s.Has(id) {
-		return nil
+		if r.o.Judge == nil || r.o.Judge.Accepted(id) {
+			return nil
+		}
+		have = []object.ID{id}
 	}
 	var failed error
 	urls := r.cfg.allURLs()
 	for i, url := range urls {
 		attempt, cancel := share(ctx, len(urls)-i)
-		t := &transfer{r: r, ctx: attempt, url: url, store: s, anyHistory: true, only: commit}
+		t := &transfer{r: r, ctx: attempt, url: url, store: s, have: have, anyHistory: true, only: commit}
 		err := explain(attempt, r.cfg.Name, url, r.cfg.Limits, t.run())
 		cancel()
 		if err == nil {
