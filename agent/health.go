@@ -12,6 +12,7 @@ import (
 
 	"trued.dev/trued/internal/catalog"
 	"trued.dev/trued/internal/health"
+	"trued.dev/trued/internal/plan"
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/state"
 	"trued.dev/trued/internal/wayback"
@@ -25,8 +26,8 @@ type Prober interface {
 	// the given time, and returns what was not good. What of the network answered
 	// before must answer again.
 	Prove(ctx context.Context, probes []catalog.Probe, before []string, until time.Time) []health.Failure
-	// Look looks once with each probe, or as long as each may take.
-	Look(ctx context.Context, probes []catalog.Probe, wait bool) []health.Report
+	// Look looks once with each probe, and at the network, or as long as each may take.
+	Look(ctx context.Context, probes []catalog.Probe, before []string, wait bool) []health.Report
 }
 
 // grace is how long a host that was down until its time was over has to show that
@@ -50,9 +51,10 @@ func (a *Agent) settle(ctx context.Context, res *Result, reboots bool) (next, er
 	if res.trial.HasWayBack() {
 		a.moved(wayback.Waiting) // also after a boot that found the run at its end
 	}
+	before := res.before(a.store.Head())
 	failures := a.overdue(res.trial, began)
 	if failures == nil {
-		failures = a.health.Prove(ctx, res.probes, res.reached(), until)
+		failures = a.health.Prove(ctx, res.probes, before, until)
 	}
 	if ctx.Err() != nil {
 		return goOn, ctx.Err()
@@ -71,7 +73,7 @@ func (a *Agent) settle(ctx context.Context, res *Result, reboots bool) (next, er
 	case reboots && len(failures) == 0 && a.rebootsFirst(ctx, snap):
 		return rebootFirst, nil
 	}
-	j := &judgement{agent: a, snap: snap, now: time.Now().UTC(), failures: failures, rec: state.Record{Sources: map[string]state.Source{}}}
+	j := &judgement{agent: a, snap: snap, now: time.Now().UTC(), failures: failures, reached: before, rec: state.Record{Sources: map[string]state.Source{}}}
 	back, err := j.pass(ctx)
 	if back {
 		return goBack, err
@@ -113,8 +115,10 @@ type judgement struct {
 	snap     state.Snapshot
 	now      time.Time
 	failures []health.Failure
-	rec      state.Record
-	told     []report.Incident
+	// reached is what of the network answered before.
+	reached []string
+	rec     state.Record
+	told    []report.Incident
 }
 
 // pass writes the judgement down. It returns true when the host must go back.
@@ -191,7 +195,7 @@ func (j *judgement) note(back bool) {
 			Type: report.HealthRecovered, Message: fmt.Sprintf("the host is healthy again after %s", j.now.Sub(was.Since).Round(time.Second)),
 		})
 	case len(j.failures) > 0 && !back:
-		now := &state.Unwell{Since: j.now, Why: words(j.failures)}
+		now := &state.Unwell{Since: j.now, Why: words(j.failures), Reached: j.reached}
 		if was != nil {
 			now.Since = was.Since
 		}
@@ -270,15 +274,37 @@ func (a *Agent) Health(ctx context.Context, wait bool) ([]health.Report, error) 
 			return nil, fmt.Errorf("source %q: %w", s.name(), s.err)
 		}
 	}
-	return a.health.Look(ctx, r.probes(), wait), nil
+	snap := a.store.Head()
+	return a.health.Look(ctx, r.probes(), (&Result{trial: snap.Trial}).before(snap), wait), nil
 }
 
-// reached is what of the network answered before the run.
-func (r *Result) reached() []string {
-	if r.trial != nil {
-		return r.trial.Reached
+// lookAround notes what of the network answers before a run that is on no trial
+// puts drift back.
+func (r *run) lookAround(ctx context.Context, p *plan.Plan) {
+	if r.agent.health == nil || r.agent.config.Mode == Observe || r.trial != nil || r.agent.store.Head().Trial != nil ||
+		!slices.ContainsFunc(p.Steps, func(s *plan.Step) bool { return s.Verdict == plan.Change }) {
+		return
 	}
-	return nil
+	ctx, cancel := context.WithTimeout(ctx, glance)
+	defer cancel()
+	r.reached = r.agent.health.Reach(ctx)
+}
+
+// glance is how long drift waits for the network to answer. What takes longer is
+// not missed after the repair.
+const glance = 200 * time.Millisecond
+
+// before is what of the network answered when all was well.
+func (r *Result) before(snap state.Snapshot) []string {
+	before := r.reached
+	if r.trial != nil {
+		before = r.trial.Reached
+	}
+	if snap.Unwell != nil {
+		before = slices.Concat(before, snap.Unwell.Reached)
+	}
+	slices.Sort(before)
+	return slices.Compact(before)
 }
 
 // condemn puts what is on trial in quarantine, for whoever knows that the host must

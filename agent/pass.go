@@ -44,6 +44,8 @@ type run struct {
 	entries []catalog.Entry
 	// trial is what is on trial during the run; nil for nothing.
 	trial *state.Trial
+	// reached is what of the network answered before a run that has no trial.
+	reached []string
 	// unreturned says what did not come back of what modules had kept.
 	unreturned error
 	// loaded is true when the catalog was loaded to watch what is in it.
@@ -285,7 +287,7 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 		return nil, err
 	}
 	return &Result{
-		trial: r.agent.store.Head().Trial, probes: r.probes(), unproven: r.unproven(),
+		trial: r.agent.store.Head().Trial, probes: r.probes(), unproven: r.unproven(), reached: r.reached,
 		Verdict: verdict, Stood: r.stood, Loaded: r.loaded, Partial: r.partial(), Run: past, Counts: counts, Outcomes: outcomes, Sources: r.status(), Restart: changesAgent(outcomes),
 	}, ctx.Err()
 }

@@ -71,6 +71,8 @@ type Result struct {
 	trial    *state.Trial
 	unproven bool
 	probes   []catalog.Probe
+	// reached is what of the network answered before a run without a trial.
+	reached []string
 }
 
 // Run is one pass over the host: fetch, load, plan, apply, save, report. When
@@ -120,6 +122,7 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 		return nil, err
 	}
 	r.tryOut(ctx, p)
+	r.lookAround(ctx, p)
 	if err := r.keepOld(); err != nil {
 		return nil, err
 	}

@@ -13,8 +13,10 @@ func (a *app) healthCommand() *cobra.Command {
 		GroupID: "look",
 		Short:   "Look at the health of this host, by the probes of its groups",
 		Long: `Look once with each probe that the groups of this host name under health: in
-group.yaml, at the commit that the host is kept to. The exit code is 3 when one is
-not good. Nothing follows from it: after a run the daemon looks by itself.`,
+group.yaml, at the commit that the host is kept to, and at the network: what of it
+answers, and what answered before a change that is not settled and does not now. The
+exit code is 3 when one is not good. Nothing follows from it: after a run the daemon
+looks by itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ag, err := a.open()
@@ -39,10 +41,11 @@ not good. Nothing follows from it: after a run the daemon looks by itself.`,
 					p.line("%s  %s  %s: %s", p.c.remove("bad "), printable(r.Probe), printable(r.Target), printable(r.Why))
 				}
 			}
-			if a.format == "json" {
+			switch {
+			case a.format == "json":
 				p.err = a.writeJSON(reports)
-			} else if len(reports) == 0 {
-				p.line("No probes: name some under health: in group.yaml. The network is looked at by itself.")
+			case len(reports) == 0:
+				p.line("No probes: name some under health: in group.yaml. Of the network nothing answers.")
 			}
 			if p.err == nil && !good {
 				return &codeError{exitFailed}

@@ -80,16 +80,21 @@ func (p *Prober) wait(ctx context.Context, probes []catalog.Probe, before []stri
 	return append(reports, reach...)
 }
 
-// Look looks once with each probe, or as long as each may take.
-func (p *Prober) Look(ctx context.Context, probes []catalog.Probe, wait bool) []Report {
+// Look looks once with each probe, or as long as each may take. What of the network
+// answers now is good, what answered before and does not any more is bad, and the
+// rest is not spoken of.
+func (p *Prober) Look(ctx context.Context, probes []catalog.Probe, before []string, wait bool) []Report {
+	before = slices.Concat(before, p.Reach(ctx))
+	slices.Sort(before)
+	before = slices.Compact(before)
 	if wait {
-		return p.wait(ctx, probes, nil, time.Now().Add(time.Hour), func() {})
+		return p.wait(ctx, probes, before, time.Now().Add(time.Hour), func() {})
 	}
 	once := make([]catalog.Probe, len(probes))
 	for i, probe := range probes {
 		once[i], once[i].Times = probe, 1
 	}
-	return p.wait(ctx, once, nil, time.Now(), func() {})
+	return p.wait(ctx, once, before, time.Now(), func() {})
 }
 
 // waitFor looks until the probe was good so often in a row as it must be, or has no

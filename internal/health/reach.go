@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -42,8 +43,12 @@ const (
 // Reach returns what of the network answers now.
 func (p *Prober) Reach(ctx context.Context) []string {
 	var found []string
-	resolver, beyond := p.resolver(ctx)
-	if beyond || p.gateway(ctx) {
+	var gateway, resolver, beyond bool
+	var both sync.WaitGroup
+	both.Go(func() { gateway = p.gateway(ctx) })
+	both.Go(func() { resolver, beyond = p.resolver(ctx) })
+	both.Wait()
+	if beyond || gateway {
 		found = append(found, reachGateway)
 	}
 	if resolver {

@@ -150,4 +150,6 @@ func (s *Snapshot) Confirmed(source string) *Standing {
 type Unwell struct {
 	Since time.Time `json:"since"`
 	Why   string    `json:"why"`
+	// Reached is what of the network answered before.
+	Reached []string `json:"reached,omitempty"`
 }
