@@ -46,13 +46,17 @@ func (a *Agent) settle(ctx context.Context, res *Result, reboots bool) (next, er
 	began := time.Now()
 	until := began.Add(a.config.ConfirmWithin)
 	if t := res.trial; t != nil {
-		until = later(t.Until, began.Add(grace))
+		may := a.config.ConfirmWithin
+		if t.Ended.IsZero() {
+			may += a.config.RunTimeout
+		}
+		until = began.Add(max(a.left(t, may), grace))
 	}
 	if res.trial.HasWayBack() {
 		a.moved(wayback.Waiting) // also after a boot that found the run at its end
 	}
 	before := res.before(a.store.Head())
-	failures := a.overdue(res.trial, began)
+	failures := a.overdue(res)
 	if failures == nil {
 		failures = a.health.Prove(ctx, res.probes, before, until)
 	}
@@ -95,8 +99,9 @@ const (
 
 // overdue returns a failure when the run that began a trial did not come to its end
 // in time.
-func (a *Agent) overdue(t *state.Trial, now time.Time) []health.Failure {
-	if t == nil || !t.Ended.IsZero() || now.Before(t.Since.Add(a.config.RunTimeout)) {
+func (a *Agent) overdue(res *Result) []health.Failure {
+	t := res.trial
+	if t == nil || !t.Ended.IsZero() || !res.late && a.left(t, a.config.RunTimeout) > 0 {
 		return nil
 	}
 	return []health.Failure{{Probe: "run", Why: fmt.Sprintf("it did not come to its end within %s (run_timeout)", a.config.RunTimeout)}}

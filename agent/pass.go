@@ -29,8 +29,9 @@ type run struct {
 	rec     *recorder
 	// looks is true for a look that changes nothing.
 	looks bool
-	// cut is true when the run was told to stop before its end.
-	cut bool
+	// cut is true when the run was told to stop before its end, late when that is
+	// because it took too long.
+	cut, late bool
 	// good is true when the run ended well, so that its kit can serve another.
 	good bool
 	// last is the run before this one, changed what the inventory was then.
@@ -287,7 +288,7 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 		return nil, err
 	}
 	return &Result{
-		trial: r.agent.store.Head().Trial, probes: r.probes(), unproven: r.unproven(), reached: r.reached,
+		trial: r.agent.store.Head().Trial, probes: r.probes(), unproven: r.unproven(), reached: r.reached, late: r.late,
 		Verdict: verdict, Stood: r.stood, Loaded: r.loaded, Partial: r.partial(), Run: past, Counts: counts, Outcomes: outcomes, Sources: r.status(), Restart: changesAgent(outcomes),
 	}, ctx.Err()
 }

@@ -71,6 +71,8 @@ type Result struct {
 	trial    *state.Trial
 	unproven bool
 	probes   []catalog.Probe
+	// late is true when the run was cut off because it took too long.
+	late bool
 	// reached is what of the network answered before a run without a trial.
 	reached []string
 }
@@ -167,9 +169,10 @@ func (r *run) apply(ctx, stop context.Context, p *plan.Plan) ([]*apply.Outcome, 
 		return outcomes, r.rec.Record(state.Record{}, outcomes)
 	}
 	r.credit(p)
-	stop, cancel := r.bounded(stop)
+	within, cancel := r.bounded(stop)
 	defer cancel()
-	return apply.Run(ctx, stop, p, r.rec, host.SyncFS, apply.Options{
+	defer func() { r.late = within.Err() != nil && stop.Err() == nil }()
+	return apply.Run(ctx, within, p, r.rec, host.SyncFS, apply.Options{
 		Run:         r.stream.ID(),
 		AcceptPrune: r.req.AcceptPrune,
 		Now:         time.Now,

@@ -48,7 +48,7 @@ func (r *run) nextTrial(old *state.Trial, p *plan.Plan) *state.Trial {
 	now := time.Now().UTC()
 	t := &state.Trial{
 		Run: r.stream.ID(), Since: now, Until: now.Add(r.agent.config.RunTimeout + r.agent.config.ConfirmWithin),
-		Sources: map[string]state.Probation{},
+		Moved: r.agent.host.Moment(), Sources: map[string]state.Probation{},
 	}
 	snap := r.agent.store.Head()
 	for _, s := range r.sources {
@@ -118,7 +118,7 @@ func (r *run) trialAfter(now time.Time) *state.Trial {
 		return nil
 	}
 	t := *r.trial
-	t.Ended, t.Until = now, now.Add(r.agent.config.ConfirmWithin)
+	t.Ended, t.Until, t.Moved = now, now.Add(r.agent.config.ConfirmWithin), r.agent.host.Moment()
 	return &t
 }
 
@@ -128,7 +128,12 @@ func (r *run) bounded(stop context.Context) (context.Context, context.CancelFunc
 	if r.trial == nil || !r.trial.Ended.IsZero() || r.trial.Failed != "" {
 		return stop, func() {}
 	}
-	return context.WithDeadline(stop, r.trial.Since.Add(r.agent.config.RunTimeout))
+	return context.WithTimeout(stop, r.agent.left(r.trial, r.agent.config.RunTimeout))
+}
+
+// left is how much is left of what a trial may take.
+func (a *Agent) left(t *state.Trial, limit time.Duration) time.Duration {
+	return t.Left(limit, a.host.Moment(), time.Now())
 }
 
 // from returns the commit that the source goes back from, or empty.

@@ -210,6 +210,53 @@ func TestAWayBackThatWasCutOffIsGoneToItsEnd(t *testing.T) {
 	}
 }
 
+// A run that takes too long is gone back from, also where all looks well; one that
+// was cut off is gone on with.
+func TestARunThatTakesTooLongIsGoneBackFrom(t *testing.T) {
+	long := "- file: /kept\n  content: \"next\\n\"\n- link: /to\n  target: kept\n  requires: [file:/kept]\n- file: /last\n  content: x\n  requires: [link:/to]\n"
+	ctx := context.Background()
+	t.Run("it does", func(t *testing.T) {
+		s, _ := tried(t, goodManifest)
+		s.converge()
+		good := s.newest()
+		s.write("groups/web/a.yaml", long)
+		s.runTimeout = 100 * time.Millisecond
+		s.open()
+		res, err := s.Converge(ctx, ctx, agent.Request{Trigger: "commit", Fetch: true, Progress: func(a resource.Address) {
+			if a.Name == "/kept" {
+				time.Sleep(2 * s.runTimeout) // what is waited for is time itself
+			}
+		}})
+		if err != nil || res.Run.Trigger != "rollback" {
+			t.Fatal(err, res)
+		}
+		s.wantSource(good, s.newest())
+		s.wantFile("kept", "good\n")
+		if why := s.snapshot().Sources[s.source].Quarantine.Why; !strings.Contains(why, "run_timeout") {
+			t.Errorf("in quarantine because of %q", why)
+		}
+	})
+	t.Run("it was cut off", func(t *testing.T) {
+		s, _ := tried(t, goodManifest)
+		s.converge()
+		s.write("groups/web/a.yaml", long)
+		stopped, stop := context.WithCancel(ctx)
+		if _, err := s.Run(ctx, stopped, agent.Request{Trigger: "commit", Fetch: true, Progress: func(resource.Address) { stop() }}); err != nil && err != context.Canceled {
+			t.Fatal(err)
+		}
+		trial := s.snapshot().Trial
+		if trial == nil || !trial.Ended.IsZero() {
+			t.Fatalf("%+v is on trial after half of the run", trial)
+		}
+		s.open()
+		if res := s.converge(); res.Verdict != agent.InOrder {
+			t.Errorf("%s: %s", res.Verdict, res.Run.Summary)
+		}
+		s.wantSource(s.newest(), "")
+		s.wantFile("last", "x")
+	})
+}
+
 func TestAFirstConvergeHasNothingToGoBackTo(t *testing.T) {
 	s, _ := tried(t, badManifest)
 	res := s.converge()

@@ -72,6 +72,9 @@ type standing struct {
 	health       agent.Prober
 	// windows are those of the host.
 	windows window.Set
+	// runTimeout is how long a run by which a commit is tried may take, 0 for the
+	// default.
+	runTimeout time.Duration
 }
 
 func stand(t testing.TB, manifest string) *standing {
@@ -110,6 +113,9 @@ func (s *standing) open() {
 	s.must(err)
 	s.must(c.UseSource(s.source, "groups/web"))
 	c.Mode, c.Windows = s.mode, s.windows
+	if s.runTimeout > 0 {
+		c.RunTimeout = s.runTimeout
+	}
 	s.Agent, err = agent.New(c, agent.Options{
 		Root: s.root, Version: s.version, Modules: modules.All, Log: slog.New(slog.DiscardHandler),
 		ExitCode: func(agent.Verdict) int { return 0 }, Health: func(*host.Host) agent.Prober { return s.health },

@@ -23,6 +23,8 @@ type Trial struct {
 	// Run is the run that began it, Since when that was.
 	Run   string    `json:"run"`
 	Since time.Time `json:"since"`
+	// Moved is when the run began, or came to its end, by the clock that nobody sets.
+	Moved resource.Moment `json:"moved,omitzero"`
 	// Until is when the host goes back unless the commits were confirmed. While the
 	// run is under way it leaves that all the time that it may take.
 	Until time.Time `json:"until"`
@@ -42,6 +44,21 @@ type Probation struct {
 	// Back is the commit confirmed last, nil where there is none: then there is
 	// nothing to go back to.
 	Back *Standing `json:"back,omitempty"`
+}
+
+// Left returns how much is left of a time that the run, or after its end the proof,
+// may take. A host that was down in between has all of it, and no change of the
+// clock makes it more or less.
+func (t *Trial) Left(limit time.Duration, now resource.Moment, wall time.Time) time.Duration {
+	switch {
+	case t.Moved.Known() && now.Known() && t.Moved.Boot != now.Boot:
+		return limit
+	case t.Moved.Known() && now.Known():
+		return limit - time.Duration(now.Micros-t.Moved.Micros)*time.Microsecond //nolint:gosec // far from its limit
+	case t.Ended.IsZero():
+		return limit - wall.Sub(t.Since)
+	}
+	return limit - wall.Sub(t.Ended)
 }
 
 // HasWayBack reports whether there is a source that can go back.

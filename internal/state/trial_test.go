@@ -3,6 +3,7 @@ package state_test
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/state"
@@ -90,5 +91,33 @@ func TestWhatLeftTheInventoryOnTrialIsThereForWhoeverGoesBack(t *testing.T) {
 	must(state.Record{Trial: &trial, Put: back})
 	if snap := s.Snapshot(); len(snap.Dropped) != 0 || len(snap.Inventory) != 1 {
 		t.Errorf("on the way back the inventory is %v, and %v is to come back still", snap.Inventory, snap.Dropped)
+	}
+}
+
+// A host whose clock is set, or that was down for a night, has neither more nor less
+// time for it.
+func TestNoChangeOfTheClockMakesATrialLongerOrShorter(t *testing.T) {
+	began := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	at := func(boot string, s uint64) resource.Moment { return resource.Moment{Boot: boot, Micros: s * 1e6} }
+	for name, c := range map[string]struct {
+		trial state.Trial
+		now   resource.Moment
+		wall  time.Duration // since it began
+		want  time.Duration
+	}{
+		"an hour of two":              {state.Trial{Moved: at("a", 100)}, at("a", 3700), time.Hour, time.Hour},
+		"the clock is set forward":    {state.Trial{Moved: at("a", 100)}, at("a", 3700), 50 * 365 * 24 * time.Hour, time.Hour},
+		"the clock is set back":       {state.Trial{Moved: at("a", 100)}, at("a", 3700), -24 * time.Hour, time.Hour},
+		"it is over":                  {state.Trial{Moved: at("a", 100)}, at("a", 100+3*3600), time.Minute, -time.Hour},
+		"down for a night":            {state.Trial{Moved: at("a", 100)}, at("b", 10), 9 * time.Hour, 2 * time.Hour},
+		"no such clock":               {state.Trial{}, at("a", 10), time.Hour, time.Hour},
+		"no such clock after the end": {state.Trial{Ended: began.Add(time.Hour)}, resource.Moment{}, 90 * time.Minute, 90 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.trial.Since = began
+			if got := c.trial.Left(2*time.Hour, c.now, began.Add(c.wall)); got != c.want {
+				t.Errorf("%s are left, want %s", got, c.want)
+			}
+		})
 	}
 }
