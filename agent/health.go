@@ -14,6 +14,7 @@ import (
 	"trued.dev/trued/internal/health"
 	"trued.dev/trued/internal/plan"
 	"trued.dev/trued/internal/report"
+	"trued.dev/trued/internal/source"
 	"trued.dev/trued/internal/state"
 	"trued.dev/trued/internal/wayback"
 )
@@ -158,7 +159,7 @@ func (j *judgement) confirm() {
 		if p.Back != nil && p.Back.Commit != p.Commit {
 			src.Leave(*p.Back)
 		}
-		if q := src.Quarantine; q != nil && q.Commit != p.Commit {
+		if q := src.Quarantine; q != nil && q.Commit != p.Commit && !j.agent.isNewest(name, q.Commit) {
 			src.Quarantine = nil // something newer has come
 		}
 		j.rec.Sources[name] = src
@@ -168,6 +169,15 @@ func (j *judgement) confirm() {
 		})
 	}
 	j.rec.Trial = &state.Trial{}
+}
+
+// isNewest reports whether a commit is the newest of a source: what was confirmed
+// then is one that the host is pinned to.
+func (a *Agent) isNewest(name, commit string) bool {
+	return slices.ContainsFunc(a.sources, func(src source.Source) bool {
+		last, ok := src.Last()
+		return ok && src.Name() == name && last.Commit == commit
+	})
 }
 
 // condemn puts what can be gone back from in quarantine.

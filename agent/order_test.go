@@ -141,6 +141,71 @@ func TestAPinnedCommitThatMakesTheHostSickIsGoneBackFrom(t *testing.T) {
 	s.wantFile("sick", "")
 }
 
+// What is bad stays so while the host is pinned to something older.
+func TestAPinDoesNotReleaseTheNewestCommit(t *testing.T) {
+	s, commits := versions(t, "one", "two")
+	s.write("groups/web/a.yaml", badManifest)
+	s.converge()
+	bad := s.newest()
+	s.mustOrder(agent.Order{Do: agent.OrderPin, Commit: commits[0]}, agent.InOrder)
+	s.wantFile("kept", "one\n")
+	s.wantSource(commits[0], bad)
+	s.mustOrder(agent.Order{Do: agent.OrderUnpin}, agent.Behind)
+	s.wantSource(commits[0], bad)
+	if got := s.told("commit.quarantined"); len(got) != 1 {
+		t.Errorf("told %v", got)
+	}
+}
+
+// One bad commit after another, and one that comes back: each is gone back from to
+// the last good one.
+func TestBadCommitsFollowEachOther(t *testing.T) {
+	s, _ := versions(t, "one")
+	good := s.newest()
+	s.write("groups/web/a.yaml", badManifest)
+	s.converge()
+	first := s.newest()
+	s.wantSource(good, first)
+	s.write("groups/web/a.yaml", strings.ReplaceAll(badManifest, "bad", "worse"))
+	s.converge()
+	s.wantSource(good, s.newest())
+	// A force-push brings the first one back: there was a newer one, so it is tried.
+	s.write("groups/web/a.yaml", badManifest)
+	s.converge()
+	if back := s.newest(); back != first {
+		t.Fatalf("the newest commit is %s and was %s", back, first)
+	}
+	s.wantSource(good, first)
+	s.wantFile("kept", "one\n")
+	s.converge()
+	if got := s.told("commit.quarantined"); len(got) != 3 {
+		t.Errorf("told %d times, want each time that one was tried", len(got))
+	}
+	// And a good one on top of it is good.
+	s.write("groups/web/a.yaml", goodManifest)
+	s.converge()
+	s.wantSource(s.newest(), "")
+}
+
+// A good commit that comes while a bad one is on trial takes its place.
+func TestANewerCommitEndsATrial(t *testing.T) {
+	s, _ := versions(t, "one")
+	good := s.newest()
+	s.write("groups/web/a.yaml", badManifest)
+	s.run() // and nobody has looked yet
+	s.write("groups/web/a.yaml", goodManifest)
+	s.converge()
+	next := s.newest()
+	s.wantSource(next, "")
+	s.wantFile("sick", "")
+	if got := s.told("commit.quarantined"); len(got) > 0 {
+		t.Errorf("told %v", got)
+	}
+	if was := s.snapshot().Sources[s.source].Previous; len(was) == 0 || was[0].Commit != good {
+		t.Errorf("before it was %+v, want the last one that was confirmed", was)
+	}
+}
+
 func TestGoingBackByHandFromWhatIsOnTrial(t *testing.T) {
 	s, _ := tried(t, goodManifest)
 	s.converge()
