@@ -1,0 +1,266 @@
+package recovery_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"trued.dev/trued/internal/host/hosttest"
+	"trued.dev/trued/internal/report"
+)
+
+// A quiet is a host that looks for commits when it is told to, so that whatever else
+// happens there is not because of a poll.
+type quiet struct {
+	*patient
+	// lines are more of the configuration.
+	lines string
+}
+
+const metricsFile = "/run/trued.prom"
+
+// settleDown boots a host that serves nothing, and brings it to a first commit.
+func settleDown(t *testing.T) *quiet {
+	t.Helper()
+	lab := hosttest.New(t)
+	q := &quiet{patient: &patient{git: lab.GitServer(t)}}
+	q.Host = lab.Boot(t, hosttest.Options{Name: "night-1", Net: true, Packages: []string{"nginx-light", "openssh-server", "nftables", "netbase"}})
+	q.Copy(t, hosttest.Deb(t), "/root/trued.deb")
+	q.Write(t, "/etc/dpkg/dpkg.cfg.d/unsafe-io", "force-unsafe-io\n")
+	q.Run(t, "dpkg -i /root/trued.deb; mkdir -p /srv/w")
+	q.repo = q.git.Repository(t, "hosts")
+	q.files = map[string]string{"groups/night/group.yaml": "{}\n", "groups/night/a.yaml": "- directory: /srv/w\n"}
+	q.good = q.repo.Commit(t, "Begin", q.files)
+	q.configure(t, "")
+	q.Run(t, "systemctl start trued.service")
+	q.awaitConfirmed(t, q.good)
+	return q
+}
+
+// configure writes the configuration, with some lines more, and waits until the
+// daemon has it.
+func (q *quiet) configure(t *testing.T, lines string) {
+	t.Helper()
+	q.lines = lines
+	q.Write(t, "/etc/trued/.new", "sources:\n  - name: infra\n    url: "+q.repo.HTTP()+"\n    group: groups/night\n"+
+		"interval: 1h\nresync: 1h\nmetrics: {textfile: "+metricsFile+"}\nreport: [journal, {file: "+eventFile+"}]\n"+lines)
+	q.Run(t, "mv /etc/trued/.new /etc/trued/trued.yaml")
+	if _, code := q.Try(t, "systemctl is-active --quiet trued.service"); code == 0 {
+		q.Run(t, "systemctl reload trued.service")
+	}
+}
+
+// brings commits the files over those that there are.
+func (q *quiet) brings(t *testing.T, message string, files map[string]string) string {
+	t.Helper()
+	maps.Copy(q.files, files)
+	return q.repo.Commit(t, message, files)
+}
+
+func (q *quiet) wantFiles(t *testing.T, want map[string]string) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		got, _ := q.Try(t, "if [ -L "+name+" ]; then readlink "+name+"; elif [ -e "+name+" ]; then cat "+name+"; fi")
+		if got != want[name] {
+			t.Errorf("%s holds %q, want %q", name, got, want[name])
+		}
+	}
+}
+
+// held are the resources of which was told that they wait, with their causes, as
+// often as it was.
+func (q *quiet) held(t *testing.T) map[string]int {
+	t.Helper()
+	found := map[string]int{}
+	for _, e := range q.events(t, report.ResourcePending, "") {
+		if e.Outcome == report.Held {
+			found[e.Cause+" "+e.Resource]++
+		}
+	}
+	return found
+}
+
+func (q *quiet) wantHeld(t *testing.T, before map[string]int, want ...string) {
+	t.Helper()
+	var got []string
+	for what, n := range q.held(t) {
+		for range n - before[what] {
+			got = append(got, what)
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("it is told that %q wait, want %q", got, want)
+	}
+}
+
+// An operator of one host has it change within its windows, gets back what was
+// replaced, looks at its health, and keeps it at a commit.
+func TestAnOperatorOfOneHost(t *testing.T) {
+	t.Parallel()
+	q := settleDown(t)
+	for _, c := range []struct {
+		name string
+		do   func(*testing.T)
+	}{
+		{"what is outside of its window waits", q.waits},
+		{"the daemon wakes when a window opens", q.wakes},
+		{"what waited is on trial when it is made", q.waitsAndIsBad},
+	} {
+		if !t.Run(c.name, c.do) {
+			return
+		}
+	}
+}
+
+// thing is a file in /srv/w.
+func thing(name, content string) string {
+	return fmt.Sprintf("- file: /srv/w/%s\n  content: %q\n", name, content)
+}
+
+const (
+	anotherDay = `calendar: "2099-01-01 UTC", for: 1h`
+	anyTime    = `calendar: "*:* UTC", for: 5m`
+)
+
+func (q *quiet) waits(t *testing.T) {
+	files := func(v string) string {
+		return "- directory: /srv/w\n" + thing("late", v) + thing("drifts", v) + thing("denied", v) + thing("free", v) +
+			"- link: /srv/w/link\n  target: " + v + "\n"
+	}
+	q.brings(t, "One", map[string]string{"groups/night/a.yaml": files("one") + thing("leaves", "one")})
+	q.exits(t, 0, "trued sync")
+	two := q.brings(t, "Two", map[string]string{"groups/night/a.yaml": files("two"), "groups/night/group.yaml": `windows:
+  allow:
+    - {` + anotherDay + `, resources: ["file:/srv/w/late"]}
+    - {` + anotherDay + `, resources: ["file:/srv/w/drifts"], causes: [drift]}
+    - {` + anotherDay + `, resources: ["file:/srv/w/*"], causes: [prune]}
+    - {` + anotherDay + `, kinds: [link]}
+    - {` + anyTime + `, resources: ["file:/srv/w/denied"]}
+  deny:
+    - {` + anyTime + `, resources: ["file:/srv/w/denied"]}
+`})
+	before := q.held(t)
+	q.exits(t, 2, "trued sync")
+	waiting := map[string]string{"/srv/w/late": "one", "/srv/w/denied": "one", "/srv/w/link": "one", "/srv/w/leaves": "one", "/srv/w/drifts": "two", "/srv/w/free": "two"}
+	q.wantFiles(t, waiting)
+	all := []string{"intended file:/srv/w/late", "intended file:/srv/w/denied", "intended link:/srv/w/link", "prune file:/srv/w/leaves"}
+	q.Await(t, "[ $(grep -c '\"trued.outcome\":\"held\"' "+eventFile+") -ge 4 ]")
+	q.wantHeld(t, before, all...)
+	q.exits(t, 2, "trued sync") // it was told
+	q.exits(t, 2, "trued status")
+
+	// A drift that has a window of its own waits, and another does not; neither is one
+	// of the commit's.
+	q.Run(t, "echo -n theirs >/srv/w/drifts; echo -n theirs >/srv/w/free")
+	q.Await(t, "[ $(cat /srv/w/free) = two ] && (trued status || true) | grep -q 'window  *file:/srv/w/drifts: its window opens .*2099'")
+	waiting["/srv/w/drifts"] = "theirs"
+	q.wantFiles(t, waiting)
+	q.Await(t, "[ $(grep -c '\"trued.outcome\":\"held\"' "+eventFile+") -ge 5 ]")
+	q.wantHeld(t, before, append(all, "drift file:/srv/w/drifts")...)
+
+	// What waits neither failed nor was put back, and counts as what it is.
+	out, _ := q.Try(t, "trued status")
+	if n := strings.Count(out, "window  "); n != 5 || !strings.HasPrefix(out, "Not in order: differences that were not applied at "+two[:10]) {
+		t.Errorf("%d resources are said to wait, want 5:\n%s", n, out)
+	}
+	for _, e := range q.events(t, report.RunFinished, two) {
+		if e.Failed != 0 || *e.ExitCode != 2 && *e.ExitCode != 0 {
+			t.Errorf("a run ended with exit code %d, and %d that failed", *e.ExitCode, e.Failed)
+		}
+	}
+	for kind, n := range map[string]int{"file": 4, "link": 1} {
+		q.Await(t, fmt.Sprintf("grep -qF 'trued_resources{kind=\"%s\",outcome=\"held\"} %d' %s", kind, n, metricsFile))
+	}
+	q.Await(t, "! grep 'trued_resources{.*outcome=\"failed\"} [1-9]' "+metricsFile)
+
+	// Whoever is on the host may say that it is time.
+	q.exits(t, 0, "trued sync --now")
+	q.wantFiles(t, map[string]string{"/srv/w/late": "two", "/srv/w/denied": "two", "/srv/w/link": "two", "/srv/w/leaves": "", "/srv/w/drifts": "two", "/srv/w/free": "two"})
+	q.exits(t, 0, "trued status")
+	q.awaitConfirmed(t, two)
+}
+
+// opening has something wait for a window that opens soon: it calls commit with the
+// time, as a calendar has it, until that is not over too early.
+func (q *quiet) opening(t *testing.T, commit func(at string)) (at string) {
+	t.Helper()
+	for lead := 6; ; lead *= 2 {
+		at := q.Run(t, fmt.Sprintf("date -u -d '+%d seconds' '+%%F %%T UTC'", lead))
+		commit(at)
+		out, code := q.Try(t, "trued sync")
+		switch {
+		case code == 2:
+			return at
+		case code != 0 || lead > 300:
+			t.Fatalf("exit code %d, with a window that opens after %d s\n%s", code, lead, out)
+		}
+	}
+}
+
+// wakes: the windows of the group and those of the host count together, and the
+// daemon waits for no poll, which would come in an hour.
+func (q *quiet) wakes(t *testing.T) {
+	n := 0
+	at := q.opening(t, func(at string) {
+		n++
+		// That of the group opens first.
+		q.brings(t, fmt.Sprint("Soon ", n), map[string]string{
+			"groups/night/group.yaml": "windows:\n  allow: [{calendar: \"" + q.Run(t, "date -u '+%F %T UTC'") + "\", for: 1h}]\n",
+			"groups/night/a.yaml":     "- directory: /srv/w\n" + thing("late", fmt.Sprint("soon ", n)),
+		})
+		q.configure(t, "windows: {allow: [{calendar: \""+at+"\", for: 1h, resources: [\"file:/srv/w/late\"]}]}\n")
+	})
+	q.Await(t, fmt.Sprintf("[ \"$(cat /srv/w/late)\" = 'soon %d' ]", n))
+	if got := q.Run(t, "test $(stat -c %Y /srv/w/late) -ge $(date -d '"+at+"' +%s) && echo after"); got != "after" {
+		t.Errorf("it was changed before %s", at)
+	}
+	q.Await(t, "trued status | head -1 | grep -q '^In order'")
+	q.awaitConfirmed(t, q.repo.Head(t))
+	if last := q.events(t, report.RunStarted, ""); last[len(last)-1].Reason != "window" {
+		t.Errorf("the last run was begun for a %s", last[len(last)-1].Reason)
+	}
+	q.good = q.repo.Head(t)
+	q.configure(t, "")
+}
+
+// waitsAndIsBad: a commit is healthy as long as a part of it waits, and bad with it.
+func (q *quiet) waitsAndIsBad(t *testing.T) {
+	calm := "health:\n  late: {file: /srv/w/late, contains: soon, within: 3s, every: 200ms}\n"
+	q.good = q.brings(t, "Look at it", map[string]string{
+		"groups/night/group.yaml": calm, "groups/night/a.yaml": "- directory: /srv/w\n" + thing("late", "soon") + thing("free", "three"),
+	})
+	q.exits(t, 0, "trued sync")
+	q.awaitConfirmed(t, q.good)
+	n := 0
+	q.opening(t, func(at string) {
+		n++
+		if n > 1 {
+			q.good = q.repo.Revert(t)
+			q.exits(t, 0, "trued sync")
+		}
+		q.brings(t, fmt.Sprint("Bad at night ", n), map[string]string{
+			"groups/night/group.yaml": calm + "windows:\n  allow: [{calendar: \"" + at + "\", for: 1h, resources: [\"file:/srv/w/late\"]}]\n",
+			"groups/night/a.yaml":     "- directory: /srv/w\n" + thing("late", "bad") + thing("free", "four"),
+		})
+	})
+	bad := q.repo.Head(t)
+	if l := q.status(t); l.Sources[0].Applied == bad && l.Sources[0].Quarantine != nil {
+		t.Errorf("in quarantine before its window opened: %+v", l)
+	}
+	st := q.awaitBack(t, bad)
+	if why := st.Sources[0].Quarantine.Why; !strings.Contains(why, "late: ") {
+		t.Errorf("in quarantine because of %q", why)
+	}
+	q.wantFiles(t, map[string]string{"/srv/w/late": "soon", "/srv/w/free": "three"})
+	q.Await(t, "grep commit.quarantined "+eventFile+" | grep -q "+bad)
+	if told := q.events(t, report.CommitConfirmed, bad); len(told) > 1 {
+		t.Errorf("%d times confirmed", len(told))
+	}
+	q.good = q.repo.Revert(t)
+	q.exits(t, 0, "trued sync")
+	q.awaitConfirmed(t, q.good)
+}
