@@ -235,6 +235,6 @@ func (a *Agent) backupSpec(ctx context.Context, b host.Backup) (host.FileSpec, e
 	}
 	return host.FileSpec{
 		Content: resource.Lazy(size, sum, false, open), Sensitive: b.Secret, Backup: true,
-		Mode: b.Mode, Owner: fmt.Sprint(b.UID), Group: fmt.Sprint(b.GID),
+		Mode: b.Mode, Owner: fmt.Sprint(b.UID), Group: fmt.Sprint(b.GID), Xattrs: b.Xattrs,
 	}, nil
 }

@@ -27,15 +27,16 @@ type Replaced struct {
 	UID, GID int
 	// Secret has the copy sealed.
 	Secret bool
+	// Xattrs are its extended attributes.
+	Xattrs Xattrs
 }
 
 // replaced is what is told of a file's copy. One that not everybody may read is
 // taken for a secret, whatever the manifest says of what comes in its place.
-func (i Info) replaced(name string, sensitive bool) Replaced {
-	return Replaced{
-		Path: name, Mode: i.Mode(), UID: i.UID(), GID: i.GID(),
-		Secret: sensitive || i.Mode().Bits()&0o004 == 0,
-	}
+func (i Info) replaced(f *os.File, name string, sensitive bool) (Replaced, error) {
+	secret := sensitive || i.Mode().Bits()&0o004 == 0
+	attrs, err := xattrsOf(int(f.Fd()), secret)
+	return Replaced{Path: name, Mode: i.Mode(), UID: i.UID(), GID: i.GID(), Secret: secret, Xattrs: attrs}, err
 }
 
 // A Credit is for whom a file is changed.
@@ -56,6 +57,9 @@ type Backup struct {
 	GID  int           `json:"gid"`
 	// Secret is true for a copy that is sealed.
 	Secret bool `json:"secret,omitempty"`
+	// Xattrs are its access control list, its capabilities and what users have set;
+	// nil where that was not noted.
+	Xattrs Xattrs `json:"xattrs,omitzero"`
 	// Name is what the copy is called in the store: its SHA-256, unless it is
 	// sealed.
 	Name string `json:"name"`
@@ -75,7 +79,7 @@ func (b *Backups) index() string { return filepath.Join(b.dir, "index") }
 func (b *Backups) note(what Replaced, name string, size int64) error {
 	n := Backup{
 		Time: time.Now().UTC(), Path: what.Path, Size: size, Mode: what.Mode, UID: what.UID, GID: what.GID,
-		Secret: what.Secret, Name: name,
+		Secret: what.Secret, Xattrs: what.Xattrs, Name: name,
 	}
 	if b.credit != nil {
 		n.Credit = b.credit(what.Path)

@@ -2,6 +2,9 @@ package host
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -10,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"trued.dev/trued/internal/resource"
 )
@@ -179,5 +184,65 @@ func TestOneContentOfAFileIsListedOnce(t *testing.T) {
 	}
 	if list := listOf(t, b); len(list) != 2 || !list[0].Time.Before(list[1].Time) {
 		t.Errorf("listed %+v", list)
+	}
+}
+
+// What was replaced comes back with its list of access and what users had set, also
+// where there is a file without; of a secret nothing that users wrote is noted.
+func TestACopyComesBackWithItsExtendedAttributes(t *testing.T) {
+	for name, mode := range map[string]uint32{"public": 0o644, "secret": 0o600} {
+		t.Run(name, func(t *testing.T) {
+			root, store := t.TempDir(), OpenBackups(filepath.Join(t.TempDir(), "backups"))
+			h := New(root, Options{Backups: store})
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			attr := func() string {
+				buf := make([]byte, 64)
+				n, err := unix.Getxattr(h.Path("/x"), "user.note", buf)
+				if errors.Is(err, unix.ENODATA) {
+					return "none"
+				}
+				must(err)
+				return string(buf[:n])
+			}
+			must(os.WriteFile(h.Path("/x"), []byte("theirs"), 0o600))
+			must(os.Chmod(h.Path("/x"), os.FileMode(mode)))
+			must(unix.Setxattr(h.Path("/x"), "user.note", []byte("kept"), 0))
+			must(h.KeepBackup("/x"))
+			must(os.Remove(h.Path("/x")))
+			must(os.WriteFile(h.Path("/x"), []byte("other"), 0o600))
+			n := listOf(t, store)[0]
+			want := "kept"
+			if n.Secret {
+				want = "none"
+			}
+			if _, noted := n.Xattrs["user.note"]; noted == n.Secret {
+				t.Errorf("noted %v of a file with mode %o", n.Xattrs, mode)
+			}
+			open := func() (io.ReadCloser, error) { return store.Content(n) }
+			sum := fmt.Sprintf("%x", sha256.Sum256([]byte("theirs")))
+			must(h.WriteFile(t.Context(), "/x", FileSpec{
+				Content: resource.Lazy(n.Size, sum, false, open), Sensitive: n.Secret, Mode: n.Mode, Xattrs: n.Xattrs,
+			}))
+			if got := attr(); got != want {
+				t.Errorf("user.note is %q, want %q", got, want)
+			}
+			// What is there now and was not then goes, unless nobody knows.
+			must(unix.Setxattr(h.Path("/x"), "user.note", []byte("later"), 0))
+			for _, c := range []struct {
+				text  string
+				attrs Xattrs
+				want  string
+			}{{"a", nil, "later"}, {"b", Xattrs{}, map[bool]string{true: "later", false: "none"}[n.Secret]}} {
+				must(h.WriteFile(t.Context(), "/x", FileSpec{Content: resource.Bytes([]byte(c.text)), Sensitive: n.Secret, Xattrs: c.attrs}))
+				if got := attr(); got != c.want {
+					t.Errorf("with %v user.note is %q, want %q", c.attrs, got, c.want)
+				}
+			}
+		})
 	}
 }

@@ -85,6 +85,62 @@ func copyXattrs(from, to int) error {
 	return nil
 }
 
+// Xattrs are the extended attributes of a file that mean the same on whatever it is
+// written to: its access control list, its capabilities and what users have set.
+type Xattrs map[string][]byte
+
+// mostXattrs bounds what is noted of them.
+const mostXattrs = 16 << 10
+
+func isPortable(name string, secret bool) bool {
+	return name == "system.posix_acl_access" || name == "security.capability" || !secret && strings.HasPrefix(name, "user.")
+}
+
+// xattrsOf returns those of a file; of a secret nothing that a user has written, and
+// none of them where they are too many.
+func xattrsOf(fd int, secret bool) (Xattrs, error) {
+	all, err := listXattrs(fd)
+	if err != nil {
+		return nil, err
+	}
+	found, size := Xattrs{}, 0
+	for name, value := range all {
+		if isPortable(name, secret) {
+			found[name] = value
+			size += len(name) + len(value)
+		}
+	}
+	if size > mostXattrs {
+		return nil, nil
+	}
+	return found, nil
+}
+
+// give makes a file have these, and no other that would have been noted.
+func (x Xattrs) give(fd int, secret bool) error {
+	have, err := listXattrs(fd)
+	if err != nil {
+		return err
+	}
+	for name := range have {
+		if _, ok := x[name]; !ok && isPortable(name, secret) {
+			if err := unix.Fremovexattr(fd, name); err != nil {
+				return err
+			}
+		}
+	}
+	for name, value := range x {
+		err := unix.Fsetxattr(fd, name, value, 0)
+		if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) && os.Geteuid() != 0 {
+			continue // what it is written to has none of these
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func listXattrs(fd int) (map[string][]byte, error) {
 	list, err := sized(func(buf []byte) (int, error) { return unix.Flistxattr(fd, buf) })
 	if errors.Is(err, unix.ENOTSUP) {

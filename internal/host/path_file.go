@@ -53,6 +53,10 @@ type FileSpec struct {
 	// of which a program reads all files that end like this one.
 	Disguised bool
 
+	// Xattrs are those that a new file gets; nil for those of the file that it
+	// replaces.
+	Xattrs Xattrs
+
 	// same is the content that the file has already, if that is known.
 	same *resource.Content
 }

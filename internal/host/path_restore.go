@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 
 	"golang.org/x/sys/unix"
@@ -278,7 +279,15 @@ func (h *Host) keepBackup(p place, name string, sensitive bool) error {
 		return err
 	}
 	defer f.Close()
-	if _, err := h.backups.Keep(f, i.replaced(name, sensitive)); err != nil {
+	return h.keepFile(f, i, name, sensitive)
+}
+
+func (h *Host) keepFile(f *os.File, i Info, name string, sensitive bool) error {
+	what, err := i.replaced(f, name, sensitive)
+	if err == nil {
+		_, err = h.backups.Keep(f, what)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot replace %q: %w", name, err)
 	}
 	return nil

@@ -213,8 +213,8 @@ func (s *StagedFile) keepBackup(old *os.File) error {
 			return nil
 		}
 	}
-	if _, err := s.host.backups.Keep(old, s.old.replaced(s.name, s.spec.Sensitive)); err != nil {
-		return fmt.Errorf("cannot replace %q: %w", s.name, err)
+	if err := s.host.keepFile(old, s.old, s.name, s.spec.Sensitive); err != nil {
+		return err
 	}
 	_, err := old.Seek(0, io.SeekStart)
 	return err
@@ -312,6 +312,11 @@ func (s *StagedFile) dress(old *os.File) error {
 	}
 	if old != nil {
 		if err := copyXattrs(int(old.Fd()), fd); err != nil {
+			return err
+		}
+	}
+	if s.spec.Xattrs != nil {
+		if err := s.spec.Xattrs.give(fd, s.spec.Sensitive); err != nil {
 			return err
 		}
 	}
