@@ -8,10 +8,11 @@ import (
 // A noted is what was there of a block before it was managed.
 type noted struct {
 	shared.Noted
-	// Had tells whether the block was there, with these lines after so many.
+	shared.Spot // of the block
+
+	// Had tells whether the block was there, with these lines.
 	Had   bool     `json:"had,omitempty"`
 	Lines []string `json:"lines,omitempty"`
-	At    int      `json:"at,omitempty"`
 	// Marks are the lines that mark the block.
 	Marks *[2]string `json:"marks,omitempty"`
 }
@@ -28,7 +29,7 @@ func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (r
 		n.Existed, n.Open = exists, text.Open()
 		from, to, err := m.find(text)
 		if err == nil && from >= 0 {
-			n.Had, n.At = true, from
+			n.Had, n.Spot = true, shared.SpotOf(text, from, to+1)
 			for i := from + 1; i < to; i++ {
 				n.Lines = append(n.Lines, text.Line(i))
 			}
@@ -59,7 +60,7 @@ func (n *noted) Restore(text *shared.Text, _ resource.Claim) error {
 		if from >= 0 {
 			return earlier.replace(text, from, to)
 		}
-		at := min(n.At, text.Len())
+		at := n.In(text)
 		last := at == text.Len()
 		text.Insert(at, append(append([]string{m.begin}, n.Lines...), m.end)...)
 		if last && n.Open {

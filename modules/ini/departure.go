@@ -10,16 +10,18 @@ import (
 // A noted is what was there of a key before it was managed.
 type noted struct {
 	shared.Noted
-	// Line is the whole line that was there, in the place At.
+	shared.Spot // of the line
+
+	// Line is the whole line that was there.
 	Line *string `json:"line,omitempty"`
-	At   int     `json:"at,omitempty"`
-	// NoSection is true when the section was not there.
+	// NoSection is true when the section was not there, or had nothing in it but what
+	// other resources put there.
 	NoSection bool `json:"no_section,omitempty"`
 	Removed   bool `json:"removed,omitempty"`
 }
 
 // note returns the prior with what is new to it, or nil.
-func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (resource.Prior, error) {
+func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool, view resource.View) (resource.Prior, error) {
 	var n noted
 	known, err := prior.Recall(r.claim(), &n)
 	if err != nil {
@@ -30,12 +32,31 @@ func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (r
 		at, err := find(text, r.Section, r.Key)
 		if err == nil && at.line >= 0 {
 			line := text.Line(at.line)
-			n.Line, n.At = &line, at.line
+			n.Line, n.Spot = &line, shared.SpotOf(text, at.line, at.line+1)
 		}
-		n.NoSection = !at.section
+		n.NoSection = !at.section || at.line < 0 && r.others(text, view)
 	}
 	n.Sensitive, n.Removed = r.Sensitive, r.absent()
 	return prior.With(r.claim(), n)
+}
+
+// others reports whether the section has keys, and all of them are other resources'.
+func (r *Resource) others(text *shared.Text, view resource.View) bool {
+	keys := 0
+	current := ""
+	for i := range text.Len() {
+		line := strings.TrimSpace(text.Line(i))
+		if name, ok := header(line); ok {
+			current = name
+		} else if current == r.Section && line != "" {
+			key, _, ok := cutKey(line)
+			if _, managed := view.Owner(r.claimOf(key)); !ok || !managed {
+				return false
+			}
+			keys++
+		}
+	}
+	return keys > 0
 }
 
 // Restore takes the key away again, or gives back the line that was there.
@@ -69,7 +90,7 @@ func (n *noted) Restore(text *shared.Text, c resource.Claim) error {
 
 // insert puts a line back where it was, if that is in its section still.
 func (n *noted) insert(text *shared.Text, at place, section, line string) {
-	where := min(n.At, text.Len())
+	where := n.In(text)
 	current := ""
 	for i := range where {
 		if name, ok := header(strings.TrimSpace(text.Line(i))); ok {

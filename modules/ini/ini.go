@@ -101,9 +101,11 @@ const partMark = "ini "
 // Claims is the key of the file.
 func (r *Resource) Claims() []resource.Claim { return []resource.Claim{r.claim()} }
 
-func (r *Resource) claim() resource.Claim {
+func (r *Resource) claim() resource.Claim { return r.claimOf(r.Key) }
+
+func (r *Resource) claimOf(key string) resource.Claim {
 	return resource.Claim{
-		Space: resource.SpacePath, Name: host.CleanPath(r.Path), Part: partMark + "[" + r.Section + "]" + r.Key,
+		Space: resource.SpacePath, Name: host.CleanPath(r.Path), Part: partMark + "[" + r.Section + "]" + key,
 	}
 }
 
@@ -132,7 +134,9 @@ func (r *Resource) Runs() []resource.Program { return host.ValidateProgram(r.Acc
 
 // Check compares the file.
 func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
-	return shared.Check(ctx, r.host, r, view, r.note)
+	return shared.Check(ctx, r.host, r, view, func(prior resource.Prior, text *shared.Text, exists bool) (resource.Prior, error) {
+		return r.note(prior, text, exists, view)
+	})
 }
 
 // Apply brings the key about.

@@ -17,7 +17,7 @@ type noted struct {
 	Had bool `json:"had,omitempty"`
 	// Old is the line that it took the place of.
 	Old *string `json:"old,omitempty"`
-	// Gone are lines that were removed, each after how many others.
+	// Gone are lines that were removed.
 	Gone []gone `json:"gone,omitempty"`
 	// Wrote is what the resource put there.
 	Wrote []wrote `json:"wrote,omitempty"`
@@ -68,7 +68,8 @@ func (w wrote) in(text *shared.Text) int {
 }
 
 type gone struct {
-	At   int    `json:"at"`
+	shared.Spot
+
 	Text string `json:"text"`
 }
 
@@ -88,7 +89,7 @@ func (r *Resource) note(prior resource.Prior, text *shared.Text, exists bool) (r
 		switch {
 		case r.absent():
 			for _, i := range found {
-				n.Gone = append(n.Gone, gone{At: i, Text: text.Line(i)})
+				n.Gone = append(n.Gone, gone{shared.SpotOf(text, i, i+1), text.Line(i)})
 			}
 		case len(found) == 1:
 			old := text.Line(found[0])
@@ -122,8 +123,9 @@ func (n *noted) Restore(text *shared.Text, _ resource.Claim) error {
 	}
 	for _, g := range n.Gone {
 		if !there[g.Text] {
-			last = g.At >= text.Len()
-			text.Insert(min(g.At, text.Len()), g.Text)
+			at := g.In(text)
+			last = at == text.Len()
+			text.Insert(at, g.Text)
 		}
 	}
 	if last && n.Open {
