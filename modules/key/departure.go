@@ -177,7 +177,9 @@ func (d *departure) Check(ctx context.Context, view resource.View) (resource.Fin
 	if f.exists && (after.text() != f.text() || d.empties(after, n)) {
 		found.Diff = append(found.Diff, host.DiffText(fieldKeys, f.path, textOf(f.text()), textOf(after.text())))
 	}
-	found.Diff = append(found.Diff, d.compareLike(f, n)...)
+	if !d.managed(after, view) {
+		found.Diff = append(found.Diff, d.compareLike(f, n)...)
+	}
 	if d.Sensitive {
 		found.Diff = found.Diff.Redacted()
 	}
@@ -187,6 +189,18 @@ func (d *departure) Check(ctx context.Context, view resource.View) (resource.Fin
 // empties reports whether the file goes: it was made, and holds nothing more.
 func (d *departure) empties(after *file, n noted) bool {
 	return n.File == nil && strings.TrimSpace(after.text()) == "" && !n.Absent
+}
+
+// managed reports whether somebody manages a key that stays in the file.
+func (d *departure) managed(after *file, view resource.View) bool {
+	if _, all := view.Owner(keyClaim(d.user, "")); all {
+		return true
+	}
+	return slices.ContainsFunc(after.lines, func(text string) bool {
+		blob := blobOf(text)
+		_, one := view.Owner(keyClaim(d.user, blob))
+		return blob != "" && one
+	})
 }
 
 // compareLike tells which modes and owners go back to what they were, once
