@@ -175,6 +175,24 @@ func (d *departure) leave(view resource.View) func(string) bool {
 	}
 }
 
+// regroup takes those groups out of the earlier ones that the user cannot go back
+// to: what is gone, and what another resource says the members of.
+func (d *departure) regroup(now seen, view resource.View) error {
+	if d.earlier.Groups == nil {
+		return nil
+	}
+	if err := d.earlier.take(fieldGroups, d.noted.Fields[fieldGroups]); err != nil {
+		return err
+	}
+	groups, err := d.host.Groups()
+	d.earlier.Groups = slices.DeleteFunc(d.earlier.Groups, func(name string) bool {
+		_, managed := view.Owner(memberClaim(name, d.name))
+		return !slices.Contains(now.groups, name) && managed ||
+			!slices.ContainsFunc(groups, func(g host.GroupEntry) bool { return g.Name == name })
+	})
+	return err
+}
+
 // Check tells what is to be given back.
 func (d *departure) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
 	var found resource.Finding
@@ -186,6 +204,9 @@ func (d *departure) Check(ctx context.Context, view resource.View) (resource.Fin
 	}
 	now, err := look(d.host, d.name)
 	if err != nil || !now.exists && !d.noted.Removed {
+		return found, err
+	}
+	if err := d.regroup(now, view); err != nil {
 		return found, err
 	}
 	if found.Diff, err = d.earlier.compare(now, false, d.leave(view)); err != nil {
