@@ -12,7 +12,6 @@ import (
 	"os"
 	"path"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -127,7 +126,10 @@ func (t *Tree) begin() error {
 		return &PathError{Op: "make directory", Path: t.name, Reason: "it was replaced by somebody"}
 	}
 	// Whatever the directory above gives to what is made in it.
-	return explain("change the mode of", t.name, unix.Fchmod(int(top.Fd()), 0o700))
+	if err := unix.Fchmod(int(top.Fd()), 0o700); err != nil {
+		return explain("change the mode of", t.name, err)
+	}
+	return explain("write", t.name, mark(int(top.Fd())))
 }
 
 func (t *Tree) accepts(now Info) error {
@@ -444,46 +446,6 @@ func removeBelow(d *os.File, name string) error {
 	}
 	for _, e := range entries {
 		if err := removeAll(place{dir: int(d.Fd()), base: e.Name, real: name}, path.Join(name, e.Name)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sweepTrees removes trees that an earlier process which was cut off left beside
-// a place. Where others may write, a directory of that name could be anybody's,
-// moved there, and stays.
-func (h *Host) sweepTrees(p place) error {
-	if !p.trusted() {
-		return nil
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(p.dir, &st); err != nil {
-		return explain("look at", p.real, err)
-	}
-	once, _ := h.swept.LoadOrStore([3]uint64{st.Dev, st.Ino, 1}, &sync.Once{})
-	var err error
-	once.(*sync.Once).Do(func() { err = p.sweepTrees() })
-	return err
-}
-
-func (p place) sweepTrees() error {
-	d, err := place{dir: p.dir, base: "."}.openDir()
-	if err != nil {
-		return explain("read", p.real, err)
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return explain("read", p.real, err)
-	}
-	for _, base := range names {
-		random, _, _ := strings.Cut(strings.TrimPrefix(base, treePrefix), "-")
-		if !strings.HasPrefix(base, treePrefix) || len(random) != 10 {
-			continue
-		}
-		stale := place{dir: p.dir, base: base, real: p.real}
-		if err := removeAll(stale, stale.path()); err != nil {
 			return err
 		}
 	}

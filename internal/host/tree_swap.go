@@ -122,6 +122,9 @@ func (t *Tree) exchange(had bool) error {
 	if err != nil || !there.SameFile(t.mine) {
 		return &PathError{Op: "replace", Path: t.name, Reason: "what was to replace it was replaced by somebody", Err: err}
 	}
+	if err := unix.Unlinkat(int(t.top.Fd()), markName, 0); err != nil {
+		return explain("replace", t.name, err)
+	}
 	flags := uint(unix.RENAME_EXCHANGE)
 	if !had {
 		flags = unix.RENAME_NOREPLACE

@@ -757,7 +757,18 @@ func TestNothingIsLostThatOthersWriteMeanwhile(t *testing.T) {
 }
 
 func TestAnAgentThatIsKilledInTheMiddleLeavesNothingAfterTheNextRun(t *testing.T) {
-	s := newScene(t)
+	t.Run("in a directory of its own", func(t *testing.T) { killedInTheMiddle(t, newScene(t)) })
+	t.Run("in a directory of a user's", func(t *testing.T) {
+		if os.Geteuid() != 0 {
+			t.Skip("needs root")
+		}
+		s := newScene(t)
+		s.must(os.Chown(s.root+"/opt", 65534, 65534))
+		killedInTheMiddle(t, s)
+	})
+}
+
+func killedInTheMiddle(t *testing.T, s *scene) {
 	many := []entry{}
 	for i := range 20_000 {
 		many = append(many, entry{name: fmt.Sprintf("d%d/f%d", i%100, i), content: "x"})
@@ -846,13 +857,27 @@ func TestAStaleTreeInADirectoryOfAUsersIsNotTouched(t *testing.T) {
 	}
 	s := newScene(t)
 	s.must(os.Chown(s.root+"/opt", 65534, 65534))
-	trap := s.root + "/opt/.trued-tree-abcdefghij-x"
-	s.must(os.MkdirAll(trap+"/roots", 0o700))
+	for name, trap := range map[string]func(dir string) error{
+		"no mark": func(string) error { return nil },
+		"their own mark": func(dir string) error {
+			return errors.Join(mark(dir), os.Chown(dir+"/.trued-unfinished", 65534, 65534))
+		},
+		"one they get at": func(dir string) error { return errors.Join(mark(dir), os.Chmod(dir, 0o770)) },
+		"a link for one":  func(dir string) error { return os.Symlink("roots", dir+"/.trued-unfinished") },
+	} {
+		dir := s.root + "/opt/.trued-tree-" + strings.ReplaceAll(fmt.Sprintf("%10.10s", name), " ", "_") + "-x"
+		s.must(errors.Join(os.MkdirAll(dir+"/roots", 0o700), trap(dir)))
+	}
+	before := resourcetest.Fingerprint(t, s.root, false)
 	s.must(s.converge(one(t)))
-	if _, err := os.Stat(trap + "/roots"); err != nil {
-		t.Error(err)
+	for _, line := range before {
+		if !slices.Contains(resourcetest.Fingerprint(t, s.root, false), line) {
+			t.Errorf("is gone: %s", line)
+		}
 	}
 }
+
+func mark(dir string) error { return os.WriteFile(dir+"/.trued-unfinished", nil, 0o600) }
 
 func TestWrongValuesAreNamed(t *testing.T) {
 	good := fetch.File{URL: "https://a/x", Checksum: "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
