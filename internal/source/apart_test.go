@@ -159,24 +159,6 @@ func hasLandlock() bool {
 	return errno == 0 && version > 0
 }
 
-func TestChildCannotTakeAllMemory(t *testing.T) {
-	needRoot(t)
-	_, said, err := runPry(t, "hoard")
-	// It may be a thread that there is no memory for.
-	if err == nil || !strings.Contains(said, "out of memory") && !strings.Contains(said, "create") {
-		t.Fatalf("child ended with %v: %.400s", err, said)
-	}
-	taken := 0
-	for _, line := range strings.Split(said, "\n") {
-		if n, err := strconv.Atoi(line); err == nil {
-			taken = n
-		}
-	}
-	if most := 256/16 + 4; taken == 0 || taken > most {
-		t.Errorf("child took %d pieces of 16 MB, want at most %d", taken, most)
-	}
-}
-
 // A server that says nothing holds the child in the middle of a fetch.
 func TestRunningChildIsAnotherUserAndHoldsNoSecretOutsideItsMemory(t *testing.T) {
 	needRoot(t)

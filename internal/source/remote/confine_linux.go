@@ -63,15 +63,19 @@ func forbidNewPrivileges() error {
 
 func limitResources(l Limits) error {
 	const slack = 64 << 20
-	for _, r := range []struct {
+	limits := []struct {
 		what  int
 		limit int64
 	}{
 		{unix.RLIMIT_CORE, 0},
 		{unix.RLIMIT_FSIZE, l.Bytes + slack},
-		{unix.RLIMIT_DATA, l.Memory + slack},
 		{unix.RLIMIT_NOFILE, 256},
-	} {
+		{unix.RLIMIT_DATA, l.Memory + slack},
+	}
+	if !boundsMemory {
+		limits = limits[:len(limits)-1]
+	}
+	for _, r := range limits {
 		limit := uint64(r.limit)
 		if err := unix.Setrlimit(r.what, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
 			return fmt.Errorf("cannot limit resources: %w", err)
