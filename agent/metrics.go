@@ -40,9 +40,9 @@ func (a *Agent) fetchFailed(ctx context.Context, name string, err error) {
 
 // Metrics returns what tells a Prometheus of the agent and of its sinks; nil
 // where the configuration asks for none.
-func (a *Agent) Metrics(drain *report.Drain) *metrics.Exporter {
+func (a *Agent) Metrics(drain *report.Drain) (*metrics.Exporter, error) {
 	if a.config.Metrics == (metrics.Config{}) {
-		return nil
+		return nil, nil
 	}
 	return metrics.NewExporter(func() (metrics.Reading, error) { return a.reading(drain) })
 }
@@ -50,11 +50,11 @@ func (a *Agent) Metrics(drain *report.Drain) *metrics.Exporter {
 // WriteMetrics brings the file for the node exporter up to date, if there is to
 // be one. A run does not fail by it.
 func (a *Agent) WriteMetrics(ctx context.Context, drain *report.Drain) {
-	e := a.Metrics(drain)
-	if e == nil {
-		return
+	e, err := a.Metrics(drain)
+	if err == nil && e != nil {
+		err = a.writeMetrics(ctx, e)
 	}
-	if err := a.writeMetrics(ctx, e); err != nil {
+	if err != nil {
 		a.opt.Log.Warn("the file for the node exporter is old", "error", err)
 	}
 }
@@ -69,8 +69,11 @@ func (a *Agent) writeMetrics(ctx context.Context, e *metrics.Exporter) error {
 // exportMetrics answers scrapes, and keeps the file up to date with the news,
 // until ctx is done.
 func (d *Daemon) exportMetrics(ctx context.Context) {
-	e := d.agent.Metrics(d.drain)
-	if e == nil {
+	e, err := d.agent.Metrics(d.drain)
+	if err != nil {
+		d.agent.opt.Log.Warn("there are no metrics", "error", err)
+	}
+	if e == nil || err != nil {
 		return
 	}
 	var all sync.WaitGroup

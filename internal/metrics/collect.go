@@ -4,22 +4,24 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // families are the names, and what they mean.
 type families struct {
-	build, started, resync, suspended, owed, contested, reboot *family
-	applied, committed, failures, refused, fetches, refusals   *family
-	newest, freshWithin                                        *family
-	runs, lastRun, success, verdict, phase                     *family
-	resources, outcomes                                        *family
-	waiting, failing, bytes, limit, dropped, arrived           *family
-	unhealthy, quarantined, unconfirmed, pinned                *family
+	build, started, resync, suspended, owed, contested, reboot *prometheus.Desc
+	applied, committed, failures, refused, fetches, refusals   *prometheus.Desc
+	newest, freshWithin                                        *prometheus.Desc
+	runs, lastRun, success, verdict, phase                     *prometheus.Desc
+	resources, outcomes                                        *prometheus.Desc
+	waiting, failing, bytes, limit, dropped, arrived           *prometheus.Desc
+	unhealthy, quarantined, unconfirmed, pinned                *prometheus.Desc
 }
 
 func newFamilies() *families {
-	name := func(name, help string, labels ...string) *family {
-		return &family{name: "trued_" + name, help: help, labels: labels}
+	name := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("trued_"+name, help, labels, nil)
 	}
 	return &families{
 		build:     name("build_info", "Always 1; the labels say which program this is.", "version", "goversion"),
@@ -65,9 +67,9 @@ func newFamilies() *families {
 	}
 }
 
-// all returns the families in the order above.
-func (f *families) all() []*family {
-	return []*family{
+// all returns the descriptions in the order above.
+func (f *families) all() []*prometheus.Desc {
+	return []*prometheus.Desc{
 		f.build, f.started, f.resync, f.suspended, f.owed, f.contested, f.reboot,
 		f.unhealthy, f.quarantined, f.unconfirmed, f.pinned,
 		f.applied, f.committed, f.newest, f.freshWithin, f.failures, f.refused, f.fetches, f.refusals,
@@ -78,16 +80,36 @@ func (f *families) all() []*family {
 }
 
 // A page takes the values of one reading.
-type page struct{ *families }
+type page struct {
+	*families
+	out chan<- prometheus.Metric
+}
 
-func (p page) gauge(f *family, v float64, labels ...string) { f.add(gauge, v, labels) }
+func (p page) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	p.out <- metric(d, prometheus.GaugeValue, v, labels)
+}
 
-func (p page) counter(f *family, v uint64, labels ...string) { f.add(counter, float64(v), labels) }
+func (p page) counter(d *prometheus.Desc, v uint64, labels ...string) {
+	p.out <- metric(d, prometheus.CounterValue, float64(v), labels)
+}
+
+// metric makes one value. Labels may come from a file that the operator wrote:
+// what is no text does not spoil the rest.
+func metric(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels []string) prometheus.Metric {
+	for i, l := range labels {
+		labels[i] = strings.ToValidUTF8(l, "\uFFFD")
+	}
+	m, err := prometheus.NewConstMetric(d, kind, v, labels...)
+	if err != nil {
+		return prometheus.NewInvalidMetric(d, err)
+	}
+	return m
+}
 
 // moment leaves out a time that is not known.
-func (p page) moment(f *family, t time.Time, labels ...string) {
+func (p page) moment(d *prometheus.Desc, t time.Time, labels ...string) {
 	if !t.IsZero() {
-		p.gauge(f, float64(t.UnixMilli())/1000, labels...)
+		p.gauge(d, float64(t.UnixMilli())/1000, labels...)
 	}
 }
 

@@ -2,12 +2,11 @@ package metrics
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"slices"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 
 	"trued.dev/trued/internal/host"
@@ -18,34 +17,49 @@ import (
 // called from several goroutines.
 type Exporter struct {
 	// Rest is called after each answer to a scrape; nil for nothing.
-	Rest func()
-	read func() (Reading, error)
+	Rest     func()
+	registry *prometheus.Registry
 }
 
 // NewExporter returns an exporter that calls read for each answer.
-func NewExporter(read func() (Reading, error)) *Exporter { return &Exporter{read: read} }
+func NewExporter(read func() (Reading, error)) (*Exporter, error) {
+	// The library's own registry would tell of this process, and is everybody's.
+	e := &Exporter{registry: prometheus.NewRegistry()}
+	return e, e.registry.Register(&collector{newFamilies(), read})
+}
+
+type collector struct {
+	*families
+	read func() (Reading, error)
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range c.all() {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	r, err := c.read()
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(c.build, err)
+		return
+	}
+	page{c.families, out}.reading(r)
+}
 
 // Write writes the whole of it, or nothing.
 func (e *Exporter) Write(w io.Writer) error {
-	r, err := e.read()
+	found, err := e.registry.Gather()
 	if err != nil {
 		return fmt.Errorf("cannot read metrics: %w", err)
 	}
-	found := newFamilies()
-	page{found}.reading(r)
-	all := found.all()
-	slices.SortFunc(all, func(a, b *family) int { return cmp.Compare(a.name, b.name) })
 	var b bytes.Buffer
 	encoder := expfmt.NewEncoder(&b, textFormat())
-	for _, f := range all {
-		if len(f.values) == 0 {
-			continue
-		}
-		m, err := f.message()
-		if err != nil {
-			return err
-		}
-		if err := encoder.Encode(m); err != nil {
+	for _, f := range found {
+		if err := encoder.Encode(f); err != nil {
 			return fmt.Errorf("cannot encode metrics: %w", err)
 		}
 	}

@@ -24,7 +24,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // serve serves at an address until the test ends, and returns the end.
 func serve(t *testing.T, at string, log io.Writer) (stop func()) {
 	t.Helper()
-	e := metrics.NewExporter(func() (metrics.Reading, error) { return reading(), nil })
+	e, err := metrics.NewExporter(func() (metrics.Reading, error) { return reading(), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
 	var a metrics.Address
 	if err := a.UnmarshalText([]byte(at)); err != nil {
 		t.Fatal(err)
