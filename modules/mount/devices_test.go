@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"trued.dev/trued/internal/host/hosttest"
 )
 
 // apartVar is set for the copy of this program that has a mount namespace of its own.
@@ -67,24 +69,24 @@ func byNames(t *testing.T, dir string) {
 	two, other := device(t, filepath.Join(dir, "two.img"), "mkfs.ext4 -q")
 	run(t, "ln -s "+one+` '/dev/disk/by-label/my\x20data'`)
 	fill := Resource{Target: dir + "/data", Device: "UUID=" + uuid, FSType: "ext4", Options: "noatime,nofail", Parents: true}
-	l.converge(t, fill)
-	expect(t, "findmnt -rno SOURCE,FSTYPE "+fill.Target+"; grep data /etc/fstab", one+" ext4\nUUID="+uuid+" "+fill.Target+" ext4 noatime,nofail 0 0")
+	l.Converge(t, fill)
+	hosttest.Expect(t, "findmnt -rno SOURCE,FSTYPE "+fill.Target+"; grep data /etc/fstab", one+" ext4\nUUID="+uuid+" "+fill.Target+" ext4 noatime,nofail 0 0")
 	run(t, "echo precious >"+fill.Target+"/file")
 	// Another name of the same is no reason to unmount it.
 	before := run(t, "findmnt -rno ID "+fill.Target)
 	fill.Device = "LABEL=my data"
-	l.converge(t, fill)
-	expect(t, "findmnt -rno ID "+fill.Target+"; cat "+fill.Target+"/file", before+"\nprecious")
+	l.Converge(t, fill)
+	hosttest.Expect(t, "findmnt -rno ID "+fill.Target+"; cat "+fill.Target+"/file", before+"\nprecious")
 	fill.Device = "UUID=" + other
-	l.converge(t, fill)
-	expect(t, "findmnt -rno SOURCE "+fill.Target, two)
+	l.Converge(t, fill)
+	hosttest.Expect(t, "findmnt -rno SOURCE "+fill.Target, two)
 	// What is on a device is never made anew.
-	l.fails(t, Resource{Target: dir + "/wrong", Device: "UUID=" + uuid, FSType: "xfs", Parents: true}, "UUID="+uuid+" holds ext4, and the manifest says xfs")
+	l.Fails(t, Resource{Target: dir + "/wrong", Device: "UUID=" + uuid, FSType: "xfs", Parents: true}, "UUID="+uuid+" holds ext4, and the manifest says xfs")
 	fill.Device = "UUID=" + uuid
-	l.converge(t, fill)
-	expect(t, "cat "+fill.Target+"/file", "precious")
-	l.leave(t, fill)
-	expect(t, "cat /etc/fstab; ls "+dir+"/data", "# a comment of people\nls: cannot access '"+dir+"/data': No such file or directory")
+	l.Converge(t, fill)
+	hosttest.Expect(t, "cat "+fill.Target+"/file", "precious")
+	l.Leave(t, fill)
+	hosttest.Expect(t, "cat /etc/fstab; ls "+dir+"/data", "# a comment of people\nls: cannot access '"+dir+"/data': No such file or directory")
 }
 
 func swapsTruly(t *testing.T, dir string) {
@@ -98,30 +100,30 @@ func swapsTruly(t *testing.T, dir string) {
 	fill := Resource{Target: file, FSType: swap, Options: "pri=5,nofail"}
 	listed := `grep swap /etc/fstab; sed -n 's/.*swap.040file \+//p' /proc/swaps | xargs -r -n 5 | cut -d' ' -f1,4`
 	entry := strings.ReplaceAll(file, " ", `\040`) + " none swap pri=5,nofail 0 0"
-	l.converge(t, fill)
-	expect(t, listed, entry+"\nfile 5")
+	l.Converge(t, fill)
+	hosttest.Expect(t, listed, entry+"\nfile 5")
 	run(t, "swapoff '"+file+"'")
-	l.converge(t, fill)
-	expect(t, listed, entry+"\nfile 5")
+	l.Converge(t, fill)
+	hosttest.Expect(t, listed, entry+"\nfile 5")
 	fill.Options = "pri=7,nofail"
-	l.converge(t, fill)
-	if found := l.check(t, fill); !strings.HasPrefix(found.Note, "swapped to with priority 5: pri=7 comes with the next boot") {
+	l.Converge(t, fill)
+	if found := l.Check(t, fill); !strings.HasPrefix(found.Note, "swapped to with priority 5: pri=7 comes with the next boot") {
 		t.Errorf("note is %q", found.Note)
 	}
 	run(t, "swapoff '"+file+"'")
-	l.converge(t, fill)
-	if found := l.check(t, fill); found.Note != "" {
+	l.Converge(t, fill)
+	if found := l.Check(t, fill); found.Note != "" {
 		t.Errorf("note is %q", found.Note)
 	}
-	l.leave(t, fill)
-	expect(t, listed, "")
+	l.Leave(t, fill)
+	hosttest.Expect(t, listed, "")
 	_, uuid := device(t, filepath.Join(dir, "swap.img"), "mkswap -q")
-	l.converge(t, Resource{Target: "UUID=" + uuid, FSType: swap})
-	expect(t, "grep -c /dev/loop /proc/swaps; grep -o 'UUID=.*' /etc/fstab", "1\nUUID="+uuid+" none swap defaults 0 0")
-	l.leave(t, Resource{Target: "UUID=" + uuid, FSType: swap})
-	expect(t, "grep -c /dev/loop /proc/swaps", "0")
+	l.Converge(t, Resource{Target: "UUID=" + uuid, FSType: swap})
+	hosttest.Expect(t, "grep -c /dev/loop /proc/swaps; grep -o 'UUID=.*' /etc/fstab", "1\nUUID="+uuid+" none swap defaults 0 0")
+	l.Leave(t, Resource{Target: "UUID=" + uuid, FSType: swap})
+	hosttest.Expect(t, "grep -c /dev/loop /proc/swaps", "0")
 	// What is no swap is never made one.
 	data, _ := device(t, filepath.Join(dir, "data.img"), "mkfs.ext4 -q")
-	l.fails(t, Resource{Target: data, FSType: swap}, "cannot mount "+data, "read swap header failed")
-	expect(t, "blkid -p -o value -s TYPE "+data, "ext4")
+	l.Fails(t, Resource{Target: data, FSType: swap}, "cannot mount "+data, "read swap header failed")
+	hosttest.Expect(t, "blkid -p -o value -s TYPE "+data, "ext4")
 }

@@ -1,7 +1,6 @@
 package mount
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/host/hosttest"
@@ -50,96 +48,29 @@ func running(t *testing.T) *host.Host {
 	return h
 }
 
-// sh runs a line of shell and returns what it printed, whatever its exit code.
-func sh(t testing.TB, line string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "bash", "-c", line).CombinedOutput()
-	if ctx.Err() != nil {
-		t.Fatalf("%s: %v %v", line, ctx.Err(), err)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func expect(t *testing.T, line, want string) {
-	t.Helper()
-	if got := sh(t, line); got != want {
-		t.Errorf("%s\nsays %q, want %q", line, got, want)
-	}
-}
-
 // A lab is the host with what an engine remembers of it.
 type lab struct {
-	host   *host.Host
-	proc   string
-	engine resourcetest.Engine
+	*resourcetest.Bench[Resource]
+	host *host.Host
+	proc string
 }
 
-func newLab(t *testing.T) *lab { return &lab{host: running(t), proc: "/proc"} }
-
-func (l *lab) load(t *testing.T, fill Resource) (resource.Module, *Resource) {
-	t.Helper()
-	m := New(l.host)
-	m.(module).proc = l.proc
-	r := filled(m, fill)
-	if err := errors.Join(l.engine.Load(r), r.Validate()); err != nil {
-		t.Fatal(err)
+func newLab(t *testing.T) *lab {
+	l := &lab{Bench: &resourcetest.Bench[Resource]{}, host: running(t), proc: "/proc"}
+	l.Make = func(fill Resource) (resource.Module, resource.Resource) {
+		m := New(l.host)
+		m.(module).proc = l.proc
+		return m, filled(m, fill)
 	}
-	return m, r
+	return l
 }
 
-func (l *lab) check(t *testing.T, fill Resource) resource.Finding {
+// Fails demands an error that says some words, and a fstab as it was.
+func (l *lab) Fails(t *testing.T, fill Resource, wants ...string) {
 	t.Helper()
-	m, r := l.load(t, fill)
-	found, err := l.engine.Check(t.Context(), m, r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return found
-}
-
-func (l *lab) converge(t *testing.T, fill Resource) {
-	t.Helper()
-	m, r := l.load(t, fill)
-	if err := l.engine.Converge(t.Context(), m, r); err != nil {
-		t.Fatal(err)
-	}
-	if found := l.check(t, fill); !found.InOrder() {
-		t.Errorf("Check found %+v", found)
-	}
-}
-
-// fails demands an error that says some words, and a fstab as it was.
-func (l *lab) fails(t *testing.T, fill Resource, wants ...string) {
-	t.Helper()
-	before := sh(t, "cat /etc/fstab")
-	m, r := l.load(t, fill)
-	err := l.engine.Converge(t.Context(), m, r)
-	if err == nil {
-		t.Fatal("it did not fail")
-	}
-	for _, want := range wants {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("the error does not say %q: %v", want, err)
-		}
-	}
-	expect(t, "cat /etc/fstab", before)
-}
-
-func (l *lab) leave(t *testing.T, fill Resource) {
-	t.Helper()
-	m, r := l.load(t, fill)
-	gone, err := l.engine.Absent(m, r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.engine.Leave(t.Context(), m, r, gone); err != nil {
-		t.Fatal(err)
-	}
-	if found, err := l.engine.CheckAbsent(t.Context(), m, r, gone); err != nil || !found.InOrder() {
-		t.Errorf("after it left, Check found %+v, error %v", found, err)
-	}
+	before := hosttest.Sh(t, "cat /etc/fstab")
+	l.Bench.Fails(t, fill, wants...)
+	hosttest.Expect(t, "cat /etc/fstab", before)
 }
 
 const seen = "cat /etc/fstab; findmnt -rn -o TARGET,SOURCE,FSTYPE,OPTIONS | grep ' */srv'"
@@ -160,17 +91,17 @@ func promises(t *testing.T) {
 		"absent":                 {"mkdir /srv/m; echo 'mine /srv/m tmpfs noauto,size=2m 0 0' >>/etc/fstab; mount /srv/m", Resource{Target: "/srv/m", State: "absent"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sh(t, "echo '# a comment of people' >/etc/fstab;"+c.before+"; systemctl daemon-reload")
+			hosttest.Sh(t, "echo '# a comment of people' >/etc/fstab;"+c.before+"; systemctl daemon-reload")
 			resourcetest.Run(t, resourcetest.Case{
 				Module:   func() resource.Module { return New(h) },
 				Resource: func(m resource.Module) resource.Resource { return filled(m, c.fill) },
 				Dirs:     []string{"/srv"},
 				State: func(t testing.TB) string {
 					// A mount that is made anew is listed last.
-					return sh(t, seen+" | sort")
+					return hosttest.Sh(t, seen+" | sort")
 				},
 			})
-			sh(t, "umount /srv/m; rm -rf /srv/m /srv/shown")
+			hosttest.Sh(t, "umount /srv/m; rm -rf /srv/m /srv/shown")
 		})
 	}
 }
@@ -178,19 +109,19 @@ func promises(t *testing.T) {
 func systemdKnows(t *testing.T) {
 	l := newLab(t)
 	fill := Resource{Target: "/srv/known", Device: "tmpfs", FSType: "tmpfs", Options: "size=1m", Parents: true}
-	l.converge(t, fill)
+	l.Converge(t, fill)
 	const show = "systemctl show -P ActiveState -P Options -P NeedDaemonReload -P SourcePath srv-known.mount"
-	if got := sh(t, show); !strings.Contains(got, "active") || !strings.Contains(got, "/etc/fstab") || strings.Contains(got, "yes") {
+	if got := hosttest.Sh(t, show); !strings.Contains(got, "active") || !strings.Contains(got, "/etc/fstab") || strings.Contains(got, "yes") {
 		t.Errorf("systemd says %q", got)
 	}
-	l.leave(t, fill)
-	expect(t, "systemctl show -P LoadState -P ActiveState srv-known.mount | xargs; ls -d /srv/known", "not-found inactive\nls: cannot access '/srv/known': No such file or directory")
+	l.Leave(t, fill)
+	hosttest.Expect(t, "systemctl show -P LoadState -P ActiveState srv-known.mount | xargs; ls -d /srv/known", "not-found inactive\nls: cannot access '/srv/known': No such file or directory")
 }
 
 func driftIsPutBack(t *testing.T) {
 	l := newLab(t)
 	fill := Resource{Target: "/srv/drifts", Device: "tmpfs", FSType: "tmpfs", Options: "nosuid,size=1m", Parents: true}
-	l.converge(t, fill)
+	l.Converge(t, fill)
 	for name, line := range map[string]string{
 		"unmounted":            "umount /srv/drifts",
 		"an entry that is cut": "sed -i '\\,/srv/drifts,d' /etc/fstab",
@@ -199,38 +130,38 @@ func driftIsPutBack(t *testing.T) {
 		"everything":           "umount /srv/drifts; rmdir /srv/drifts; : >/etc/fstab",
 	} {
 		t.Run(name, func(t *testing.T) {
-			sh(t, line)
-			if found := l.check(t, fill); len(found.Diff) == 0 {
+			hosttest.Sh(t, line)
+			if found := l.Check(t, fill); len(found.Diff) == 0 {
 				t.Fatal("it is not seen")
 			}
-			l.converge(t, fill)
-			expect(t, "grep /srv/drifts /etc/fstab; findmnt -rno OPTIONS /srv/drifts | grep -o '^rw,nosuid'", "tmpfs /srv/drifts tmpfs nosuid,size=1m 0 0\nrw,nosuid")
+			l.Converge(t, fill)
+			hosttest.Expect(t, "grep /srv/drifts /etc/fstab; findmnt -rno OPTIONS /srv/drifts | grep -o '^rw,nosuid'", "tmpfs /srv/drifts tmpfs nosuid,size=1m 0 0\nrw,nosuid")
 		})
 	}
-	l.leave(t, fill)
+	l.Leave(t, fill)
 }
 
 func remounted(t *testing.T) {
 	l := newLab(t)
 	fill := Resource{Target: "/srv/re", Device: "tmpfs", FSType: "tmpfs", Options: "size=1m", Parents: true}
-	l.converge(t, fill)
-	sh(t, "echo data >/srv/re/file")
+	l.Converge(t, fill)
+	hosttest.Sh(t, "echo data >/srv/re/file")
 	fill.Options = "size=2m,noexec"
-	l.converge(t, fill)
-	expect(t, "cat /srv/re/file; findmnt -rno OPTIONS /srv/re | grep -o noexec; findmnt -brno SIZE /srv/re", "data\nnoexec\n2097152")
+	l.Converge(t, fill)
+	hosttest.Expect(t, "cat /srv/re/file; findmnt -rno OPTIONS /srv/re | grep -o noexec; findmnt -brno SIZE /srv/re", "data\nnoexec\n2097152")
 	fill.Options = "size=2m"
-	l.converge(t, fill)
-	expect(t, "findmnt -rno OPTIONS /srv/re | grep -o noexec", "")
+	l.Converge(t, fill)
+	hosttest.Expect(t, "findmnt -rno OPTIONS /srv/re | grep -o noexec", "")
 	fill.Options = "size=oops"
-	l.fails(t, fill, `cannot change the options of "/srv/re" while it is mounted`, "size")
-	expect(t, "cat /srv/re/file", "data")
-	l.leave(t, Resource{Target: "/srv/re", Device: "tmpfs", FSType: "tmpfs", Options: "size=2m", Parents: true})
+	l.Fails(t, fill, `cannot change the options of "/srv/re" while it is mounted`, "size")
+	hosttest.Expect(t, "cat /srv/re/file", "data")
+	l.Leave(t, Resource{Target: "/srv/re", Device: "tmpfs", FSType: "tmpfs", Options: "size=2m", Parents: true})
 }
 
 func inUse(t *testing.T) {
 	l := newLab(t)
 	fill := Resource{Target: "/srv/busy", Device: "tmpfs", FSType: "tmpfs", Parents: true}
-	l.converge(t, fill)
+	l.Converge(t, fill)
 	for how, c := range map[string]struct{ command, want string }{
 		"works there": {"cd /srv/busy; exec sleep infinity", "works in /srv/busy"},
 		"has a file":  {"exec sleep infinity >/srv/busy/log", "has /srv/busy/log open"},
@@ -241,18 +172,18 @@ func inUse(t *testing.T) {
 			if err := holder.Start(); err != nil {
 				t.Fatal(err)
 			}
-			sh(t, fmt.Sprintf("until readlink /proc/%d/exe | grep sleep; do sleep 0.05; done", holder.Process.Pid))
-			l.fails(t, Resource{Target: "/srv/busy", State: "absent"}, `"/srv/busy", which is in use`, fmt.Sprintf("(process %d) %s", holder.Process.Pid, c.want))
-			expect(t, "findmnt -rno TARGET /srv/busy", "/srv/busy")
+			hosttest.Sh(t, fmt.Sprintf("until readlink /proc/%d/exe | grep sleep; do sleep 0.05; done", holder.Process.Pid))
+			l.Fails(t, Resource{Target: "/srv/busy", State: "absent"}, `"/srv/busy", which is in use`, fmt.Sprintf("(process %d) %s", holder.Process.Pid, c.want))
+			hosttest.Expect(t, "findmnt -rno TARGET /srv/busy", "/srv/busy")
 			if err := errors.Join(holder.Process.Kill(), ignoreExit(holder.Wait())); err != nil {
 				t.Fatal(err)
 			}
 		})
 	}
-	sh(t, "mkdir /srv/busy/below; mount -t tmpfs x /srv/busy/below")
-	l.fails(t, Resource{Target: "/srv/busy", State: "absent"}, "/srv/busy/below is mounted below it")
-	sh(t, "umount /srv/busy/below")
-	l.leave(t, fill)
+	hosttest.Sh(t, "mkdir /srv/busy/below; mount -t tmpfs x /srv/busy/below")
+	l.Fails(t, Resource{Target: "/srv/busy", State: "absent"}, "/srv/busy/below is mounted below it")
+	hosttest.Sh(t, "umount /srv/busy/below")
+	l.Leave(t, fill)
 }
 
 func ignoreExit(err error) error {
@@ -265,52 +196,52 @@ func ignoreExit(err error) error {
 
 func notMountable(t *testing.T) {
 	l := newLab(t)
-	sh(t, "mkdir -p /srv/n; truncate -s 4M /srv/disk.img; mkswap -q /srv/disk.img")
-	l.fails(t, Resource{Target: "/srv/n", Device: "UUID=no-such", FSType: "ext4"}, "there is no UUID=no-such")
-	l.fails(t, Resource{Target: "/srv/n", Device: "/dev/nosuch", FSType: "ext4"}, "there is no /dev/nosuch")
-	l.fails(t, Resource{Target: "/srv/n", Device: "/srv/disk.img", FSType: "ext4", Options: "loop"}, "/srv/disk.img holds swap, and the manifest says ext4")
-	l.fails(t, Resource{Target: "/srv/n", Device: "x", FSType: "nosuchfs"}, "cannot mount x on", "nosuchfs")
-	l.fails(t, Resource{Target: "/srv/nowhere", Device: "x", FSType: "tmpfs"}, `there is no directory "/srv/nowhere"`)
-	expect(t, "blkid -p -o value -s TYPE /srv/disk.img; systemctl show -P LoadState srv-n.mount", "swap\nnot-found")
-	sh(t, "mount -t tmpfs x /srv/n")
-	l.fails(t, Resource{Target: "/srv/n", Device: "x", FSType: "ramfs"}, "is of type tmpfs, and the manifest says ramfs")
-	sh(t, "umount /srv/n")
-	l.fails(t, Resource{Target: "/", Device: "x", FSType: "tmpfs"}, "what the host runs from is not unmounted")
-	expect(t, "touch /written && echo yes", "yes")
-	l.fails(t, Resource{Target: "/srv/n", Device: "//nowhere/share", FSType: "cifs"}, "cannot mount //nowhere/share on")
+	hosttest.Sh(t, "mkdir -p /srv/n; truncate -s 4M /srv/disk.img; mkswap -q /srv/disk.img")
+	l.Fails(t, Resource{Target: "/srv/n", Device: "UUID=no-such", FSType: "ext4"}, "there is no UUID=no-such")
+	l.Fails(t, Resource{Target: "/srv/n", Device: "/dev/nosuch", FSType: "ext4"}, "there is no /dev/nosuch")
+	l.Fails(t, Resource{Target: "/srv/n", Device: "/srv/disk.img", FSType: "ext4", Options: "loop"}, "/srv/disk.img holds swap, and the manifest says ext4")
+	l.Fails(t, Resource{Target: "/srv/n", Device: "x", FSType: "nosuchfs"}, "cannot mount x on", "nosuchfs")
+	l.Fails(t, Resource{Target: "/srv/nowhere", Device: "x", FSType: "tmpfs"}, `there is no directory "/srv/nowhere"`)
+	hosttest.Expect(t, "blkid -p -o value -s TYPE /srv/disk.img; systemctl show -P LoadState srv-n.mount", "swap\nnot-found")
+	hosttest.Sh(t, "mount -t tmpfs x /srv/n")
+	l.Fails(t, Resource{Target: "/srv/n", Device: "x", FSType: "ramfs"}, "is of type tmpfs, and the manifest says ramfs")
+	hosttest.Sh(t, "umount /srv/n")
+	l.Fails(t, Resource{Target: "/", Device: "x", FSType: "tmpfs"}, "what the host runs from is not unmounted")
+	hosttest.Expect(t, "touch /written && echo yes", "yes")
+	l.Fails(t, Resource{Target: "/srv/n", Device: "//nowhere/share", FSType: "cifs"}, "cannot mount //nowhere/share on")
 }
 
 func notEmpty(t *testing.T) {
 	l := newLab(t)
-	sh(t, "mkdir -p /srv/full; echo precious >/srv/full/file")
+	hosttest.Sh(t, "mkdir -p /srv/full; echo precious >/srv/full/file")
 	fill := Resource{Target: "/srv/full", Device: "tmpfs", FSType: "tmpfs"}
-	l.fails(t, fill, `"/srv/full" is not empty: "file"`, "force: true")
-	expect(t, "cat /srv/full/file", "precious")
+	l.Fails(t, fill, `"/srv/full" is not empty: "file"`, "force: true")
+	hosttest.Expect(t, "cat /srv/full/file", "precious")
 	fill.Force = true
-	l.converge(t, fill)
-	l.leave(t, fill)
-	expect(t, "cat /srv/full/file", "precious")
+	l.Converge(t, fill)
+	l.Leave(t, fill)
+	hosttest.Expect(t, "cat /srv/full/file", "precious")
 }
 
 func anotherDevice(t *testing.T) {
 	l := newLab(t)
 	fill := Resource{Target: "/srv/swapped", Device: "one", FSType: "tmpfs", Parents: true}
-	l.converge(t, fill)
+	l.Converge(t, fill)
 	fill.Device, fill.FSType, fill.Options = "/srv/other", "none", "bind"
-	l.converge(t, fill)
-	expect(t, "cat /srv/swapped/file; findmnt -rn /srv/swapped | wc -l", "x\n1")
-	l.leave(t, fill)
+	l.Converge(t, fill)
+	hosttest.Expect(t, "cat /srv/swapped/file; findmnt -rn /srv/swapped | wc -l", "x\n1")
+	l.Leave(t, fill)
 }
 
 func nested(t *testing.T) {
 	l := newLab(t)
 	outer := Resource{Target: "/srv/o", Device: "tmpfs", FSType: "tmpfs", Parents: true}
 	inner := Resource{Target: "/srv/o/i", Device: "tmpfs", FSType: "tmpfs", Parents: true}
-	l.converge(t, outer)
-	l.converge(t, inner)
-	l.leave(t, inner)
-	l.leave(t, outer)
-	expect(t, "ls -d /srv/o 2>/dev/null; grep /srv/o /etc/fstab", "")
+	l.Converge(t, outer)
+	l.Converge(t, inner)
+	l.Leave(t, inner)
+	l.Leave(t, outer)
+	hosttest.Expect(t, "ls -d /srv/o 2>/dev/null; grep /srv/o /etc/fstab", "")
 }
 
 // swaps has programs of its own, which note in a list of their own what they are
@@ -332,17 +263,17 @@ func swaps(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sh(t, "touch '/srv/swap file'; touch /run/swap.fails")
+	hosttest.Sh(t, "touch '/srv/swap file'; touch /run/swap.fails")
 	fill := Resource{Target: "/srv/swap file", FSType: swap, Options: "pri=5,nofail"}
-	l.fails(t, fill, "cannot mount /srv/swap file", "cannot")
-	sh(t, "rm /run/swap.fails")
-	l.converge(t, fill)
-	expect(t, `grep swap /etc/fstab; tail -1 /run/swaps.log`, `/srv/swap\040file none swap pri=5,nofail 0 0`+"\nswapon -o pri=5,nofail -- /srv/swap file")
-	l.fails(t, Resource{Target: "/srv/none", FSType: swap}, "there is no /srv/none")
-	sh(t, "touch /run/swap.fails")
-	l.fails(t, Resource{Target: "/srv/swap file", FSType: swap, State: "absent"}, "cannot stop swapping")
-	sh(t, "rm /run/swap.fails")
-	l.leave(t, fill)
-	expect(t, "grep -c swap /etc/fstab; tail -1 /run/swaps.log", "0\nswapoff -- /srv/swap file")
-	sh(t, "rm /usr/local/sbin/swap*")
+	l.Fails(t, fill, "cannot mount /srv/swap file", "cannot")
+	hosttest.Sh(t, "rm /run/swap.fails")
+	l.Converge(t, fill)
+	hosttest.Expect(t, `grep swap /etc/fstab; tail -1 /run/swaps.log`, `/srv/swap\040file none swap pri=5,nofail 0 0`+"\nswapon -o pri=5,nofail -- /srv/swap file")
+	l.Fails(t, Resource{Target: "/srv/none", FSType: swap}, "there is no /srv/none")
+	hosttest.Sh(t, "touch /run/swap.fails")
+	l.Fails(t, Resource{Target: "/srv/swap file", FSType: swap, State: "absent"}, "cannot stop swapping")
+	hosttest.Sh(t, "rm /run/swap.fails")
+	l.Leave(t, fill)
+	hosttest.Expect(t, "grep -c swap /etc/fstab; tail -1 /run/swaps.log", "0\nswapoff -- /srv/swap file")
+	hosttest.Sh(t, "rm /usr/local/sbin/swap*")
 }

@@ -3,6 +3,7 @@ package mount
 import (
 	"testing"
 
+	"trued.dev/trued/internal/host/hosttest"
 	"trued.dev/trued/internal/resource"
 )
 
@@ -24,22 +25,22 @@ func witnesses(t *testing.T) {
 		{memory, "mount -o remount,noexec /srv/seen", false},
 		{Resource{Target: "/srv/seen", State: stateUnmounted}, "mount -t tmpfs tmpfs /srv/seen", false},
 	} {
-		sh(t, "mkdir -p /srv/other /srv/seen; cp /etc/fstab /root/fstab")
+		hosttest.Sh(t, "mkdir -p /srv/other /srv/seen; cp /etc/fstab /root/fstab")
 		l := newLab(t)
-		l.converge(t, c.fill)
-		m, r := l.load(t, c.fill)
-		seen := l.engine.Witness(t, m, r)
+		l.Converge(t, c.fill)
+		m, r := l.Load(t, c.fill)
+		seen := l.Engine.Witness(t, m, r)
 		if seen == nil {
 			t.Errorf("%+v has no witness", c.fill)
 		}
-		sh(t, c.change)
-		later, _ := l.load(t, c.fill)
+		hosttest.Sh(t, c.change)
+		later, _ := l.Load(t, c.fill)
 		if got := later.(resource.Examiner).Holds(t.Context(), r.Name(), seen); got != c.holds {
 			t.Errorf("%s on %s: after %q what was seen holds: %v", c.fill.Device, c.fill.Target, c.change, got)
 		}
-		sh(t, "while umount /srv/seen; do :; done; rm -rf /srv/gone /srv/seen; cp /root/fstab /etc/fstab; systemctl daemon-reload")
+		hosttest.Sh(t, "while umount /srv/seen; do :; done; rm -rf /srv/gone /srv/seen; cp /root/fstab /etc/fstab; systemctl daemon-reload")
 	}
-	if found := newLab(t).check(t, Resource{Target: "/", Device: "/dev/vda1", FSType: "ext4", State: statePresent}); found.Witness != nil {
+	if found := newLab(t).Check(t, Resource{Target: "/", Device: "/dev/vda1", FSType: "ext4", State: statePresent}); found.Witness != nil {
 		t.Errorf("what differs has a witness: %+v", found)
 	}
 }

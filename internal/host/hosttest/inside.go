@@ -1,9 +1,12 @@
 package hosttest
 
 import (
+	"context"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // insideVar is set for the copy of a test program that runs in a booted host.
@@ -34,4 +37,25 @@ func Inside(t *testing.T, o Options, prepare string) bool {
 		t.Log(out)
 	}
 	return false
+}
+
+// Sh runs a line of shell where the test runs, and returns what it printed,
+// whatever its exit code.
+func Sh(t testing.TB, line string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute) // a clean-up may call it
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "bash", "-c", line).CombinedOutput()
+	if ctx.Err() != nil {
+		t.Fatalf("%s: %v %v", line, ctx.Err(), err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// Expect demands that a line of shell prints something.
+func Expect(t testing.TB, line, want string) {
+	t.Helper()
+	if got := Sh(t, line); got != want {
+		t.Errorf("%s\nsays %q, want %q", line, got, want)
+	}
 }
