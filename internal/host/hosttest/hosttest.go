@@ -57,9 +57,13 @@ func Boot(t testing.TB, o Options) *Host {
 }
 
 // New returns a Lab without hosts. The test is skipped when the machine cannot
-// boot any, and fails when it runs in continuous integration (CI=true).
+// boot any, and fails when it runs in continuous integration (CI=true). Tests that
+// are to be short boot none.
 func New(t testing.TB) *Lab {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("boots a host")
+	}
 	if missing := missing(); missing != "" {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("cannot boot a host: %s", missing)
