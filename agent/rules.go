@@ -100,7 +100,7 @@ func (s *sourceRun) admit(ctx context.Context, r *run, commit string, in input) 
 	if err != nil || limited == nil {
 		return cat, err
 	}
-	judged, err := r.agent.rules.Judge(ctx, cat, r.agent.host)
+	judged, err := r.agent.rules.Judge(ctx, cat, r.agent.host.Survey())
 	if err != nil {
 		return nil, err
 	}

@@ -4,10 +4,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"trued.dev/trued/agent"
+	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/host/hosttest"
 )
 
@@ -85,6 +87,7 @@ printf '#!/bin/sh\nid -u >/srv/app/out/uid\ntest -r "$1"\n' >/srv/app/bin/check;
 		})
 	}
 
+	t.Run("mounts are known as they come and go", mountsComeAndGo)
 	t.Run("what is planted after the look", func(t *testing.T) { plants(t, k) })
 	t.Run("a second name of another's file", func(t *testing.T) {
 		k.t = t
@@ -123,6 +126,24 @@ printf '#!/bin/sh\nid -u >/srv/app/out/uid\ntest -r "$1"\n' >/srv/app/bin/check;
 		}
 	})
 	t.Run("many kinds come and go under rules that none of them breaks", func(t *testing.T) { comeAndGo(t, k) })
+}
+
+// mountsComeAndGo looks at a path before, while and after it has a second name.
+func mountsComeAndGo(t *testing.T) {
+	h := host.New("/", host.Options{})
+	for range 50 {
+		for _, c := range []struct {
+			change string
+			names  int
+		}{{"mkdir -p /srv/app/m; mount --bind / /srv/app/m", 2}, {"umount /srv/app/m; rmdir /srv/app/m", 1}} {
+			sh(t, c.change)
+			one, err := h.KnownAs("/srv/app/x", false)
+			many, surveyErr := h.Survey().KnownAs("/srv/app/x", false)
+			if err != nil || surveyErr != nil || len(one) != c.names || !slices.Equal(one, many) {
+				t.Fatalf("after %q it is known as %q, %v and as %q, %v", c.change, one, err, many, surveyErr)
+			}
+		}
+	}
 }
 
 // manyKinds are resources of the kinds that write paths.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -115,31 +114,19 @@ func (h *Host) knownAs(p place) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	top, err := nameOf(root)
-	if err != nil {
-		return nil, err
-	}
-	mounts, err := readMounts()
-	if err != nil {
-		return nil, err
-	}
-	at, mount, err := p.mounted()
-	if err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(mounts, func(m mountPoint) bool { return m.id == mount })
-	if i < 0 {
-		return nil, fmt.Errorf("its mount %d is not in %s", mount, mountTable)
-	}
-	known := []string{at}
-	inside := path.Join(mounts[i].root, strings.TrimPrefix(at, mounts[i].at))
-	for _, m := range mounts {
-		if m.device != mounts[i].device || !isBelow(inside, m.root) {
-			continue
+	top := "/"
+	if h.Offline() {
+		if top, err = nameOf(root); err != nil {
+			return nil, err
 		}
-		if name := path.Join(m.at, inside[len(strings.TrimSuffix(m.root, "/")):]); !slices.Contains(known, name) {
-			known = append(known, name)
-		}
+	}
+	at, id, err := p.mounted()
+	if err != nil {
+		return nil, err
+	}
+	known, err := h.mounts.names(at, id)
+	if err != nil {
+		return nil, err
 	}
 	return belowRoot(known, top)
 }
@@ -166,13 +153,10 @@ func isBelow(name, dir string) bool {
 // mounted returns the kernel's name of the place, and the mount that what is there
 // is on: its own where something is mounted on it.
 func (p place) mounted() (at string, mount int, err error) {
-	if fd, err := unix.Openat(p.dir, p.base, openPath, 0); err == nil {
-		defer unix.Close(fd)
-		if mount, err = mountOf(fd); err != nil {
+	if mount, err = mountOf(p.dir, p.base); err != nil {
+		if mount, err = mountOf(p.dir, ""); err != nil {
 			return "", 0, err
 		}
-	} else if mount, err = mountOf(p.dir); err != nil {
-		return "", 0, err
 	}
 	dir, err := nameOf(p.dir)
 	return path.Join(dir, p.base), mount, err
@@ -189,53 +173,3 @@ func nameOf(fd int) (string, error) {
 	}
 	return name, nil
 }
-
-// mountOf returns the id of the mount that a descriptor is on.
-func mountOf(fd int) (int, error) {
-	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.SplitSeq(string(info), "\n") {
-		if id, ok := strings.CutPrefix(line, "mnt_id:"); ok {
-			return strconv.Atoi(strings.TrimSpace(id))
-		}
-	}
-	return 0, errors.New("the kernel does not say which mount it is on")
-}
-
-const mountTable = "/proc/self/mountinfo"
-
-// A mountPoint is one line of the mount table: which directory of a device is
-// seen where.
-type mountPoint struct {
-	id               int
-	device, root, at string
-}
-
-func readMounts() ([]mountPoint, error) {
-	data, err := os.ReadFile(mountTable)
-	if err != nil {
-		return nil, err
-	}
-	return parseMounts(string(data))
-}
-
-func parseMounts(table string) ([]mountPoint, error) {
-	var list []mountPoint
-	for line := range strings.Lines(table) {
-		fields := strings.Fields(line)
-		if len(fields) < 6 {
-			return nil, fmt.Errorf("cannot read line %q of %s", strings.TrimSpace(line), mountTable)
-		}
-		id, err := strconv.Atoi(fields[0])
-		if err != nil {
-			return nil, fmt.Errorf("cannot read line %q of %s: %w", strings.TrimSpace(line), mountTable, err)
-		}
-		list = append(list, mountPoint{id, fields[2], unescapeMount.Replace(fields[3]), unescapeMount.Replace(fields[4])})
-	}
-	return list, nil
-}
-
-// unescapeMount undoes what the kernel does to white space and backslashes.
-var unescapeMount = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)

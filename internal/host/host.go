@@ -37,6 +37,7 @@ type machine struct {
 	bootOnce sync.Once
 	bootID   string
 
+	mounts        mounts
 	users, groups accounts
 	packages      packaged
 	departing     sync.Map // paths that are to be given back

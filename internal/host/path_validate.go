@@ -52,8 +52,11 @@ func (d *Deputed) As() string { return d.as }
 
 // ValidateProgram is what a `validate` has run; nothing where there is none.
 func ValidateProgram(line string) []resource.Program {
+	if line == "" {
+		return nil
+	}
 	args, err := SplitCommand(line)
-	if line == "" || err != nil {
+	if err != nil {
 		return nil
 	}
 	return []resource.Program{{By: "validate", Argv: args}}

@@ -316,6 +316,9 @@ func (j *Judgement) judgeRuns(s *subject) []Breach {
 	if !j.policy.confines(j.source) {
 		return nil
 	}
+	if len(s.names.Runs) == 0 {
+		return nil
+	}
 	var list []Breach
 	own := s.own()
 	for i, run := range s.names.Runs {

@@ -54,17 +54,22 @@ func unitHomes() []string {
 // ofSystemd reports whether a path is where systemd, that of a user included,
 // looks for units or programs.
 func ofSystemd(name string) bool {
-	return strings.Contains(name+"/", "/systemd/") && (below(name, "/etc/systemd") || below(name, "/run/systemd") ||
+	return strings.Contains(name, "/systemd") && (below(name, "/etc/systemd") || below(name, "/run/systemd") ||
 		strings.Contains(name, "/systemd/system") || strings.Contains(name, "/systemd/user"))
 }
 
 // launches reports whether what is at a path is run, or says what is.
 func launches(name string) bool {
-	return ofSystemd(name) || strings.Contains(name+"/", "/.ssh/") || listed(name)
+	return ofSystemd(name) || strings.Contains(name, "/.ssh/") || strings.HasSuffix(name, "/.ssh") || listed(name)
 }
 
 // listed reports whether a path is in one of the launchers.
 func listed(name string) bool {
+	top, _, _ := strings.Cut(strings.TrimPrefix(name, "/"), "/")
+	switch top { // where teams have thousands of files, nothing is listed
+	case "srv", "opt", "home", "tmp", "mnt", "media", "data":
+		return false
+	}
 	at := func(dir string) bool { return below(name, dir) }
 	return slices.ContainsFunc(launchers(), at) && !slices.ContainsFunc(harmless(), at)
 }

@@ -84,9 +84,12 @@ func mighty() []string {
 // join adds what it comes to that somebody gets into a group, or that an account
 // is changed, which may do all.
 func (n *Names) join() {
-	for _, g := range n.Groups {
-		if slices.Contains(mighty(), g) {
-			n.opaque("the group "+g, "")
+	if len(n.Groups) > 0 {
+		all := mighty()
+		for _, g := range n.Groups {
+			if slices.Contains(all, g) {
+				n.opaque("the group "+g, "")
+			}
 		}
 	}
 	if slices.Contains(n.Users, root) {
