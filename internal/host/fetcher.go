@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"trued.dev/trued/internal/resource"
 )
 
 // A Fetcher brings to the machine what is elsewhere. What speaks to servers is
@@ -108,6 +110,32 @@ func (h *Host) ReadGuarded(name string, limit int64) ([]byte, error) {
 			return fmt.Errorf("cannot use %q: it can be written by others (mode %s): take their right away, chmod go-w", name, i.Mode())
 		case i.st.Uid != 0 && int(i.st.Uid) != os.Geteuid():
 			return fmt.Errorf("cannot use %q: it belongs to somebody else than root", name)
+		}
+		return nil
+	})
+}
+
+// A PrivateError is a file that everyone may open, and that is about to hold a
+// secret.
+type PrivateError struct {
+	Path string
+	Mode resource.Mode
+}
+
+func (e *PrivateError) Error() string {
+	return fmt.Sprintf("%q would have a secret in it, and its mode %s lets everyone at it: declare the file with mode 0600 or 0640", e.Path, e.Mode)
+}
+
+// everyone are the bits of a mode by which others than the owner and the group
+// get at a file.
+const everyone = 0o007
+
+// ReadPrivate is ReadFile for one that is to hold a secret: it may be its group's
+// to read, and not everyone's. The error is a *PrivateError.
+func (h *Host) ReadPrivate(name string, limit int64) ([]byte, error) {
+	return h.readFile(name, limit, func(i Info) error {
+		if i.Mode().Bits()&everyone != 0 {
+			return &PrivateError{name, i.Mode()}
 		}
 		return nil
 	})

@@ -35,6 +35,8 @@ type FileSpec struct {
 	Backup bool
 	// Sensitive keeps values out of differences and errors.
 	Sensitive bool
+	// Private refuses to keep a mode that lets everyone at the file.
+	Private bool
 	// Validate is a command that must accept the new file, with {path} for it.
 	Validate string
 	// ValidateAs is the user whom it is run as; empty for the agent's own.

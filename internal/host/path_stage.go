@@ -306,6 +306,9 @@ func (s *StagedFile) dress(old *os.File) error {
 		}
 		mode = mode.Or(s.old.Mode().Bits())
 	}
+	if s.spec.Private && mode.Bits()&everyone != 0 {
+		return &PrivateError{s.name, mode}
+	}
 	fd := int(s.tmp.Fd())
 	if err := chown(fd, uid, gid); err != nil {
 		return err

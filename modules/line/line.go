@@ -180,7 +180,7 @@ func (r *Resource) Needs() []resource.Need { return resource.ParentNeeds(host.Cl
 func (r *Resource) Place() shared.Place {
 	return shared.Place{
 		Path: host.CleanPath(r.Path), Field: "text", Create: r.Create, Absent: r.absent(),
-		Validate: r.Accept, ValidateAs: r.As(), Sensitive: r.Sensitive,
+		Validate: r.Accept, ValidateAs: r.As(), Sensitive: r.Sensitive, Private: r.Sensitive && !r.absent(),
 	}
 }
 

@@ -62,6 +62,9 @@ type Place struct {
 	// ValidateAs is the user whom that is run as; empty for the agent's own.
 	ValidateAs string
 	Sensitive  bool
+	// Private is true where the part is a secret that is put into the file: one
+	// that everyone may open is refused.
+	Private bool
 	// Mode and Owner are those of a file that is made; the agent's own otherwise.
 	Mode  resource.Mode
 	Owner string
@@ -86,8 +89,12 @@ type Noted struct {
 }
 
 // read returns the text of a file; none when there is no file.
-func read(h *host.Host, path string) (text string, exists bool, err error) {
-	data, err := h.ReadFile(path, sizeLimit)
+func read(h *host.Host, p Place) (text string, exists bool, err error) {
+	reader := h.ReadFile
+	if p.Private {
+		reader = h.ReadPrivate
+	}
+	data, err := reader(p.Path, sizeLimit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", false, nil
 	}
@@ -106,9 +113,9 @@ func Check(
 	}
 	place := p.Place()
 	seen := h.WitnessNamed(place.Path) // before it is read: what comes later is not held for this
-	before, exists, err := read(h, place.Path)
+	before, exists, err := read(h, place)
 	if err != nil {
-		return resource.Finding{}, err
+		return unread(p, place, view, err)
 	}
 	switch {
 	case !exists && (place.Leaves || place.Absent):
@@ -132,6 +139,18 @@ func Check(
 		finding.Diff = nil // nothing to put into it
 	}
 	return finding, nil
+}
+
+// unread is what a file that cannot be read amounts to. One that is everyone's may
+// be about to get another mode.
+func unread(p Part, place Place, view resource.View, err error) (resource.Finding, error) {
+	var open *host.PrivateError
+	if errors.As(err, &open) && view.Owner != nil {
+		if by, ok := view.Owner(resource.Path(place.Path)); ok && by.Name != p.Name() {
+			return resource.Finding{Unknown: fmt.Sprintf("%v, which may come from %s", err, by)}, nil
+		}
+	}
+	return resource.Finding{}, err
 }
 
 // goes reports whether a file is to be removed that has a text.
@@ -206,7 +225,10 @@ func writeParts(ctx context.Context, h *host.Host, items []resource.Item, of []i
 		return err
 	}
 	place := items[of[0]].Resource.(Part).Place()
-	before, exists, err := read(h, place.Path)
+	for _, i := range of {
+		place.Private = place.Private || items[i].Resource.(Part).Place().Private
+	}
+	before, exists, err := read(h, place)
 	if err != nil {
 		return err
 	}
@@ -232,7 +254,7 @@ func writeParts(ctx context.Context, h *host.Host, items []resource.Item, of []i
 	}
 	spec := host.FileSpec{
 		Content: resource.Bytes([]byte(after)), Follow: true, Backup: true,
-		Sensitive: place.Sensitive, Validate: place.Validate, ValidateAs: place.ValidateAs,
+		Sensitive: place.Sensitive, Private: place.Private, Validate: place.Validate, ValidateAs: place.ValidateAs,
 	}
 	if !exists {
 		spec.Mode, spec.Owner = place.Mode, place.Owner

@@ -24,7 +24,7 @@ func (p *part) Name() string             { return p.line }
 func (p *part) Validate() error          { return nil }
 func (p *part) Claims() []resource.Claim { return nil }
 func (p *part) Place() Place {
-	return Place{Path: "/etc/x", Field: "text", Validate: p.validate, Sensitive: p.Sensitive}
+	return Place{Path: "/etc/x", Field: "text", Validate: p.validate, Sensitive: p.Sensitive, Private: p.Sensitive}
 }
 
 func (p *part) Edit(text *Text, _ resource.View) error {
@@ -70,6 +70,55 @@ func transact(t *testing.T, parts ...*part) (text string, looks int, results []r
 		t.Errorf("the file is %v, error %v", info, err)
 	}
 	return string(got), strings.Count(string(looked), "look"), results
+}
+
+func TestASecretIsNotPutIntoAFileThatEveryoneMayRead(t *testing.T) {
+	root := t.TempDir()
+	name := filepath.Join(root, "etc/x")
+	if err := errors.Join(os.Mkdir(filepath.Dir(name), 0o755), os.WriteFile(name, []byte("first\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	h := host.New(root, host.Options{})
+	secret := &part{line: "s3cr3t", Meta: resource.Meta{Sensitive: true}}
+	plain := &part{line: "plain"}
+	diff := resource.Finding{Diff: resource.Diff{{Field: "text"}}}
+	for _, mode := range []os.FileMode{0o644, 0o604, 0o602} {
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+		var open *host.PrivateError
+		if _, err := Check(t.Context(), h, secret, resource.View{}, nil); !errors.As(err, &open) || open.Path != "/etc/x" {
+			t.Errorf("%v: Check: %v", mode, err)
+		}
+		owner := func(resource.Claim) (resource.Address, bool) {
+			return resource.Address{Kind: "file", Name: "/etc/x"}, true
+		}
+		found, err := Check(t.Context(), h, secret, resource.View{Owner: owner}, nil)
+		if err != nil || !strings.Contains(found.Unknown, "file:/etc/x") {
+			t.Errorf("%v: Check of a file that is managed: %+v, %v", mode, found, err)
+		}
+		results := Transact(t.Context(), h, []resource.Item{{Resource: secret, Found: diff}, {Resource: plain, Found: diff}})
+		if !errors.As(results[0].Err, &open) || results[1].Err != nil {
+			t.Errorf("%v: Transact: %v, %v", mode, results[0].Err, results[1].Err)
+		}
+		if got, _ := os.ReadFile(name); string(got) != "first\nplain\n" {
+			t.Errorf("%v: the file holds %q", mode, got)
+		}
+		// It became everyone's after it was read.
+		err = h.WriteFile(t.Context(), "/etc/x", host.FileSpec{Content: resource.Bytes([]byte("s3cr3t")), Follow: true, Private: true})
+		if !errors.As(err, &open) {
+			t.Errorf("%v: WriteFile: %v", mode, err)
+		}
+	}
+	if err := os.Chmod(name, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Check(t.Context(), h, secret, resource.View{}, nil); err != nil {
+		t.Error(err)
+	}
+	if r := Transact(t.Context(), h, []resource.Item{{Resource: secret, Found: diff}}); r[0].Err != nil {
+		t.Error(r[0].Err)
+	}
 }
 
 func TestManyPartsAreWrittenAtOnce(t *testing.T) {
