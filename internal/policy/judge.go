@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -78,8 +79,36 @@ func (p *Policy) Judge(ctx context.Context, cat *catalog.Catalog, on Host) (*Jud
 		if d, ok := s.entry.Resource.(resource.Deputy); ok {
 			d.RunAs(s.user)
 		}
+		if d, ok := s.entry.Resource.(resource.Delivered); ok {
+			d.Admit(j.delivery(s))
+		}
 	}
 	return j, nil
+}
+
+// aboutOrigins reports whether a rule is about where packages come from.
+func (r *rule) aboutOrigins() bool {
+	return strings.Contains(r.When+r.Deny+r.Require+r.AllowRun, "origins")
+}
+
+// delivery judges what is about to be installed for a resource, by the rules about
+// where packages come from; nil where there are none.
+func (j *Judgement) delivery(s *subject) func(string, []string) error {
+	if j.origins == nil {
+		return nil
+	}
+	return func(name string, origins []string) error {
+		names := s.names
+		if names.Origins = origins; len(origins) == 0 {
+			names.Origins = []string{unknownOrigin}
+		}
+		broken := j.broken(s, &names)
+		if len(broken) == 0 {
+			return nil
+		}
+		return fmt.Errorf("%s would come from %s, which breaks the rule %q (%s): %s",
+			name, strings.Join(names.Origins, ", "), broken[0].Rule, broken[0].ruleFile, broken[0].Problem)
+	}
 }
 
 // unknownOrigin is that of a package of which nobody knows where it would come
@@ -89,16 +118,14 @@ const unknownOrigin = "unknown"
 // askOrigins asks where packages come from, if a rule is about that: it takes
 // time.
 func (j *Judgement) askOrigins(ctx context.Context, cat *catalog.Catalog) error {
-	if j.host == nil || !slices.ContainsFunc(j.policy.rules, func(r *rule) bool {
-		return strings.Contains(r.When+r.Deny+r.Require+r.AllowRun, "origins")
-	}) {
+	if j.host == nil || !slices.ContainsFunc(j.policy.rules, (*rule).aboutOrigins) {
 		return nil
 	}
 	j.origins = map[string][]string{}
 	names := map[resource.Originator][]string{}
 	for _, e := range cat.Entries {
 		o, ok := e.Module.(resource.Originator)
-		if !ok || e.Resource == nil {
+		if !ok || e.Resource == nil || !brings(e.Resource) {
 			continue
 		}
 		for _, c := range e.Resource.Claims() {
@@ -115,6 +142,12 @@ func (j *Judgement) askOrigins(ctx context.Context, cat *catalog.Catalog) error 
 		maps.Copy(j.origins, origins)
 	}
 	return nil
+}
+
+// brings reports whether a resource may have packages installed.
+func brings(r resource.Resource) bool {
+	d, ok := r.(resource.Delivered)
+	return !ok || d.Brings()
 }
 
 // A subject is a resource under the rules.
@@ -195,7 +228,7 @@ func (j *Judgement) subject(e *catalog.Entry) *subject {
 		for _, at := range j.origins[name] {
 			n.Origins = include(n.Origins, at)
 		}
-		if j.origins != nil && len(j.origins[name]) == 0 {
+		if j.origins != nil && len(j.origins[name]) == 0 && brings(e.Resource) {
 			n.Origins = include(n.Origins, unknownOrigin)
 		}
 	}
@@ -273,6 +306,10 @@ func (j *Judgement) broken(s *subject, n *Names) []Breach {
 	for _, r := range j.policy.rules {
 		about, err := r.about(n)
 		broken := err != nil
+		if r.aboutOrigins() && slices.Contains(n.Origins, unknownOrigin) && r.concerns(n.Source) && (about || r.When != "") &&
+			(r.Kinds == nil || slices.Contains(r.Kinds, n.Kind)) {
+			err = errors.New("nobody can tell where the package comes from: its manager does not say, or no index that is there has it")
+		}
 		if about && err == nil && r.deny != nil {
 			broken, err = r.deny.eval(*n)
 		} else if about && err == nil && r.require != nil {

@@ -30,7 +30,7 @@ type Names struct {
 	Units     []string `expr:"units" doc:"units of systemd, by name"`
 	Settings  []string `expr:"settings" doc:"what unit files and drop-ins set: Service.User=root"`
 	Packages  []string `expr:"packages" doc:"packages, by name"`
-	Origins   []string `expr:"origins" doc:"where the packages can come from, by apt's index: URL suite/component; unknown where nobody knows"`
+	Origins   []string `expr:"origins" doc:"where the packages can come from: URL suite/component by apt's index, the repository's name by dnf's and zypper's; unknown where nobody knows"`
 	Locations []string `expr:"locations" doc:"URLs that it lets packages come from"`
 	Users     []string `expr:"users" doc:"users that it makes or changes"`
 	Groups    []string `expr:"groups" doc:"groups that it makes or changes, or puts somebody into"`

@@ -366,16 +366,68 @@ func (indexed) Origins(context.Context, []string) (map[string][]string, error) {
 }
 
 func TestARuleMayBeAboutWherePackagesComeFrom(t *testing.T) {
-	rules := parse(t, `rules: [{name: mirror, require: 'all(origins, # startsWith "http://deb.debian.org/")'}]`)
-	cat := load(t, "infra", "- {package: nginx}\n- {package: own}\n- {package: nobodys}\n- {file: /a, content: x}\n")
-	for i := range cat.Entries {
-		cat.Entries[i].Module = indexed{cat.Entries[i].Module}
+	const manifest = "- {package: nginx}\n- {package: own}\n- {package: nobodys}\n- {package: [gone], state: absent}\n- {file: /a, content: x}\n"
+	for rule, want := range map[string][]string{
+		`require: 'all(origins, # startsWith "http://deb.debian.org/")'`: {"own", "nobodys"},
+		// What nobody knows may be from there.
+		`deny: 'any(origins, # startsWith "http://elsewhere")'`:                       {"own", "nobodys"},
+		`when: 'kind == "package"', deny: 'any(origins, # startsWith "http://else")'`: {"own", "nobodys"},
+		`kinds: [file], deny: 'any(origins, # startsWith "http://elsewhere")'`:        nil,
+	} {
+		cat := load(t, "infra", manifest)
+		for i := range cat.Entries {
+			cat.Entries[i].Module = indexed{cat.Entries[i].Module}
+		}
+		_, err := parse(t, "rules: [{name: mirror, "+rule+"}]").Judge(t.Context(), cat, mapped{})
+		var refused *policy.Refusal
+		errors.As(err, &refused)
+		var got []string
+		if refused != nil {
+			for _, b := range refused.Breaches {
+				got = append(got, b.Address.Name)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: refused are %q, want %q: %v", rule, got, want, err)
+		}
 	}
-	_, err := rules.Judge(t.Context(), cat, mapped{})
-	var refused *policy.Refusal
-	if !errors.As(err, &refused) || len(refused.Breaches) != 2 ||
-		refused.Breaches[0].Address.Name != "own" || refused.Breaches[1].Address.Name != "nobodys" {
-		t.Errorf("refused for %v", err)
+}
+
+// delivered takes down who is asked about what is about to be installed.
+type delivered struct {
+	resource.Resource
+	judge func(string, []string) error
+}
+
+func (*delivered) Brings() bool                               { return true }
+func (d *delivered) Admit(judge func(string, []string) error) { d.judge = judge }
+
+func TestWhatComesAlongWithAPackageIsJudgedByTheSameRules(t *testing.T) {
+	for rules, want := range map[string]bool{
+		`rules: [{name: mirror, require: 'all(origins, # startsWith "http://deb.debian.org/")'}]`:                   true,
+		`rules: [{name: mirror, sources: [other], require: 'all(origins, # startsWith "http://deb.debian.org/")'}]`: false,
+	} {
+		cat := load(t, "infra", "- {package: nginx}\n")
+		d := &delivered{Resource: cat.Entries[0].Resource}
+		cat.Entries[0].Resource, cat.Entries[0].Module = d, indexed{cat.Entries[0].Module}
+		if _, err := parse(t, rules).Judge(t.Context(), cat, mapped{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.judge("libc6", []string{"http://deb.debian.org/debian bookworm/main"}); err != nil {
+			t.Error(err)
+		}
+		for _, origins := range [][]string{{"http://elsewhere x/y"}, nil} {
+			err := d.judge("evil", origins)
+			if (err != nil) != want || want && (!strings.Contains(err.Error(), `"mirror"`) || !strings.Contains(err.Error(), "evil")) {
+				t.Errorf("%q: %v", origins, err)
+			}
+		}
+	}
+	cat := load(t, "infra", "- {package: nginx}\n")
+	d := &delivered{Resource: cat.Entries[0].Resource}
+	cat.Entries[0].Resource = d
+	if _, err := parse(t, "rules: [{name: no setuid, deny: setuid}]").Judge(t.Context(), cat, mapped{}); err != nil || d.judge != nil {
+		t.Errorf("somebody is asked where no rule is about origins: %v", err)
 	}
 }
 

@@ -85,6 +85,17 @@ type Originator interface {
 	Origins(ctx context.Context, packages []string) (map[string][]string, error)
 }
 
+// A Delivered is a Resource of an Originator.
+type Delivered interface {
+	Resource
+	// Brings reports whether it may have packages installed.
+	Brings() bool
+	// Admit names who is asked about each package that is about to be installed,
+	// those that come along included, and the places that it can come from, before
+	// anything is. Nil lets in all. It is called before each run.
+	Admit(judge func(name string, origins []string) error)
+}
+
 // A Sole is a Module of which a host has one, whatever source a resource is from:
 // it keeps what all of them share, and writes no path of a resource's choice.
 type Sole interface {

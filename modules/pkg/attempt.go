@@ -194,7 +194,10 @@ func (a *attempt) try(ctx context.Context, db *database, wishes []*wish) (effect
 	if err != nil {
 		return effect{}, err
 	}
-	return e, a.guard(db, wishes, nil, e)
+	if err := a.guard(db, wishes, nil, e); err != nil {
+		return e, err
+	}
+	return e, a.vet(ctx, wishes, e)
 }
 
 // build makes the transaction of wishes.
@@ -303,7 +306,7 @@ func (a *attempt) orphans(ctx context.Context, db *database, wishes []*wish, t t
 	}
 	with := t
 	with.Remove = slices.Concat(t.Remove, orphans)
-	if e, err = a.m.manager.Simulate(ctx, with); err != nil || a.guard(db, wishes, orphans, e) != nil {
+	if e, err = a.m.manager.Simulate(ctx, with); err != nil || a.guard(db, wishes, orphans, e) != nil || a.vet(ctx, wishes, e) != nil {
 		return nil // they are left to the operator
 	}
 	return orphans

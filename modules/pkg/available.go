@@ -51,6 +51,23 @@ func (a available) offers(
 	return offers
 }
 
+// origins are the repositories that have each version.
+func (a available) origins(names []string, native string) map[string]map[string][]string {
+	origins := map[string]map[string][]string{}
+	for _, name := range names {
+		bare, arch, qualified := strings.Cut(name, ":")
+		versions := map[string][]string{}
+		for _, s := range a {
+			matches := s.arch == "all" || s.arch == native && !qualified || qualified && s.arch == arch
+			if s.name == bare && matches && !slices.Contains(versions[s.version], s.repository) {
+				versions[s.version] = append(versions[s.version], s.repository)
+			}
+		}
+		origins[name] = versions
+	}
+	return origins
+}
+
 const defaultPriority = 99
 
 // repositoryPriorities reads the priorities of rpm repositories. name picks what

@@ -178,32 +178,50 @@ func (d *dnf) Refresh(ctx context.Context) error {
 	return d.markRefreshed()
 }
 
+// query asks dnf about its index, what is held back apart.
+func (d *dnf) query(ctx context.Context, db *database, names []string, format string, what ...string) (string, error) {
+	args := d.arguments("-q", "-C")
+	args = append(args, d.past(db, names)...)
+	args = append(args, "repoquery", "--available", "--qf", format)
+	var text string
+	err := d.patiently(ctx, func() error {
+		out, err := d.h.Run(ctx, d.quietly(append(args, what...)...))
+		text = out.Text
+		return ifLocked(err, errorText(err), dnfLocked...)
+	})
+	if err != nil {
+		return "", fmt.Errorf("cannot read package index: %w", err)
+	}
+	return text, nil
+}
+
+// find returns all that the index has under some names.
+func (d *dnf) find(ctx context.Context, db *database, names []string) (available, error) {
+	text, err := d.query(ctx, db, names, "%{name}|%{epoch}|%{version}|%{release}|%{arch}|%{reponame}", bareNames(names)...)
+	if err != nil {
+		return nil, err
+	}
+	return parseRepoquery(text)
+}
+
+// Origins asks dnf which repositories have each version, by the names that they
+// have in its configuration.
+func (d *dnf) Origins(ctx context.Context, names []string) (map[string]map[string][]string, error) {
+	db, err := d.Installed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := d.find(ctx, db, names)
+	return found.origins(names, db.Native), err
+}
+
 // Offers asks dnf what its index has.
 func (d *dnf) Offers(ctx context.Context, names []string) (map[string]offer, error) {
 	db, err := d.Installed(ctx)
 	if err != nil {
 		return nil, err
 	}
-	query := func(format string, what ...string) (string, error) {
-		args := d.arguments("-q", "-C")
-		args = append(args, d.past(db, names)...)
-		args = append(args, "repoquery", "--available", "--qf", format)
-		var text string
-		err := d.patiently(ctx, func() error {
-			out, err := d.h.Run(ctx, d.quietly(append(args, what...)...))
-			text = out.Text
-			return ifLocked(err, errorText(err), dnfLocked...)
-		})
-		if err != nil {
-			return "", fmt.Errorf("cannot read package index: %w", err)
-		}
-		return text, nil
-	}
-	text, err := query("%{name}|%{epoch}|%{version}|%{release}|%{arch}|%{reponame}", bareNames(names)...)
-	if err != nil {
-		return nil, err
-	}
-	found, err := parseRepoquery(text)
+	found, err := d.find(ctx, db, names)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +230,8 @@ func (d *dnf) Offers(ctx context.Context, names []string) (map[string]offer, err
 		if o.known() {
 			continue
 		}
-		if text, err = query("%{name}", "--whatprovides", name); err != nil {
+		text, err := d.query(ctx, db, names, "%{name}", "--whatprovides", name)
+		if err != nil {
 			return nil, err
 		}
 		o.Providers = slices.Compact(slices.Sorted(slices.Values(strings.Fields(text))))

@@ -30,6 +30,8 @@ type fake struct {
 	repaired              int
 	busy                  bool
 	ready                 string
+	// origins are by name; that of the others is nobody's to tell.
+	origins map[string]string
 }
 
 func newFake() *fake {
@@ -65,6 +67,19 @@ func (f *fake) Offers(_ context.Context, names []string) (map[string]offer, erro
 		offers[name] = o
 	}
 	return offers, nil
+}
+
+func (f *fake) Origins(_ context.Context, names []string) (map[string]map[string][]string, error) {
+	known := map[string]map[string][]string{}
+	for _, name := range names {
+		known[name] = map[string][]string{}
+		for _, version := range f.index[name] {
+			if at := f.origins[name]; at != "" {
+				known[name][version] = []string{at}
+			}
+		}
+	}
+	return known, nil
 }
 
 func (f *fake) Refreshed() time.Time  { return f.refreshed }

@@ -35,6 +35,8 @@ type Resource struct {
 	Conffiles      string `yaml:"conffiles" json:"conffiles,omitempty" words:"keep,replace" doc:"what becomes of changed configuration files at an upgrade: keep (default) or replace"`
 
 	m *Module
+	// admit is asked about what is about to be installed; nil lets in all.
+	admit func(name string, origins []string) error
 }
 
 var packageName = pattern(`^[A-Za-z0-9][A-Za-z0-9+._-]*(:[a-z0-9][a-z0-9-]*)?$`)

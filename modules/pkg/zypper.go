@@ -148,23 +148,36 @@ func (z *zypper) ask(ctx context.Context, env []string, more ...string) (text st
 	return text, code, err
 }
 
+// search asks zypper about its index.
+func (z *zypper) search(ctx context.Context, more ...string) (available, error) {
+	text, code, err := z.ask(ctx, nil, append([]string{"search", "-s", "--match-exact", "-t", "package"}, more...)...)
+	if err == nil && code != zypperUnknown && !slices.Contains(zypperDone, code) {
+		err = errors.New(zypperReason(text))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read package index: %w", err)
+	}
+	return parseZypperSearch(text)
+}
+
+// Origins asks zypper which repositories have each version, by the names that they
+// have in its configuration.
+func (z *zypper) Origins(ctx context.Context, names []string) (map[string]map[string][]string, error) {
+	db, err := z.Installed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := z.search(ctx, append([]string{"--"}, bareNames(names)...)...)
+	return found.origins(names, db.Native), err
+}
+
 // Offers asks zypper what its index has.
 func (z *zypper) Offers(ctx context.Context, names []string) (map[string]offer, error) {
 	db, err := z.Installed(ctx)
 	if err != nil {
 		return nil, err
 	}
-	search := func(more ...string) (available, error) {
-		text, code, err := z.ask(ctx, nil, append([]string{"search", "-s", "--match-exact", "-t", "package"}, more...)...)
-		if err == nil && code != zypperUnknown && !slices.Contains(zypperDone, code) {
-			err = errors.New(zypperReason(text))
-		}
-		if err != nil {
-			return nil, fmt.Errorf("cannot read package index: %w", err)
-		}
-		return parseZypperSearch(text)
-	}
-	found, err := search(append([]string{"--"}, bareNames(names)...)...)
+	found, err := z.search(ctx, append([]string{"--"}, bareNames(names)...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +186,7 @@ func (z *zypper) Offers(ctx context.Context, names []string) (map[string]offer, 
 		if o.known() {
 			continue
 		}
-		providers, err := search("--provides", "--", name)
+		providers, err := z.search(ctx, "--provides", "--", name)
 		if err != nil {
 			return nil, err
 		}
