@@ -26,7 +26,7 @@ func mountOf(dir int, name string) (int, error) {
 	err := unix.Statx(dir, name, flags, unix.STATX_MNT_ID, &st)
 	switch {
 	case err == nil && st.Mask&unix.STATX_MNT_ID != 0:
-		return int(st.Mnt_id), nil //nolint:gosec // the kernel's are ints
+		return int(st.Mnt_id), nil
 	case err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM):
 		return 0, err
 	}
@@ -123,7 +123,7 @@ func (t *mounts) current() bool {
 	if t.file == nil || time.Since(t.read) > mountsLast {
 		return false
 	}
-	fds := []unix.PollFd{{Fd: int32(t.file.Fd()), Events: unix.POLLPRI}} //nolint:gosec // a descriptor
+	fds := []unix.PollFd{{Fd: int32(t.file.Fd()), Events: unix.POLLPRI}}
 	n, err := unix.Poll(fds, 0)
 	return err == nil && n == 0
 }
