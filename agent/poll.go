@@ -96,7 +96,7 @@ func (a *Agent) tellHeard(ctx context.Context) error {
 }
 
 func incidentOf(e source.Event) report.Incident {
-	i := report.Incident{Type: report.Type(e.Type), Source: e.Source, Message: e.Message, Err: e.Err}
+	i := report.Incident{Type: report.Type(e.Type), Source: e.Source, Commit: e.Revision, Message: e.Message, Err: e.Err}
 	var known *source.Error
 	if errors.As(e.Err, &known) {
 		i.ErrType = known.Type()

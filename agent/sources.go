@@ -299,7 +299,7 @@ func (s *sourceRun) refuse(r *run, err error) {
 	}
 	r.agent.count(failure{source: s.name(), reason: what, refused: true})
 	r.agent.told(r.rec.incident(report.Incident{
-		Type: report.SourceRefused, Source: s.name(), ErrType: what, Err: err,
+		Type: report.SourceRefused, Source: s.name(), Commit: s.newest.Commit, ErrType: what, Err: err,
 		Message: fmt.Sprintf("commit %s of source %q %s", Short(s.newest.Commit), s.name(), says),
 	}))
 }

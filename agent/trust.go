@@ -335,7 +335,7 @@ func (r *run) standTrust() {
 		}
 		r.agent.count(failure{source: s.name(), reason: string(why.Reason), refused: true})
 		r.agent.told(r.rec.incident(report.Incident{
-			Type: report.SourceRefused, Source: s.name(), ErrType: string(why.Reason), Err: err, Signer: why.Signer, Message: err.Error(),
+			Type: report.SourceRefused, Source: s.name(), Commit: rev.Commit, ErrType: string(why.Reason), Err: err, Signer: why.Signer, Message: err.Error(),
 		}))
 	}
 }

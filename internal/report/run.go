@@ -84,7 +84,10 @@ func (s *Stream) stamp(e Event, source string) Event {
 	for _, src := range s.context.Sources {
 		if src.Name == source || only {
 			e.Source, e.Group, e.URL, e.Branch = src.Name, src.Group, src.URL, src.Branch
-			e.Revision, e.Attempted = src.Applied, src.Attempted
+			e.Revision, e.Attempted = src.Applied, cmp.Or(e.Attempted, src.Attempted)
+			if e.Attempted == e.Revision {
+				e.Attempted = ""
+			}
 			e.Trust = src.Trust
 			if e.Type != SourceRefused {
 				e.Signer = src.Signer
@@ -120,8 +123,9 @@ type Incident struct {
 	// ErrType is the class of Err, one word; empty leaves it to the error.
 	ErrType string
 	Err     error
-	// Signer is who signed the commit that it is about, as far as that is known.
-	Signer string
+	// Commit is the one that it is about, where that is newer than what is known of
+	// the source; Signer is who signed it, as far as that is known.
+	Commit, Signer string
 	// Sink is the sink that it is about, and Dropped how many events it will
 	// never get.
 	Sink    string
@@ -136,9 +140,11 @@ func (s *Stream) Incident(i Incident) Event {
 		Severity: cmp.Or(i.Severity, incidentSeverity(i.Type)),
 		Message:  i.Message,
 		Reason:   i.Reason,
-		Signer:   cutTo(public(i.Signer, maxValue), maxValue),
-		Sink:     cutTo(public(i.Sink, maxValue), maxValue),
-		Dropped:  i.Dropped,
+
+		Attempted: i.Commit,
+		Signer:    cutTo(public(i.Signer, maxValue), maxValue),
+		Sink:      cutTo(public(i.Sink, maxValue), maxValue),
+		Dropped:   i.Dropped,
 	}
 	if !i.Until.IsZero() {
 		e.Until = timestamp(i.Until)
