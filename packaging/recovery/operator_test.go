@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"trued.dev/trued/internal/host/hosttest"
 	"trued.dev/trued/internal/report"
 )
@@ -109,6 +111,9 @@ func TestAnOperatorOfOneHost(t *testing.T) {
 		{"what is outside of its window waits", q.waits},
 		{"the daemon wakes when a window opens", q.wakes},
 		{"what waited is on trial when it is made", q.waitsAndIsBad},
+		{"what was replaced is had back", q.hadBack},
+		{"each kind of probe", q.probes},
+		{"a resolver that is lost", q.resolverIsLost},
 	} {
 		if !t.Run(c.name, c.do) {
 			return
@@ -263,4 +268,129 @@ func (q *quiet) waitsAndIsBad(t *testing.T) {
 	q.good = q.repo.Revert(t)
 	q.exits(t, 0, "trued sync")
 	q.awaitConfirmed(t, q.good)
+}
+
+// hadBack: what the operator had before is listed, shown, and had back with all that
+// it had; nothing of a secret is in the state.
+func (q *quiet) hadBack(t *testing.T) {
+	q.Run(t, `mkdir -p /srv/b; cd /srv/b
+for f in plain twin; do printf 'theirs\n' >$f; done; printf 'hunter2-theirs\n' >secret; printf 'gone\n' >absent
+chown www-data:adm plain; chmod 0664 plain; chmod 0600 secret`)
+	if err := unix.Setxattr(q.Root()+"/srv/b/plain", "user.note", []byte("kept"), 0); err != nil {
+		t.Fatal(err)
+	}
+	q.good = q.brings(t, "Manage it", map[string]string{"groups/night/group.yaml": "{}\n", "groups/night/a.yaml": "- directory: /srv/w\n" +
+		"- file: [/srv/b/plain, /srv/b/twin]\n  content: ours\n- file: /srv/b/secret\n  content: hunter2-ours\n  sensitive: true\n- file: /srv/b/absent\n  state: absent\n"})
+	q.exits(t, 0, "trued sync")
+	q.awaitConfirmed(t, q.good)
+	q.wantFiles(t, map[string]string{"/srv/b/plain": "ours", "/srv/b/secret": "hunter2-ours", "/srv/b/absent": ""})
+
+	out := q.Run(t, "trued backup list /srv/b")
+	for _, name := range []string{"plain  by file:/srv/b/plain  at " + q.good[:10], "twin", "secret  (secret)", "absent"} {
+		if !strings.Contains(out, "/srv/b/"+name) {
+			t.Errorf("the list lacks %q:\n%s", name, out)
+		}
+	}
+	const same = "find /var/lib/trued/backups -type f -size 7c | xargs -r grep -l '^theirs$' | wc -l"
+	if n := q.Run(t, same); n != "1" {
+		t.Errorf("one content is kept %s times", n)
+	}
+	if got := q.Run(t, "trued backup show /srv/b/plain"); got != "theirs" {
+		t.Errorf("shown is %q", got)
+	}
+	q.Run(t, "! grep -r hunter2 /var/lib/trued; ! trued backup show /srv/b/secret | grep hunter2; ! trued backup show --diff /srv/b/secret | grep hunter2")
+
+	// Something newer is there, and is kept in its turn.
+	q.Run(t, "trued suspend --reason 'I look' --for 1h; printf 'newer\n' >/srv/b/plain; chown root:root /srv/b/plain; trued backup restore /srv/b/plain")
+	if got := q.Run(t, "cat /srv/b/plain; stat -c '%U:%G %a' /srv/b/plain"); got != "theirs\nwww-data:adm 664" {
+		t.Errorf("had back is %q", got)
+	}
+	value := make([]byte, 16)
+	if n, err := unix.Getxattr(q.Root()+"/srv/b/plain", "user.note", value); err != nil || string(value[:n]) != "kept" {
+		t.Errorf("its attribute is %q, %v", value, err)
+	}
+	if got := q.Run(t, "trued backup show /srv/b/plain; trued backup restore --to /srv/b/copy /srv/b/absent >/dev/null; cat /srv/b/copy"); got != "newer\ngone" {
+		t.Errorf("of what was newer is kept %q", got)
+	}
+	q.Run(t, "trued resume")
+	q.exits(t, 0, "trued sync")
+	q.wantFiles(t, map[string]string{"/srv/b/plain": "ours"})
+
+	// Within narrow bounds what may have to come back stays, and comes.
+	q.configure(t, "backups: {size: 1KiB, age: 1ns}\n")
+	q.good = q.brings(t, "Let go of it", map[string]string{"groups/night/a.yaml": "- directory: /srv/w\n- file: /srv/w/late\n  content: more\n"})
+	q.exits(t, 0, "trued sync")
+	if got := q.Run(t, "cat /srv/b/plain /srv/b/secret; stat -c '%U:%G %a' /srv/b/plain /srv/b/secret"); got != "theirs\nhunter2-theirs\nwww-data:adm 664\nroot:root 600" {
+		t.Errorf("after it left Git there is %q", got)
+	}
+	if left := q.Run(t, "trued backup list /srv/b"); strings.Contains(left, "plain") {
+		t.Errorf("what nothing needs is kept beyond its bounds:\n%s", left)
+	}
+	q.configure(t, "")
+	q.awaitConfirmed(t, q.good)
+}
+
+// probes: each kind is good, and says by hand what is wrong when it is not.
+func (q *quiet) probes(t *testing.T) {
+	q.Run(t, `mkdir -p /srv/web; printf 'well\n' >/srv/web/index.html
+printf '[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c "sleep 0.3; exit 1"\nRestart=always\nRestartSec=50ms\n' >/etc/systemd/system/flaps.service
+printf '[Service]\nExecStart=/bin/sleep infinity\n' >/etc/systemd/system/stays.service
+systemctl daemon-reload; systemctl start stays.service flaps.service`)
+	q.Write(t, "/srv/ca.pem", q.git.CA)
+	health := `health:
+  tls: {http: "https://git/", ca_file: /srv/ca.pem, status: 404}
+  port: {tcp: "git:443"}
+  stays: {unit: stays.service}
+  file: {file: /srv/web/index.html, contains: well}
+  command: {command: "test -d /srv/web"}
+`
+	health = strings.Replace(health, "404", q.Run(t, "exec 3<>/dev/tcp/git/80; printf 'GET / HTTP/1.0\\r\\nHost: git\\r\\n\\r\\n' >&3; head -1 <&3 | cut -d' ' -f2"), 1)
+	q.good = q.brings(t, "Look at all", map[string]string{"groups/night/group.yaml": health})
+	q.exits(t, 0, "trued sync")
+	q.awaitConfirmed(t, q.good)
+	out := q.Run(t, "trued health")
+	if n := strings.Count(out, "good  ") - strings.Count(out, "good  network"); n != 5 {
+		t.Errorf("%d probes are good, want 5:\n%s", n, out)
+	}
+	q.Run(t, "trued health --wait")
+
+	// A unit that is started again and again is active at each look.
+	bad := q.brings(t, "Wants a unit that flaps", map[string]string{
+		"groups/night/group.yaml": health + "  flaps: {unit: flaps.service, within: 3s, every: 400ms}\n",
+		"groups/night/b.yaml":     thing("flaps", "x"),
+	})
+	q.exits(t, 4, "trued sync")
+	if why := q.awaitBack(t, bad).Sources[0].Quarantine.Why; !strings.Contains(why, "flaps: ") {
+		t.Errorf("in quarantine because of %q", why)
+	}
+	q.Run(t, "systemctl stop stays.service flaps.service; rm /srv/web/index.html /srv/ca.pem")
+	out, code := q.Try(t, "trued health")
+	if n := strings.Count(out, "bad   "); n != 3 || code != 3 {
+		t.Errorf("%d probes are bad and the exit code is %d, want 3 and 3:\n%s", n, code, out)
+	}
+	delete(q.files, "groups/night/b.yaml")
+	q.repo.Remove(t, "Take it away", "groups/night/b.yaml")
+	q.good = q.brings(t, "Look at nothing", map[string]string{"groups/night/group.yaml": "{}\n"})
+	q.exits(t, 0, "trued sync")
+	q.awaitConfirmed(t, q.good)
+}
+
+// answers is a resolver that answers any question with itself.
+const answers = `use Socket; socket(S, PF_INET, SOCK_DGRAM, 17); bind(S, sockaddr_in(53, INADDR_ANY)) or die;
+while (my $from = recv(S, my $m, 4096, 0)) { substr($m, 2, 1) = chr(ord(substr($m, 2, 1)) | 0x80); send(S, $m, 0, $from) }
+`
+
+// resolverIsLost: nobody names a probe, and a commit that takes the names away goes.
+func (q *quiet) resolverIsLost(t *testing.T) {
+	q.git.Write(t, "/srv/answers.pl", answers)
+	q.git.Run(t, "systemd-run -q --unit=answers perl /srv/answers.pl")
+	q.Run(t, "printf 'nameserver "+q.git.IP()+"\n' >/etc/resolv.conf")
+	q.Await(t, "trued health | grep -q resolver")
+	bad := q.brings(t, "Ask somebody else", map[string]string{"groups/night/c.yaml": "- file: /etc/resolv.conf\n  content: \"nameserver 127.0.0.9\\n\"\n"})
+	q.exits(t, 4, "trued sync")
+	if why := q.awaitBack(t, bad).Sources[0].Quarantine.Why; !strings.Contains(why, "no name can be resolved") {
+		t.Errorf("in quarantine because of %q", why)
+	}
+	q.wantFiles(t, map[string]string{"/etc/resolv.conf": "nameserver " + q.git.IP()})
+	q.Run(t, "trued health")
 }
