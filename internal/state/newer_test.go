@@ -18,7 +18,7 @@ func TestWhatALaterReleaseWroteIsRead(t *testing.T) {
 	check := func(when string) {
 		t.Helper()
 		snap := s.Snapshot()
-		trial := &Trial{Sources: map[string]Probation{"infra": {Commit: "b"}}}
+		trial := &Trial{Sources: map[string]Probation{"infra": {Commit: "b", Back: &Standing{Commit: "a"}}}}
 		back := snap.Confirmed("infra")
 		if !snap.Trial.SameAs(trial) || back == nil || back.Commit != "a" || back.Group != "groups/web" {
 			t.Errorf("%s: %+v is on trial, and %+v confirmed", when, snap.Trial, back)
