@@ -49,11 +49,11 @@ where none does. The exit code is that of the last run.`,
 	return c
 }
 
-// status asks the daemon, or reads the state where there is none.
+// status asks the daemon, or reads the state where there is none, or none any more.
 func (a *app) status(ctx context.Context) (*agent.Status, error) {
 	if orRoot(a.rootDir) == "/" {
 		s, err := a.askStatus(ctx)
-		if err == nil || !errors.Is(err, control.ErrNoDaemon) {
+		if err == nil || !errors.Is(err, control.ErrNoDaemon) && !control.IsLeaving(err) {
 			return s, err
 		}
 	}

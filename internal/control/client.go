@@ -16,6 +16,16 @@ import (
 // ErrNoDaemon says that no daemon listens at the socket.
 var ErrNoDaemon = errors.New("no daemon listens")
 
+// ErrGone says that the daemon ended, or was loaded anew, before it answered.
+var ErrGone = errors.New("the daemon went away before it answered")
+
+// IsLeaving reports whether an error is that of a daemon that is there no longer, or
+// soon.
+func IsLeaving(err error) bool {
+	var said *Error
+	return errors.Is(err, ErrGone) || errors.As(err, &said) && said.Code == CodeStopping
+}
+
 // crowdTries is how often a client tries again when the daemon's queue is full,
 // with acceptPause between.
 const crowdTries = 100
@@ -133,7 +143,7 @@ func exchange(conn *net.UnixConn, method string, params any, progress func(strin
 	for {
 		line, err := readLine(in, maxAnswer)
 		if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
-			return nil, errors.Join(errors.New("the daemon went away before it answered"), sendErr)
+			return nil, errors.Join(ErrGone, sendErr)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot read the daemon's answer to %q: %w", method, err)

@@ -231,6 +231,31 @@ func TestWithoutADaemonTheErrorSaysSo(t *testing.T) {
 	}
 }
 
+func TestADaemonThatGoesAwayIsToldFromOneThatIsNotThere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		conn, err := l.Accept()
+		if err == nil {
+			err = conn.Close()
+		}
+		done <- err
+	}()
+	if _, err := Dial(t.Context(), path); !errors.Is(err, ErrGone) || errors.Is(err, ErrNoDaemon) || !IsLeaving(err) {
+		t.Errorf("Dial = %v", err)
+	}
+	if err := errors.Join(<-done, l.Close()); err != nil {
+		t.Error(err)
+	}
+	if IsLeaving(&Error{Code: CodeFailed}) || !IsLeaving(&Error{Code: CodeStopping}) {
+		t.Error("who says that it stops is not told from who fails")
+	}
+}
+
 func TestASocketThatADeadDaemonLeftIsReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
