@@ -17,8 +17,6 @@ import (
 // happens there is not because of a poll.
 type quiet struct {
 	*patient
-	// lines are more of the configuration.
-	lines string
 }
 
 const metricsFile = "/run/trued.prom"
@@ -41,17 +39,33 @@ func settleDown(t *testing.T) *quiet {
 	return q
 }
 
-// configure writes the configuration, with some lines more, and waits until the
-// daemon has it.
+// configure writes the configuration, with some lines more, and waits until a daemon
+// that runs is at work with it.
 func (q *quiet) configure(t *testing.T, lines string) {
 	t.Helper()
-	q.lines = lines
+	anew := func() (n int) {
+		for _, e := range q.events(t, report.RunStarted, "") {
+			if e.Reason == "config" {
+				n++
+			}
+		}
+		return n
+	}
+	_, code := q.Try(t, "systemctl is-active --quiet trued.service")
+	before := 0
+	if code == 0 {
+		before = anew()
+	}
 	q.Write(t, "/etc/trued/.new", "sources:\n  - name: infra\n    url: "+q.repo.HTTP()+"\n    group: groups/night\n"+
 		"interval: 1h\nresync: 1h\nmetrics: {textfile: "+metricsFile+"}\nreport: [journal, {file: "+eventFile+"}]\n"+lines)
 	q.Run(t, "mv /etc/trued/.new /etc/trued/trued.yaml")
-	if _, code := q.Try(t, "systemctl is-active --quiet trued.service"); code == 0 {
-		q.Run(t, "systemctl reload trued.service")
+	for range 300 {
+		if code != 0 || anew() > before {
+			return
+		}
+		q.Run(t, "sleep 0.2")
 	}
+	t.Fatal("the daemon did not take the new configuration")
 }
 
 // brings commits the files over those that there are.
