@@ -6,29 +6,30 @@ import (
 	"testing"
 
 	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/host/hosttest"
 	"trued.dev/trued/internal/resource"
 )
 
 func ownFile(t *testing.T, l *lab) {
 	u := Unit{Unit: "mine.service", Enabled: ptr(true), State: running, Content: ptr(plainService), DropIns: map[string]string{"10-nice.conf": "[Service]\nNice=1\n"}}
-	l.converge(t, u)
+	l.Converge(t, u)
 	const pid = "systemctl show -P MainPID mine.service"
-	first := sh(t, pid)
+	first := hosttest.Sh(t, pid)
 	u.DropIns = map[string]string{"10-nice.conf": "[Service]\nNice=2\n"}
-	found := l.check(t, u)
+	found := l.Check(t, u)
 	if len(found.Diff) != 1 || !strings.Contains(found.Diff[0].Unified, "+Nice=2") || !slices.Equal(found.Owes, []resource.Reaction{resource.Restart}) {
 		t.Errorf("Check found %+v", found)
 	}
-	l.converge(t, u)
-	if second := sh(t, pid); second == first {
+	l.Converge(t, u)
+	if second := hosttest.Sh(t, pid); second == first {
 		t.Error("a changed drop-in caused no restart")
 	}
-	expect(t, "systemctl show -P Nice mine.service", "2")
+	hosttest.Expect(t, "systemctl show -P Nice mine.service", "2")
 	u.Content = ptr(strings.ReplaceAll(plainService, "infinity", "1h"))
-	l.converge(t, u)
-	expect(t, sleeps("$("+pid+")"), "/bin/sleep 1h")
-	l.leave(t, u)
-	expect(t, "systemctl show -P LoadState,ActiveState mine.service; ls -d /etc/systemd/system/mine* /etc/systemd/system/*/mine* 2>/dev/null", "not-found\ninactive")
+	l.Converge(t, u)
+	hosttest.Expect(t, sleeps("$("+pid+")"), "/bin/sleep 1h")
+	l.Leave(t, u)
+	hosttest.Expect(t, "systemctl show -P LoadState,ActiveState mine.service; ls -d /etc/systemd/system/mine* /etc/systemd/system/*/mine* 2>/dev/null", "not-found\ninactive")
 }
 
 // sleeps is the line that prints the sleep that a process runs, once it does:
@@ -40,45 +41,45 @@ func sleeps(pid string) string {
 func dropInLeaves(t *testing.T, l *lab) {
 	foreign(t, "di.service", plainService)
 	two := Unit{Unit: "di.service", State: running, DropIns: map[string]string{"a": "[Service]\nRestartSec=7s\n", "b": "[Service]\nUMask=0027\n"}}
-	l.converge(t, two)
+	l.Converge(t, two)
 	one := Unit{Unit: "di.service", State: running, DropIns: map[string]string{"b": "[Service]\nUMask=0027\n"}}
-	found := l.check(t, one)
+	found := l.Check(t, one)
 	if len(found.Diff) != 1 || found.Diff[0].Cause != resource.Prune || found.Diff[0].Field != "drop_ins:a.conf" {
 		t.Errorf("Check found %+v", found)
 	}
-	l.converge(t, one)
-	expect(t, "ls /etc/systemd/system/di.service.d; systemctl show -P RestartUSec di.service", "b.conf\n100ms")
+	l.Converge(t, one)
+	hosttest.Expect(t, "ls /etc/systemd/system/di.service.d; systemctl show -P RestartUSec di.service", "b.conf\n100ms")
 }
 
 func foreignFileChanges(t *testing.T, l *lab) {
 	foreign(t, "ff.service", plainService)
 	u := Unit{Unit: "ff.service", State: running}
-	l.converge(t, u)
+	l.Converge(t, u)
 	// As a file: resource does, without a reload.
-	sh(t, "sed -i 's/infinity/2h/' /usr/lib/systemd/system/ff.service")
+	hosttest.Sh(t, "sed -i 's/infinity/2h/' /usr/lib/systemd/system/ff.service")
 	if err := l.react(t, u, resource.Restart); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, sleeps("$(systemctl show -P MainPID ff.service)"), "/bin/sleep 2h")
+	hosttest.Expect(t, sleeps("$(systemctl show -P MainPID ff.service)"), "/bin/sleep 2h")
 }
 
 func restartAndReload(t *testing.T, l *lab) {
 	foreign(t, "rr.service", "[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/sh -c 'echo reload >>/run/rr'\nExecStartPost=/bin/sh -c 'echo start >>/run/rr'\n")
 	u := Unit{Unit: "rr.service", State: running}
-	l.converge(t, u)
+	l.Converge(t, u)
 	for _, owed := range [][]resource.Reaction{{resource.Reload}, {resource.Reload, resource.Restart}} {
 		if err := l.react(t, u, owed...); err != nil {
 			t.Fatal(err)
 		}
 	}
-	expect(t, "cat /run/rr", "start\nreload\nstart")
+	hosttest.Expect(t, "cat /run/rr", "start\nreload\nstart")
 	foreign(t, "nr.service", plainService)
-	l.converge(t, Unit{Unit: "nr.service", State: running})
-	before := sh(t, "systemctl show -P MainPID nr.service")
+	l.Converge(t, Unit{Unit: "nr.service", State: running})
+	before := hosttest.Sh(t, "systemctl show -P MainPID nr.service")
 	if err := l.react(t, Unit{Unit: "nr.service", State: running}, resource.Reload); err != nil {
 		t.Fatal(err)
 	}
-	if sh(t, "systemctl show -P MainPID nr.service") == before {
+	if hosttest.Sh(t, "systemctl show -P MainPID nr.service") == before {
 		t.Error("a unit that cannot reload was not restarted")
 	}
 }
@@ -94,13 +95,13 @@ func owesNothing(t *testing.T, l *lab) {
 			}
 		}
 	}
-	expect(t, "systemctl is-active on.service", "inactive")
-	sh(t, "systemctl start on.service")
-	before := sh(t, "systemctl show -P MainPID on.service")
+	hosttest.Expect(t, "systemctl is-active on.service", "inactive")
+	hosttest.Sh(t, "systemctl start on.service")
+	before := hosttest.Sh(t, "systemctl show -P MainPID on.service")
 	if err := l.react(t, Unit{Unit: "on.service"}, resource.Restart); err != nil {
 		t.Fatal(err)
 	}
-	if sh(t, "systemctl show -P MainPID on.service") == before {
+	if hosttest.Sh(t, "systemctl show -P MainPID on.service") == before {
 		t.Error("an active unit without `state` was not restarted")
 	}
 }
@@ -109,9 +110,9 @@ func owesNothing(t *testing.T, l *lab) {
 // its removal has to wait.
 func leavesAndStays(t *testing.T, l *lab) {
 	fill := Unit{Unit: "ls.service", State: running, Enabled: ptr(true), Content: ptr(plainService)}
-	l.converge(t, fill)
+	l.Converge(t, fill)
 	m, u := l.unit(t, fill)
-	gone, err := l.engine.Absent(m, u)
+	gone, err := l.Engine.Absent(m, u)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,65 +120,65 @@ func leavesAndStays(t *testing.T, l *lab) {
 	if !ok {
 		t.Fatal("a unit that leaves cannot be stopped first")
 	}
-	view := l.engine.View(m, u)
+	view := l.Engine.View(m, u)
 	if err := leaver.Leave(t.Context(), view); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, "systemctl is-active ls.service; systemctl is-enabled ls.service", "inactive\nenabled")
+	hosttest.Expect(t, "systemctl is-active ls.service; systemctl is-enabled ls.service", "inactive\nenabled")
 	if err := leaver.Stay(t.Context(), view); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, "systemctl is-active ls.service", "active")
-	l.leave(t, fill)
-	expect(t, "systemctl is-active ls.service; test -e /etc/systemd/system/ls.service || echo gone", "inactive\ngone")
+	hosttest.Expect(t, "systemctl is-active ls.service", "active")
+	l.Leave(t, fill)
+	hosttest.Expect(t, "systemctl is-active ls.service; test -e /etc/systemd/system/ls.service || echo gone", "inactive\ngone")
 
 	foreign(t, "ls-idle.service", plainService)
 	idle := Unit{Unit: "ls-idle.service", State: stopped}
-	l.converge(t, idle)
+	l.Converge(t, idle)
 	m, u = l.unit(t, idle)
-	if gone, err = l.engine.Absent(m, u); err != nil {
+	if gone, err = l.Engine.Absent(m, u); err != nil {
 		t.Fatal(err)
 	}
 	if err := gone.(resource.Leaver).Stay(t.Context(), view); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, "systemctl is-active ls-idle.service", "inactive")
+	hosttest.Expect(t, "systemctl is-active ls-idle.service", "inactive")
 }
 
 func givesBack(t *testing.T, l *lab) {
 	foreign(t, "gb.service", plainService)
-	sh(t, "systemctl enable --now gb.service")
+	hosttest.Sh(t, "systemctl enable --now gb.service")
 	off := Unit{Unit: "gb.service", Enabled: ptr(false), State: stopped}
-	l.converge(t, off)
-	expect(t, "systemctl is-enabled gb.service; systemctl is-active gb.service", "disabled\ninactive")
-	l.leave(t, off)
-	expect(t, "systemctl is-enabled gb.service; systemctl is-active gb.service", "enabled\nactive")
+	l.Converge(t, off)
+	hosttest.Expect(t, "systemctl is-enabled gb.service; systemctl is-active gb.service", "disabled\ninactive")
+	l.Leave(t, off)
+	hosttest.Expect(t, "systemctl is-enabled gb.service; systemctl is-active gb.service", "enabled\nactive")
 	mask := Unit{Unit: "gb.service", Masked: ptr(true), State: stopped}
-	l.converge(t, mask)
-	l.leave(t, mask)
-	expect(t, "systemctl is-enabled gb.service; systemctl is-active gb.service", "enabled\nactive")
+	l.Converge(t, mask)
+	l.Leave(t, mask)
+	hosttest.Expect(t, "systemctl is-enabled gb.service; systemctl is-active gb.service", "enabled\nactive")
 }
 
 func replacesPackagedFile(t *testing.T, l *lab) {
 	foreign(t, "pk.service", plainService)
-	sh(t, "systemctl enable --now pk.service")
+	hosttest.Sh(t, "systemctl enable --now pk.service")
 	u := Unit{Unit: "pk.service", Enabled: ptr(true), State: running, Content: ptr(strings.ReplaceAll(plainService, "infinity", "1h"))}
-	l.converge(t, u)
+	l.Converge(t, u)
 	cmdline := sleeps("$(systemctl show -P MainPID pk.service)") + "; systemctl is-enabled pk.service"
-	expect(t, cmdline, "/bin/sleep 1h \nenabled")
-	l.leave(t, u)
-	expect(t, cmdline, "/bin/sleep infinity \nenabled")
+	hosttest.Expect(t, cmdline, "/bin/sleep 1h \nenabled")
+	l.Leave(t, u)
+	hosttest.Expect(t, cmdline, "/bin/sleep infinity \nenabled")
 }
 
 func reconnects(t *testing.T, l *lab) {
 	foreign(t, "reco.service", plainService)
 	u := Unit{Unit: "reco.service", State: running}
-	l.converge(t, u)
-	sh(t, "systemctl daemon-reexec")
-	l.inOrder(t, u)
-	sh(t, "systemctl restart dbus.service; until busctl --system list >/dev/null 2>&1; do sleep 0.05; done")
-	l.inOrder(t, u)
-	l.converge(t, Unit{Unit: "reco.service", State: stopped})
+	l.Converge(t, u)
+	hosttest.Sh(t, "systemctl daemon-reexec")
+	l.InOrder(t, u)
+	hosttest.Sh(t, "systemctl restart dbus.service; until busctl --system list >/dev/null 2>&1; do sleep 0.05; done")
+	l.InOrder(t, u)
+	l.Converge(t, Unit{Unit: "reco.service", State: stopped})
 }
 
 func cancelled(t *testing.T, l *lab) {
@@ -185,54 +186,54 @@ func cancelled(t *testing.T, l *lab) {
 	m, u := l.unit(t, Unit{Unit: "cn.service", State: running})
 	ctx, cancel := contextUntil(t, "systemctl is-active cn.service | grep -q activating")
 	defer cancel()
-	found, err := l.engine.Check(t.Context(), m, u)
+	found, err := l.Engine.Check(t.Context(), m, u)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.engine.Apply(ctx, m, u, found); err == nil || !strings.Contains(err.Error(), "context canceled") {
+	if _, err := l.Engine.Apply(ctx, m, u, found); err == nil || !strings.Contains(err.Error(), "context canceled") {
 		t.Errorf("Apply says %v", err)
 	}
-	l.converge(t, Unit{Unit: "cn.service", State: stopped})
+	l.Converge(t, Unit{Unit: "cn.service", State: stopped})
 }
 
 func agentItself(t *testing.T, l *lab) {
 	foreign(t, "trued.service", plainService)
-	sh(t, "systemctl start trued.service")
-	pid := sh(t, "systemctl show -P MainPID trued.service")
+	hosttest.Sh(t, "systemctl start trued.service")
+	pid := hosttest.Sh(t, "systemctl show -P MainPID trued.service")
 	m, u := l.unit(t, Unit{Unit: "trued.service", State: running})
-	res, err := u.React(t.Context(), l.engine.View(m, u), []resource.Reaction{resource.Restart})
+	res, err := u.React(t.Context(), l.Engine.View(m, u), []resource.Reaction{resource.Restart})
 	if err != nil || res.Pending == "" {
 		t.Errorf("React says %+v, %v", res, err)
 	}
-	l.inOrder(t, Unit{Unit: "trued.service", State: stopped})
-	expect(t, "systemctl show -P MainPID trued.service", pid)
-	sh(t, "systemctl stop trued.service")
+	l.InOrder(t, Unit{Unit: "trued.service", State: stopped})
+	hosttest.Expect(t, "systemctl show -P MainPID trued.service", pid)
+	hosttest.Sh(t, "systemctl stop trued.service")
 }
 
 func unreadFiles(t *testing.T, l *lab) {
 	u := Unit{Unit: "ur.service", State: running, Content: ptr(plainService)}
-	l.converge(t, u)
-	sh(t, "sed -i s/infinity/3h/ /etc/systemd/system/ur.service; systemctl daemon-reload")
+	l.Converge(t, u)
+	hosttest.Sh(t, "sed -i s/infinity/3h/ /etc/systemd/system/ur.service; systemctl daemon-reload")
 	// A run that is cut off after it wrote the file and before the reload.
 	spec := host.FileSpec{Content: resource.Bytes([]byte(plainService))}
 	if err := l.host.WriteFile(t.Context(), "/etc/systemd/system/ur.service", spec); err != nil {
 		t.Fatal(err)
 	}
-	if found := l.check(t, u); !found.Diff.Has("daemon-reload") {
+	if found := l.Check(t, u); !found.Diff.Has("daemon-reload") {
 		t.Errorf("Check found %+v", found)
 	}
-	l.converge(t, u)
+	l.Converge(t, u)
 }
 
 func runtimeEnablement(t *testing.T, l *lab) {
 	foreign(t, "rt.service", plainService)
-	sh(t, "systemctl enable --runtime rt.service")
-	found := l.check(t, Unit{Unit: "rt.service", Enabled: ptr(true)})
+	hosttest.Sh(t, "systemctl enable --runtime rt.service")
+	found := l.Check(t, Unit{Unit: "rt.service", Enabled: ptr(true)})
 	if len(found.Diff) != 1 || found.Diff[0].Old != "until the next boot" {
 		t.Errorf("Check found %+v", found)
 	}
-	l.converge(t, Unit{Unit: "rt.service", Enabled: ptr(true)})
-	sh(t, "systemctl disable rt.service; systemctl enable --runtime rt.service")
-	l.converge(t, Unit{Unit: "rt.service", Enabled: ptr(false)})
-	expect(t, "systemctl is-enabled rt.service", "disabled")
+	l.Converge(t, Unit{Unit: "rt.service", Enabled: ptr(true)})
+	hosttest.Sh(t, "systemctl disable rt.service; systemctl enable --runtime rt.service")
+	l.Converge(t, Unit{Unit: "rt.service", Enabled: ptr(false)})
+	hosttest.Expect(t, "systemctl is-enabled rt.service", "disabled")
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"trued.dev/trued/internal/host/hosttest"
 	"trued.dev/trued/internal/resource"
 )
 
@@ -12,7 +13,7 @@ import (
 func (l *lab) dues(t *testing.T, fill Unit, debts ...resource.Debt) int {
 	t.Helper()
 	m, u := l.unit(t, fill)
-	due, err := u.Due(t.Context(), l.engine.View(m, u), debts)
+	due, err := u.Due(t.Context(), l.Engine.View(m, u), debts)
 	if err != nil {
 		t.Fatalf("Due: %v", err)
 	}
@@ -22,14 +23,14 @@ func (l *lab) dues(t *testing.T, fill Unit, debts ...resource.Debt) int {
 func (l *lab) settled(t *testing.T, after string, fill Unit, debt resource.Debt) {
 	t.Helper()
 	if l.dues(t, fill, debt) != 0 {
-		t.Errorf("%s, the %s of %s is due once more\n%s", after, debt.Reaction, fill.Unit, sh(t, "systemctl show "+fill.Unit))
+		t.Errorf("%s, the %s of %s is due once more\n%s", after, debt.Reaction, fill.Unit, hosttest.Sh(t, "systemctl show "+fill.Unit))
 	}
 }
 
 func (l *lab) due(t *testing.T, after string, fill Unit, debt resource.Debt) {
 	t.Helper()
 	if l.dues(t, fill, debt) != 1 {
-		t.Errorf("%s, the %s of %s is not due\n%s", after, debt.Reaction, fill.Unit, sh(t, "systemctl show "+fill.Unit))
+		t.Errorf("%s, the %s of %s is not due\n%s", after, debt.Reaction, fill.Unit, hosttest.Sh(t, "systemctl show "+fill.Unit))
 	}
 }
 
@@ -43,7 +44,7 @@ func dueAfterStart(t *testing.T, l *lab) {
 	u := Unit{Unit: "da.service", State: running}
 	l.due(t, "before any start", u, l.placed(resource.Restart))
 	before := l.placed(resource.Restart)
-	l.converge(t, u)
+	l.Converge(t, u)
 	l.settled(t, "after a first start", u, before)
 	before = l.placed(resource.Restart)
 	l.due(t, "before a restart", u, before)
@@ -63,17 +64,17 @@ func dueAfterStart(t *testing.T, l *lab) {
 	l.settled(t, "in the boot after a cut whose end nobody knows", u, resource.Debt{Reaction: resource.Restart, Begun: boot.Placed})
 
 	// What was started may be of the files that were there before.
-	sh(t, "systemctl daemon-reload")
+	hosttest.Sh(t, "systemctl daemon-reload")
 	l.due(t, "after systemd read its files again", u, before)
 	l.due(t, "after systemd read its files again", u, boot)
 	before = l.placed(resource.Restart)
-	sh(t, "systemctl restart da.service; sleep 0.01; touch -d '1 hour' /usr/lib/systemd/system/da.service")
+	hosttest.Sh(t, "systemctl restart da.service; sleep 0.01; touch -d '1 hour' /usr/lib/systemd/system/da.service")
 	l.due(t, "with files that systemd has not read", u, before)
-	sh(t, "systemctl daemon-reload; systemctl restart da.service")
+	hosttest.Sh(t, "systemctl daemon-reload; systemctl restart da.service")
 	l.settled(t, "after a restart with all files read", u, before)
 
 	l.due(t, "where it is not to run", Unit{Unit: "da.service", State: stopped}, before)
-	sh(t, "systemctl stop da.service")
+	hosttest.Sh(t, "systemctl stop da.service")
 	l.due(t, "after a stop", u, before)
 }
 
@@ -83,14 +84,14 @@ func dueAfterOwnChange(t *testing.T, l *lab) {
 		return resource.Debt{Reaction: resource.Restart, Own: true, Begun: l.host.Moment()}
 	}
 	first := own()
-	l.converge(t, u) // writes, has it read, starts
+	l.Converge(t, u) // writes, has it read, starts
 	l.settled(t, "after the start of a new unit", u, first)
 	second := own()
 	l.due(t, "before a change", u, second)
-	sh(t, "systemctl restart do.service")
+	hosttest.Sh(t, "systemctl restart do.service")
 	l.due(t, "after a restart with the files as they were read before", u, second)
 	u.Content = ptr(strings.ReplaceAll(plainService, "infinity", "2h"))
-	l.converge(t, u)
+	l.Converge(t, u)
 	l.settled(t, "after a change and a restart", u, second)
 	second.Begun.Boot = "another"
 	l.settled(t, "in the boot after the change", u, second)
@@ -100,7 +101,7 @@ func dueAfterOwnChange(t *testing.T, l *lab) {
 func dueAfterReload(t *testing.T, l *lab) {
 	foreign(t, "dr.service", "[Service]\nExecStart=/bin/sleep infinity\nExecReload=-/bin/false\nExecReload=/bin/sh -c '! test -e /run/dr.fails'\n")
 	u := Unit{Unit: "dr.service", State: running}
-	l.converge(t, u)
+	l.Converge(t, u)
 	before := l.placed(resource.Reload)
 	l.due(t, "before a reload", u, before)
 	if err := l.react(t, u, resource.Reload); err != nil {
@@ -110,9 +111,9 @@ func dueAfterReload(t *testing.T, l *lab) {
 	l.due(t, "after a reload", u, resource.Debt{Reaction: resource.Restart, Placed: before.Placed})
 	l.due(t, "after a later cause", u, l.placed(resource.Reload))
 	before = l.placed(resource.Reload)
-	sh(t, "touch /run/dr.fails; systemctl reload dr.service; rm /run/dr.fails")
+	hosttest.Sh(t, "touch /run/dr.fails; systemctl reload dr.service; rm /run/dr.fails")
 	l.due(t, "after a reload that failed", u, before)
-	sh(t, "systemctl restart dr.service")
+	hosttest.Sh(t, "systemctl restart dr.service")
 	l.settled(t, "after a restart", u, before)
 }
 
@@ -129,15 +130,15 @@ func dueOfKinds(t *testing.T, l *lab) {
 	foreign(t, "dk-path.service", plainService)
 	foreign(t, "dk-path.path", "[Path]\nPathExists=/run/dk.nowhere\n")
 	foreign(t, "dk.target", "[Unit]\nDescription=A target of the test\n")
-	sh(t, "systemctl enable dk-done.service dk-stays.service")
+	hosttest.Sh(t, "systemctl enable dk-done.service dk-stays.service")
 	for _, name := range []string{
 		"dk@one.service", "dk-done.service", "dk-stays.service", "dk-timer.timer", "dk-socket.socket", "dk-path.path", "dk.target",
 	} {
 		u := Unit{Unit: name, State: running}
-		sh(t, "systemctl start "+u.Unit)
+		hosttest.Sh(t, "systemctl start "+u.Unit)
 		before := l.placed(resource.Restart)
 		l.due(t, "before a restart", u, before)
-		sh(t, "systemctl restart "+u.Unit)
+		hosttest.Sh(t, "systemctl restart "+u.Unit)
 		l.settled(t, "after a restart", u, before)
 	}
 	if l.dues(t, Unit{Unit: "dk@.service"}, l.placed(resource.Restart)) != 1 {
@@ -155,11 +156,11 @@ func dueAfterFailure(t *testing.T, l *lab) {
 	} {
 		u := Unit{Unit: fmt.Sprintf("df-%s.service", name), State: running}
 		foreign(t, u.Unit, service)
-		sh(t, "systemctl start "+u.Unit)
+		hosttest.Sh(t, "systemctl start "+u.Unit)
 		before := l.placed(resource.Restart)
-		sh(t, "touch /run/df.fails; systemctl restart "+u.Unit+"; until ! systemctl show -P SubState "+u.Unit+" | grep -q running; do sleep 0.05; done; rm /run/df.fails")
+		hosttest.Sh(t, "touch /run/df.fails; systemctl restart "+u.Unit+"; until ! systemctl show -P SubState "+u.Unit+" | grep -q running; do sleep 0.05; done; rm /run/df.fails")
 		l.due(t, "after a restart of what "+name, u, before)
-		sh(t, "systemctl reset-failed "+u.Unit+"; systemctl restart "+u.Unit)
+		hosttest.Sh(t, "systemctl reset-failed "+u.Unit+"; systemctl restart "+u.Unit)
 		l.settled(t, "after a restart that went well", u, before)
 	}
 }
@@ -171,9 +172,9 @@ func dueWhileQueued(t *testing.T, l *lab) {
 	u := Unit{Unit: "dq.service", State: running}
 	before := l.placed(resource.Restart)
 	l.due(t, "before a start", u, before)
-	sh(t, "systemctl start --no-block dq-first.service; systemctl start --no-block dq.service")
-	expect(t, "systemctl list-jobs | grep dq.service | awk '{print $3, $4}'", "start waiting")
+	hosttest.Sh(t, "systemctl start --no-block dq-first.service; systemctl start --no-block dq.service")
+	hosttest.Expect(t, "systemctl list-jobs | grep dq.service | awk '{print $3, $4}'", "start waiting")
 	l.settled(t, "with a start that waits", u, before)
-	sh(t, "systemctl stop dq.service dq-first.service")
+	hosttest.Sh(t, "systemctl stop dq.service dq-first.service")
 	l.due(t, "after the start was called off", u, before)
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"trued.dev/trued/internal/host/hosttest"
 	"trued.dev/trued/internal/resource"
 )
 
@@ -11,7 +12,7 @@ import (
 func (l *lab) witnessOf(t *testing.T, fill Unit) resource.Witness {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if w := l.inOrder(t, fill).Witness; w != nil {
+		if w := l.InOrder(t, fill).Witness; w != nil {
 			return w
 		}
 	}
@@ -52,10 +53,10 @@ func witnesses(t *testing.T, l *lab) {
 		// Of no file that was looked at, and known to systemd alone.
 		{"mkdir -p /run/systemd/system/wi.service.d; echo '[Service]' >/run/systemd/system/wi.service.d/z.conf", false},
 	} {
-		sh(t, "systemctl unmask wi.service; rm -rf /run/systemd/system/wi.service.d; systemctl daemon-reload; systemctl reset-failed wi.service")
-		l.converge(t, u)
+		hosttest.Sh(t, "systemctl unmask wi.service; rm -rf /run/systemd/system/wi.service.d; systemctl daemon-reload; systemctl reset-failed wi.service")
+		l.Converge(t, u)
 		seen := l.witnessOf(t, u)
-		sh(t, change.line)
+		hosttest.Sh(t, change.line)
 		if got := l.holds(t, u.Unit, seen); got != change.holds {
 			t.Errorf("after %q what was seen holds: %v", change.line, got)
 		}
@@ -66,14 +67,14 @@ func witnesses(t *testing.T, l *lab) {
 func noWitness(t *testing.T, l *lab) {
 	foreign(t, "nw-done.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n")
 	foreign(t, "nw-also.service", plainService+"Also=nw-done.service\n")
-	l.converge(t, Unit{Unit: "nw-done.service", State: running})
+	l.Converge(t, Unit{Unit: "nw-done.service", State: running})
 	for _, u := range []Unit{
 		{Unit: "nw-done.service", State: running},     // it is in order for what it did
 		{Unit: "nw-done.service", Enabled: ptr(true)}, // which means nothing
 		{Unit: "no-such.timer", State: running},       // it may come
 		{Unit: "nw-done.service", Masked: ptr(true)},  // a difference
 	} {
-		if found := l.check(t, u); found.Witness != nil {
+		if found := l.Check(t, u); found.Witness != nil {
 			t.Errorf("%+v has a witness: %+v", u, found)
 		}
 	}

@@ -69,15 +69,18 @@ const running, stopped = units.Running, units.Stopped
 
 // A lab is the running system as one case sees it.
 type lab struct {
-	host   *host.Host
-	engine resourcetest.Engine
+	*resourcetest.Bench[Unit]
+	host *host.Host
 }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	h := host.New("/", host.Options{Backups: host.OpenBackups(t.TempDir())})
 	t.Cleanup(h.Systemd().Close)
-	return &lab{host: h}
+	return &lab{&resourcetest.Bench[Unit]{Engine: resourcetest.Engine{Tree: sources}, Make: func(fill Unit) (resource.Module, resource.Resource) {
+		m := New(h)
+		return m, filled(m, fill)
+	}}, h}
 }
 
 // unit returns a unit as a new run loads it.
@@ -91,91 +94,13 @@ func (l *lab) unit(t *testing.T, fill Unit) (resource.Module, *Unit) {
 	return m, u
 }
 
-func (l *lab) check(t *testing.T, fill Unit) resource.Finding {
-	t.Helper()
-	m, u := l.unit(t, fill)
-	found, err := l.engine.Check(t.Context(), m, u)
-	if err != nil {
-		t.Fatalf("Check: %v", err)
-	}
-	return found
-}
-
-// converge brings a unit about and demands that this is the end of it.
-func (l *lab) converge(t *testing.T, fill Unit) {
-	t.Helper()
-	m, u := l.unit(t, fill)
-	if err := l.engine.Converge(t.Context(), m, u); err != nil {
-		t.Fatalf("Apply: %v", err)
-	}
-	l.inOrder(t, fill)
-}
-
-func (l *lab) inOrder(t *testing.T, fill Unit) resource.Finding {
-	t.Helper()
-	found := l.check(t, fill)
-	if !found.InOrder() {
-		t.Errorf("Check found %+v", found)
-	}
-	return found
-}
-
-func (l *lab) fails(t *testing.T, fill Unit, wants ...string) {
-	t.Helper()
-	m, u := l.unit(t, fill)
-	err := l.engine.Converge(t.Context(), m, u)
-	if err == nil {
-		t.Fatalf("Apply did not fail")
-	}
-	for _, want := range wants {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("the error does not say %q: %v", want, err)
-		}
-	}
-}
-
-func (l *lab) leave(t *testing.T, fill Unit) {
-	t.Helper()
-	m, u := l.unit(t, fill)
-	gone, err := l.engine.Absent(m, u)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.engine.Leave(t.Context(), m, u, gone); err != nil {
-		t.Fatalf("Apply of what leaves: %v", err)
-	}
-	found, err := l.engine.CheckAbsent(t.Context(), m, u, gone)
-	if err != nil || !found.InOrder() {
-		t.Errorf("after it left, Check found %+v, error %v", found, err)
-	}
-}
-
 func (l *lab) react(t *testing.T, fill Unit, owed ...resource.Reaction) error {
 	t.Helper()
 	m, u := l.unit(t, fill)
-	if _, err := u.React(t.Context(), l.engine.View(m, u), owed); err != nil {
+	if _, err := u.React(t.Context(), l.Engine.View(m, u), owed); err != nil {
 		return err
 	}
 	return u.Confirm(t.Context())
-}
-
-// sh runs a line of shell and returns what it printed, whatever its exit code.
-func sh(t *testing.T, line string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "bash", "-c", line).CombinedOutput()
-	if ctx.Err() != nil {
-		t.Fatalf("%s: %v %v", line, ctx.Err(), err)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func expect(t *testing.T, line, want string) {
-	t.Helper()
-	if got := sh(t, line); got != want {
-		t.Errorf("%s\nsays %q, want %q", line, got, want)
-	}
 }
 
 // foreign writes a unit file that is not managed, as a package does.
@@ -188,7 +113,7 @@ func foreign(t *testing.T, name, text string) {
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	sh(t, "systemctl daemon-reload")
+	hosttest.Sh(t, "systemctl daemon-reload")
 }
 
 // boot runs a case from a unit that the boot waits for.
@@ -221,8 +146,8 @@ func whileStarting(t *testing.T, l *lab) {
 		t.Fatalf("the system is %q, %v", state, err)
 	}
 	u := Unit{Unit: "after-boot.service", State: running}
-	l.converge(t, u)
-	if note := l.inOrder(t, u).Note; note != "its start is queued" {
+	l.Converge(t, u)
+	if note := l.InOrder(t, u).Note; note != "its start is queued" {
 		t.Errorf("the note is %q", note)
 	}
 	if err := l.react(t, u, resource.Restart); err != nil {

@@ -13,12 +13,20 @@ import (
 func ptr[T any](v T) *T { return &v }
 
 // loaded returns a unit of a module whose host is the tree at root.
-func loaded(t *testing.T, m resource.Module, fill Unit) *Unit {
-	t.Helper()
+// sources is what units are loaded from.
+var sources = fstest.MapFS{"x": {}}
+
+func filled(m resource.Module, fill Unit) *Unit {
 	u := m.New().(*Unit)
 	fill.own = u.own
 	*u = fill
-	if err := u.Load(resourcetest.Loader{FS: fstest.MapFS{"x": {}}}); err != nil {
+	return u
+}
+
+func loaded(t *testing.T, m resource.Module, fill Unit) *Unit {
+	t.Helper()
+	u := filled(m, fill)
+	if err := u.Load(resourcetest.Loader{FS: sources}); err != nil {
 		t.Fatal(err)
 	}
 	return u
