@@ -7,6 +7,7 @@
 package user
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -199,17 +200,23 @@ func (r *Resource) Writes() []resource.Write {
 	if !r.makesHome(true) && !r.MoveHome && !r.RemoveHome {
 		return nil
 	}
-	home := r.Home
-	if home == "" {
-		home = defaultHome(r.User)
-		if u, ok, err := r.host.FindUser(r.User); err == nil && ok {
-			home = u.Home
+	now := defaultHome(r.User)
+	if u, ok, err := r.host.FindUser(r.User); err == nil && ok {
+		now = u.Home
+	}
+	homes := []string{cmp.Or(r.Home, now)}
+	if r.MoveHome && homes[0] != now {
+		homes = append(homes, now) // it is taken from there
+	}
+	var writes []resource.Write
+	for i, home := range homes {
+		if host.CheckPath("", home) == nil {
+			writes = append(writes, resource.Write{
+				Path: host.CleanPath(home), Directory: true, Tree: true, Absent: i > 0 || r.RemoveHome && r.absent(),
+			})
 		}
 	}
-	if host.CheckPath("", home) != nil {
-		return nil
-	}
-	return []resource.Write{{Path: host.CleanPath(home), Directory: true, Tree: true, Absent: r.RemoveHome && r.absent()}}
+	return writes
 }
 
 // Joins implements resource.Joiner: the primary group is not claimed.
