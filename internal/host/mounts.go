@@ -166,7 +166,8 @@ const maxMounts = 1 << 30
 func parseMounts(table string) ([]mountPoint, error) {
 	var list []mountPoint
 	for line := range strings.Lines(table) {
-		fields := strings.Fields(line)
+		// A wide blank of Unicode is part of a name, and not written otherwise.
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), " ")
 		if len(fields) < 6 {
 			return nil, fmt.Errorf("cannot read line %q of %s", strings.TrimSpace(line), mountTable)
 		}

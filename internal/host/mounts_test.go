@@ -59,6 +59,9 @@ func TestAPlaceIsKnownByEveryMountThatShowsIt(t *testing.T) {
 			t.Errorf("%s on %d is known as %q, want %q", c.at, c.id, got, c.want)
 		}
 	}
+	if list, err := parseMounts("21 1 8:1 / /srv/a\u3000b rw - ext4 /dev/sda1 rw\n"); err != nil || list[0].at != "/srv/a\u3000b" {
+		t.Errorf("a wide blank in a name: %v, %v", list, err)
+	}
 	if _, err := parseMounts("21 1 8:1 /\n"); err == nil {
 		t.Error("a line that was cut off is read")
 	}

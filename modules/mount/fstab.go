@@ -22,10 +22,16 @@ type entry struct {
 	device, target, fstype, options, dump, pass string
 }
 
+// words splits a line where those who read it do: other white space, such as a wide
+// blank of Unicode, is part of a name.
+func words(line string) []string {
+	return strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t\n\v\f\r", r) })
+}
+
 // parseEntry reads a line; ok is false for one that is no entry, such as a
 // comment.
 func parseEntry(line string) (e entry, ok bool) {
-	fields := strings.Fields(line)
+	fields := words(line)
 	if len(fields) < 3 || strings.HasPrefix(fields[0], "#") {
 		return entry{}, false
 	}

@@ -69,7 +69,7 @@ func (m *machine) swapped(device string) (live, error) {
 	}
 	where := m.real(devicePath(device))
 	for line := range strings.Lines(string(list)) {
-		fields := strings.Fields(line)
+		fields := words(line)
 		if len(fields) == 0 {
 			continue
 		}

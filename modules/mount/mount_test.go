@@ -178,7 +178,7 @@ func TestOptionsAreComparedByWhatTheyMean(t *testing.T) {
 }
 
 func FuzzEscape(f *testing.F) {
-	for _, s := range []string{"", "a b", `\040`, "#x", "ü\t\n\xff", `a\`, "\u00a0"} {
+	for _, s := range []string{"", "a b", `\040`, "#x", "ü\t\n\xff", `a\`, "\u00a0", "\u3000"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
