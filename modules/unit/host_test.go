@@ -41,7 +41,7 @@ func TestOnHost(t *testing.T) {
 			t.Parallel()
 			h := lab.Boot(t, hosttest.Options{Name: suite, Suite: suite})
 			h.Copy(t, binary, "/root/unit.test")
-			out, code := h.Try(t, inside+"=cases /root/unit.test -test.timeout=5m -test.v -test.run '^TestOnHost$'")
+			out, code := h.Try(t, inside+"=cases /root/unit.test -test.timeout=20m -test.v -test.run '^TestOnHost$'")
 			for name := range cases {
 				t.Run(name, func(t *testing.T) {
 					if !strings.Contains(out, "--- PASS: TestOnHost/"+name+" ") {

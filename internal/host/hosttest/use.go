@@ -45,7 +45,7 @@ func (h *Host) Run(t testing.TB, line string) string {
 // exit code, whatever it is.
 func (h *Host) Try(t testing.TB, line string) (out string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 21*time.Minute)
 	defer cancel()
 	text, err := h.Command(ctx, "bash", "-uo", "pipefail", "-c", line).CombinedOutput()
 	var exit *exec.ExitError
