@@ -43,11 +43,13 @@ type lab struct {
 	// age makes the index look as if it was fetched two hours ago.
 	age string
 	// version is what the manager itself says is installed, with %s for a name.
-	version    string
-	held       string // lists what is held
-	auto       string // marks %s as a dependency
-	recommends bool
-	vital      string // a package that must not go
+	version string
+	held    string // lists what is held
+	// transactions counts those that the manager itself has noted.
+	transactions string
+	auto         string // marks %s as a dependency
+	recommends   bool
+	vital        string // a package that must not go
 }
 
 func labs() []lab {
@@ -66,9 +68,9 @@ func aptLab() lab {
 			publish(t, debs...)
 		},
 		withdraw: "rm " + repository + "/%s_%s_all.deb", refresh: "apt-get -q update", install: "apt-get install -y",
-		age:        "rm -f " + runDir + "/refreshed /var/lib/apt/periodic/update-success-stamp; touch -d '2 hours ago' " + aptLists,
-		version:    "dpkg-query -W -f '${db:Status-Status} ${Version}' %s | sed -n 's/^installed //p'",
-		held:       "apt-mark showhold",
+		age:     "rm -f " + runDir + "/refreshed /var/lib/apt/periodic/update-success-stamp; touch -d '2 hours ago' " + aptLists,
+		version: "dpkg-query -W -f '${db:Status-Status} ${Version}' %s | sed -n 's/^installed //p'",
+		held:    "apt-mark showhold", transactions: "grep -c ^Start-Date /var/log/apt/history.log",
 		auto:       "apt-mark auto %s",
 		recommends: true, vital: "bash",
 	}
@@ -206,6 +208,7 @@ func dnfLab() lab {
 	}
 	l.refresh, l.install = "dnf -q makecache --refresh", "dnf -q -y install"
 	l.age = "rm -f " + runDir + "/refreshed; find /var/cache/dnf -name repomd.xml -exec touch -d '2 hours ago' {} +"
+	l.transactions = "dnf -q history list | grep -c '^ *[0-9]'"
 	l.held = "if [ -e " + dnfLockers + " ]; then dnf -q versionlock list; else sed -n 's/^excludepkgs = //p' " + dnfConf + " | tr , '\\n'; fi"
 	return l
 }
@@ -219,7 +222,7 @@ func zypperLab() lab {
 	}
 	l.refresh, l.install = "zypper -q -n refresh -f", "zypper -q -n --no-refresh install"
 	l.age = "rm -f " + runDir + "/refreshed; find " + zyppCache + " -exec touch -h -d '2 hours ago' {} +"
-	l.held = "zypper -q locks"
+	l.held, l.transactions = "zypper -q locks", "grep -c '|command|' /var/log/zypp/history"
 	return l
 }
 
@@ -231,7 +234,7 @@ func pacmanLab() lab {
 		withdraw: "rm " + pacmanRepository + "/%s-%s-any.pkg.tar.gz", refresh: "pacman -Syq --noprogressbar",
 		install: "pacman -S --needed --noconfirm --noprogressbar",
 		age:     "rm -f " + runDir + "/refreshed; touch -d '2 hours ago' " + pacmanSync,
-		version: "pacman -Q %s | cut -d' ' -f2", held: "pacman-conf IgnorePkg", auto: "pacman -D --asdeps %s", vital: "bash",
+		version: "pacman -Q %s | cut -d' ' -f2", held: "pacman-conf IgnorePkg", transactions: "grep -c 'transaction started' /var/log/pacman.log", auto: "pacman -D --asdeps %s", vital: "bash",
 	}
 	l.begin = func(t *testing.T) {
 		shell(t, "rm -rf "+pacmanRepository+" /var/lib/pacman /var/cache/pacman "+runDir+"; mkdir -p "+pacmanRepository+" /var/lib/pacman")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +134,13 @@ func (l lab) holds(t *testing.T, name string, want bool) {
 	}
 }
 
+// transacted is how many transactions the manager itself has noted.
+func (l lab) transacted(t *testing.T) int {
+	t.Helper()
+	n, _ := strconv.Atoi(shell(t, "{ "+l.transactions+"; } 2>/dev/null || true")) // of none there may be no list
+	return n
+}
+
 func (l lab) ready(t *testing.T, parcels ...parcel) {
 	t.Helper()
 	l.publish(t, parcels...)
@@ -155,9 +163,13 @@ func (t tale) want(tb *testing.T, name string, words ...string) {
 func contractPresence(t *testing.T, l lab) {
 	l.publish(t, parcel{name: "plain", version: "1.0-1", conffile: "a\n"}, parcel{name: "second", version: "1-1"})
 	w := l.world(t)
+	before := l.transacted(t)
 	// The index is older than the package: it is refreshed because the name is unknown.
 	out := w.converge(Resource{Package: "plain"}, Resource{Package: "second"})
 	l.has(t, map[string]string{"plain": "1.0-1", "second": "1-1"})
+	if n := l.transacted(t) - before; n != 1 {
+		t.Errorf("two packages took %d transactions", n)
+	}
 	if !strings.Contains(out["plain"].found.Note, "does not know it") {
 		t.Errorf("note is %q", out["plain"].found.Note)
 	}
