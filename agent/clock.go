@@ -85,11 +85,11 @@ func (c *clock) waitFor(now, opens time.Time) {
 	}
 }
 
-// notPast returns a date that is not over, with a moment to breathe; none stays
-// none.
+// notPast returns a date that leaves a moment to breathe; none stays none. A run that
+// cannot be recorded, as on a full disk, leaves the date of the next try where it was.
 func notPast(now, at time.Time) time.Time {
-	if at.Before(now) && !at.IsZero() {
-		return now.Add(time.Second)
+	if soon := now.Add(time.Second); at.Before(soon) && !at.IsZero() {
+		return soon
 	}
 	return at
 }

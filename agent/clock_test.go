@@ -97,3 +97,17 @@ func TestTheDaemonWakesWhenAWindowOpensAndNotWithoutEnd(t *testing.T) {
 		t.Error("it wakes for nothing")
 	}
 }
+
+// A run that could not be recorded leaves the date of the next try in the past, or
+// at this very moment: the daemon must not spin.
+func TestATryThatIsDueAlreadyHasAMomentToBreathe(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, at := range []time.Time{now.Add(-time.Minute), now, now.Add(time.Microsecond)} {
+		c := newClock(Config{Interval: time.Minute, Resync: time.Hour}, nil)
+		c.finished(now, done{err: errors.New("no space left on device")}, at)
+		if pause := c.retry.Sub(now); pause < time.Second {
+			t.Errorf("it is tried again after %s", pause)
+		}
+	}
+}
