@@ -169,7 +169,7 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 				w.call = nil
 			}
 			d.finished(w)
-			if w.result != nil && w.result.Restart {
+			if w.result != nil && w.result.Restart || w.err != nil && w.polled == nil && replaced() {
 				return ErrRestart
 			}
 			if w.polled == nil && !w.news && ctx.Err() == nil && d.mayReboot(w.result) {
