@@ -111,3 +111,22 @@ func TestATryThatIsDueAlreadyHasAMomentToBreathe(t *testing.T) {
 		}
 	}
 }
+
+// Drift waits after a run that did not take place, and not for a server that is away.
+func TestAPollThatFailedHoldsUpNoDrift(t *testing.T) {
+	t.Parallel()
+	away := errors.New("no route to host")
+	for name, c := range map[string]struct {
+		w     done
+		broke bool
+	}{
+		"a run that failed":  {done{err: away}, true},
+		"a look that failed": {done{err: away, drift: &watch.Batch{}}, true},
+		"a poll that failed": {done{err: away, polled: map[string]error{"infra": away}}, false},
+		"a run":              {done{result: &Result{}}, false},
+	} {
+		if c.w.broke() != c.broke {
+			t.Errorf("%s: it is %t that it broke", name, !c.broke)
+		}
+	}
+}

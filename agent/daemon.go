@@ -74,6 +74,10 @@ type done struct {
 	took  time.Duration
 }
 
+// broke reports whether it was a run that did not take place. A poll that failed is
+// none: a server that is away holds up nothing.
+func (w done) broke() bool { return w.err != nil && w.polled == nil }
+
 // idle reports whether it was a look at drift that found nothing to look at.
 func (w done) idle() bool { return w.drift != nil && w.drift.Empty() }
 
@@ -159,7 +163,7 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			if w.drift != nil {
 				d.looked(w)
 			}
-			if w.err != nil {
+			if w.broke() {
 				d.breath = time.After(brokenPause) // it would most likely be the same again
 			}
 			d.publish(c, busy)
@@ -169,7 +173,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 				w.call = nil
 			}
 			d.finished(w)
-			if w.result != nil && w.result.Restart || w.err != nil && w.polled == nil && replaced() {
+			// A run that could not be recorded cannot say that it has changed the agent
+			// itself; and who confirms what it did has to be the one that it brought.
+			if w.result != nil && w.result.Restart || w.broke() && isOld() {
 				return ErrRestart
 			}
 			if w.polled == nil && !w.news && ctx.Err() == nil && d.mayReboot(w.result) {

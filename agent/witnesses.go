@@ -10,7 +10,6 @@ import (
 	"iter"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 
 	"trued.dev/trued/internal/apply"
@@ -120,21 +119,6 @@ func programStamp() string {
 		return ""
 	}
 	return fmt.Sprint(st.Dev, st.Ino, st.Size, st.Mtim.Nano())
-}
-
-// replaced reports whether another program is in the place of this one. A run that
-// could not be recorded cannot say that it has changed the agent itself; and whoever
-// confirms what it did has to be the one that it brought.
-func replaced() bool {
-	name, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return false
-	}
-	var own, there syscall.Stat_t
-	if syscall.Stat("/proc/self/exe", &own) != nil || syscall.Stat(strings.TrimSuffix(name, " (deleted)"), &there) != nil {
-		return false
-	}
-	return own.Dev != there.Dev || own.Ino != there.Ino
 }
 
 // attest keeps the witnesses of a run that found everything in order and wrote
