@@ -305,9 +305,10 @@ func (r *run) lookAround(ctx context.Context, p *plan.Plan) {
 	r.reached = r.agent.health.Reach(ctx)
 }
 
-// glance is how long drift waits for the network to answer. What takes longer is
+// glance is how long drift waits for the network to answer, where it is to be back
+// in 300 ms and a gateway may answer nobody. What takes longer is
 // not missed after the repair.
-const glance = 200 * time.Millisecond
+const glance = 100 * time.Millisecond
 
 // before is what of the network answered when all was well.
 func (r *Result) before(snap state.Snapshot) []string {
