@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	mrand "math/rand/v2"
 	"net"
 	"os"
@@ -313,7 +314,10 @@ func accept(l net.Listener, do func(net.Conn)) {
 		}
 		go func() {
 			do(c)
-			_, _ = c.Read(make([]byte, 1<<16))
+			// Until the other side ends it: a connection that nobody holds any longer
+			// is closed by the garbage collector.
+			_, _ = io.Copy(io.Discard, c)
+			_ = c.Close()
 		}()
 	}
 }
