@@ -114,6 +114,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 	c := newClock(d.agent.config, d.agent.unfetched())
 	var beat <-chan time.Time
 	if watchdog > 0 {
+		// At once: an agent whose configuration changes often starts to serve more
+		// often than that.
+		d.notify.Watchdog()
 		t := time.NewTicker(watchdog / 2)
 		defer t.Stop()
 		beat = t.C
@@ -142,7 +145,7 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 		}
 		select {
 		case <-ctx.Done():
-			return d.end(busy, kill)
+			return d.end(busy, kill, beat)
 		case <-beat:
 			d.notify.Watchdog()
 		case call := <-calls:
@@ -214,16 +217,17 @@ func (d *Daemon) take(ctx, hard context.Context, c *clock, now time.Time) {
 }
 
 // end waits for what is in hand, at most stopWait, and then cuts it off.
-func (d *Daemon) end(busy bool, kill context.CancelFunc) error {
-	if !busy {
-		return nil
-	}
-	select {
-	case w := <-d.work:
-		d.finished(w)
-	case <-time.After(stopWait):
-		kill()
-		d.finished(<-d.work)
+func (d *Daemon) end(busy bool, kill context.CancelFunc, beat <-chan time.Time) error {
+	for patience := time.After(stopWait); busy; {
+		select {
+		case w := <-d.work:
+			busy = false
+			d.finished(w)
+		case <-patience:
+			kill()
+		case <-beat:
+			d.notify.Watchdog()
+		}
 	}
 	return nil
 }

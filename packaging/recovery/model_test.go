@@ -153,7 +153,7 @@ func breakages() []breakage {
 			return with(m, map[string]string{"groups/web/files/svc": "[Service]\nExecStart=false\n", "groups/web/90-bad.yaml": junk})
 		}},
 		{name: "the firewall drops all", files: func(m model) map[string]string {
-			return with(m, map[string]string{"groups/web/files/nftables.conf": badCommits()[1].files["groups/web/files/nftables.conf"]})
+			return with(m, map[string]string{"groups/web/files/nftables.conf": closed})
 		}},
 		{name: "packages move", foreign: true, files: func(m model) map[string]string {
 			files := with(m, away)

@@ -65,6 +65,10 @@ const manifest = `- file: /etc/nginx/sites-available/default
 
 const firewall = "flush ruleset\ntable inet filter {\n\tchain input {\n\t\ttype filter hook input priority 0; policy accept;\n\t}\n}\n"
 
+// closed is a firewall that lets nothing through but to the host itself.
+const closed = "flush ruleset\ntable inet filter {\n\tchain input {\n\t\ttype filter hook input priority 0; policy drop;\n\t\tiif lo accept\n\t}\n" +
+	"\tchain output {\n\t\ttype filter hook output priority 0; policy drop;\n\t\toif lo accept\n\t}\n}\n"
+
 // arrive boots a host with the project's package, and a Git server, which answers
 // as the host's gateway.
 func arrive(t *testing.T) (*hosttest.Host, *hosttest.GitServer) {
@@ -226,9 +230,8 @@ func badCommits() []badCommit {
 			serves: "trued health",
 		},
 		{
-			name: "the firewall drops all but the loopback",
-			files: map[string]string{"groups/web/files/nftables.conf": "flush ruleset\ntable inet filter {\n\tchain input {\n\t\ttype filter hook input priority 0; policy drop;\n\t\tiif lo accept\n\t}\n" +
-				"\tchain output {\n\t\ttype filter hook output priority 0; policy drop;\n\t\toif lo accept\n\t}\n}\n"},
+			name:   "the firewall drops all but the loopback",
+			files:  map[string]string{"groups/web/files/nftables.conf": closed},
 			says:   "network: ",
 			serves: "exec 3<>/dev/tcp/git/80",
 		},

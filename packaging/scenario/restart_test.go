@@ -1,6 +1,7 @@
 package scenario_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -116,4 +117,35 @@ func TestRestartIsNeitherLostNorMadeTwiceWhenARunIsKilled(t *testing.T) {
 		want("after the boot", []string{"6", "8"}[i])
 	}
 	trued(t, h, 0, "status")
+}
+
+// A daemon that starts to serve anew every few seconds, since its configuration
+// changes, is alive; so is one that waits for what is in hand before it does.
+func TestNewConfigurationsAreNoSilenceForTheWatchdog(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Boot(t, hosttest.Options{Name: "web-1"})
+	install(t, h)
+	h.Write(t, "/etc/systemd/system/trued.service.d/watchdog.conf", "[Service]\nWatchdogSec=10s\n")
+	h.Write(t, "/srv/lab/groups/web/all.yaml", "- file: /etc/motd\n  content: kept\n")
+	configure := func(interval int) {
+		t.Helper()
+		h.Write(t, "/etc/trued/.new", fmt.Sprintf("sources:\n  - {name: infra, dir: /srv/lab, group: groups/web}\ninterval: %ds\n", interval))
+		h.Run(t, "mv /etc/trued/.new /etc/trued/trued.yaml")
+	}
+	configure(2)
+	h.Run(t, "systemctl daemon-reload; systemctl start trued.service")
+	daemon := h.Run(t, "systemctl show --value -p MainPID trued.service")
+	for i := range 8 {
+		configure(3 + i)
+		h.Run(t, "sleep 2")
+	}
+	h.Write(t, "/srv/lab/groups/web/slow.yaml", "- command: wait\n  argv: [sh, -c, \"touch /run/begun; sleep 20; touch /run/ended\"]\n  creates: /run/ended\n")
+	configure(1)
+	h.Await(t, "test -e /run/begun")
+	configure(2)
+	h.Await(t, "test -e /run/ended")
+	trued(t, h, 0, "sync")
+	if got := h.Run(t, "systemctl show --value -p MainPID trued.service"); got != daemon {
+		t.Errorf("the daemon is process %s, and was %s", got, daemon)
+	}
 }
