@@ -88,7 +88,7 @@ func (h *Host) find(name string, parents bool) (PathFinding, Info, error) {
 	case errors.As(err, &missing):
 		found.Creates = true
 		if parents {
-			found.Prior.Made = h.missingParents(name)
+			found.Prior.Made = h.missingParents(name, missing)
 		} else {
 			found.NoParent = missing.Parent
 		}

@@ -35,7 +35,7 @@ func (h *Host) resolveNew(name string, follow, parents bool) (p place, made []st
 	if !parents || !errors.As(err, &missing) {
 		return p, nil, err
 	}
-	for _, dir := range h.missingParents(name) {
+	for _, dir := range h.missingParents(name, missing) {
 		if err := h.Mkdir(dir, Ownership{}); err != nil {
 			return place{}, made, err
 		}

@@ -177,7 +177,7 @@ func (h *Host) cached(name string, spec FileSpec) (i Info, ok bool) {
 func (h *Host) compareMissing(name string, spec FileSpec, missing *MissingParentError) (PathFinding, error) {
 	found, err := h.compareNew(name, spec)
 	if spec.Parents {
-		found.Prior.Made = h.missingParents(name)
+		found.Prior.Made = h.missingParents(name, missing)
 	} else {
 		found.NoParent = missing.Parent
 	}

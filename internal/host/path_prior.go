@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -128,7 +129,7 @@ func (h *Host) note(name string, follow bool) (PathPrior, error) {
 	p, err := h.resolve(name, follow)
 	var missing *MissingParentError
 	if errors.As(err, &missing) {
-		return PathPrior{Made: h.missingParents(name)}, nil
+		return PathPrior{Made: h.missingParents(name, missing)}, nil
 	}
 	if errors.Is(err, unix.ENOTDIR) {
 		return PathPrior{}, nil // what is in the way is another path's matter
@@ -156,10 +157,18 @@ func (h *Host) note(name string, follow bool) (PathPrior, error) {
 }
 
 // missingParents lists the directories above a path that are not there, the
-// first one on top.
-func (h *Host) missingParents(name string) []string {
+// first one on top. The error is what resolving the path came to.
+func (h *Host) missingParents(name string, missing *MissingParentError) []string {
 	var made []string
+	// Where no link is on the way, all from the first one on.
+	straight := strings.HasPrefix(name, missing.Parent+"/")
 	for dir := path.Dir(name); dir != "/"; dir = path.Dir(dir) {
+		if straight {
+			if made = append([]string{dir}, made...); dir == missing.Parent {
+				break
+			}
+			continue
+		}
 		p, err := h.resolve(dir, true)
 		if err == nil {
 			_, err = p.stat()

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -145,6 +146,27 @@ func TestAMissingParentSaysWhatToDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	holds(t, h, "/a/b/c", "x")
+}
+
+func TestWhichParentsAreMissingIsSaidByThePathsOwnNames(t *testing.T) {
+	h := scratch(t)
+	mkdirAll(t, h.Path("/srv/there"))
+	link(t, h, "/srv", "/to")
+	link(t, h, "/srv/gone", "/nowhere")
+	for name, want := range map[string][]string{
+		"/srv/there/f":   nil,
+		"/srv/there/a/f": {"/srv/there/a"},
+		"/srv/a/b/c/f":   {"/srv/a", "/srv/a/b", "/srv/a/b/c"},
+		"/a/f":           {"/a"},
+		"/to/there/f":    nil,
+		"/to/a/b/f":      {"/to/a", "/to/a/b"},
+		"/nowhere/a/f":   {"/nowhere", "/nowhere/a"},
+	} {
+		prior, err := h.NotePath(name)
+		if err != nil || !slices.Equal(prior.Made, want) {
+			t.Errorf("for %s are made %q, want %q; error %v", name, prior.Made, want, err)
+		}
+	}
 }
 
 func TestModesAreSetWhateverTheUmask(t *testing.T) {
