@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -155,8 +156,12 @@ func (r *Resource) Needs() []resource.Need {
 	return append(files.Needs(r.files()), resource.Need{Claim: r.store.brings()})
 }
 
-// Writes implements resource.Writer.
-func (r *Resource) Writes() []resource.Write { return files.Writes(r.files()) }
+// Writes implements resource.Writer: the file, and where the host's own program
+// puts what it makes of all of them.
+func (r *Resource) Writes() []resource.Write {
+	made := resource.Write{Path: path.Dir(r.store.layout().bundle), Directory: true, Tree: true, Implied: true}
+	return append(files.Writes(r.files()), made)
+}
 
 func (r *Resource) files() []files.File {
 	return []files.File{{Path: r.store.file(r.Title), Absent: r.absent(), Spec: host.FileSpec{
