@@ -159,20 +159,30 @@ func (d Dir) Order() (*Order, error) {
 	return &o, nil
 }
 
-// Arm makes the order durable, with all that it takes to carry it out. An order
-// that is there already stays, and so does what was kept for it.
+// Arm makes the order durable, with all that it takes to carry it out. Where there
+// is one already, what was kept for it stays: the way back leads to where that was
+// from. The time of a run that takes the place of another begins anew, that of the
+// same one does not.
 func (d Dir) Arm(o Order, program, config string) error {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return fmt.Errorf("cannot arm the way back: %w", err)
 	}
 	old, err := d.Order()
-	if err == nil && old != nil {
+	armed := err == nil && old != nil
+	if armed && old.Run == o.Run {
 		return nil
+	}
+	o.Phase, o.Moved, o.Boots = Running, o.Begun, []string{o.Begun.Boot}
+	if armed {
+		o.Boots = old.Boots // a host that keeps coming down may have newer commits each time
+		if !slices.Contains(o.Boots, o.Begun.Boot) {
+			o.Boots = append(o.Boots, o.Begun.Boot)
+		}
+		return d.Write(o)
 	}
 	if err := errors.Join(d.keepProgram(program), d.keepConfig(config)); err != nil {
 		return fmt.Errorf("cannot arm the way back: %w", err)
 	}
-	o.Phase, o.Moved, o.Boots = Running, o.Begun, []string{o.Begun.Boot}
 	return d.Write(o)
 }
 

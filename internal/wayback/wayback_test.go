@@ -28,17 +28,55 @@ func armed(t *testing.T) Dir {
 	if err := d.Arm(o, program, config); err != nil {
 		t.Fatal(err)
 	}
-	// A second run of the same commit, by another program, keeps nothing else.
+	return d
+}
+
+// A newer commit that takes the place of the one on trial, or one that is tried once
+// more, has all the time that a run may take, and is waited for anew after that.
+func TestARunThatTakesThePlaceOfAnotherHasATimeOfItsOwn(t *testing.T) {
+	d := armed(t)
+	program, config := filepath.Join(t.TempDir(), "program"), filepath.Join(t.TempDir(), "config")
 	if err := os.WriteFile(program, []byte("new program"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Arm(Order{Run: "other", Begun: at("b1", 500)}, program, config); err != nil {
-		t.Fatal(err)
+	arm := func(run string, now resource.Moment) {
+		t.Helper()
+		if err := d.Arm(Order{Run: run, RunTimeout: time.Hour, ConfirmWithin: 5 * time.Minute, Begun: now}, program, config); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := os.ReadFile(d.Path(ProgramFile)); string(got) != "old program" {
+			t.Errorf("the program that is kept is %q", got)
+		}
 	}
-	if got, _ := os.ReadFile(d.Path(ProgramFile)); string(got) != "old program" {
-		t.Errorf("the program that is kept is %q", got)
+	for n, before := range []Phase{Waiting, Returning} {
+		run, now := string(before), at("b1", 1000*(n+1))
+		if err := d.Move(before, now); err != nil {
+			t.Fatal(err)
+		}
+		now.Micros += 250e6
+		arm(run, now)
+		now.Micros += 600e6
+		if o := order(t, d); o.Phase != Running || o.Run != run || o.Due(now, false) <= 5*time.Minute+slack {
+			t.Errorf("instead of %s the order is due in %s: %+v", before, o.Due(now, false), o)
+		}
+		// What the run is armed for once more is no new time.
+		was := order(t, d)
+		arm(run, now)
+		if o := order(t, d); o.Begun != was.Begun {
+			t.Errorf("the same run began at %+v, and at %+v", was.Begun, o.Begun)
+		}
+		if err := d.Move(Waiting, now); err != nil {
+			t.Fatal(err)
+		}
+		if left := order(t, d).Due(now, true); left != 5*time.Minute+slack {
+			t.Errorf("after the run it is due in %s", left)
+		}
 	}
-	return d
+	// Boots are counted all the same.
+	arm("later", at("b2", 5))
+	if o := order(t, d); len(o.Boots) != 2 {
+		t.Errorf("it has seen the boots %q", o.Boots)
+	}
 }
 
 func order(t *testing.T, d Dir) Order {
