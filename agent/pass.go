@@ -43,8 +43,10 @@ type run struct {
 	keyBefore witnessKey
 	// entries are the catalog that is watched.
 	entries []catalog.Entry
-	// trial is what is on trial during the run; nil for nothing.
+	// trial is what is on trial during the run; nil for nothing. fresh is true when
+	// this run has begun it.
 	trial *state.Trial
+	fresh bool
 	// reached is what of the network answered before a run that has no trial.
 	reached []string
 	// unreturned says what did not come back of what modules had kept.
@@ -255,7 +257,7 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	if err != nil {
 		return nil, err
 	}
-	end := state.Record{Finished: &past, Reboot: reboot, Sources: sources, Contests: contests, Holds: r.holds(outcomes, past.Finished), Trial: r.trialAfter(past.Finished)}
+	end := state.Record{Finished: &past, Reboot: reboot, Sources: sources, Contests: contests, Holds: r.holds(outcomes, past.Finished), Trial: r.trialAfter(past.Finished, outcomes)}
 	if r.unreturned != nil {
 		past.Summary = firstLine(r.unreturned.Error()) + "; " + past.Summary
 	}
