@@ -120,7 +120,7 @@ func (a *Agent) broken() {
 func (a *Agent) trialMoved(ctx context.Context, t *state.Trial) {
 	switch {
 	case t == nil:
-	case len(t.Sources) == 0:
+	case !t.HasWayBack():
 		a.disarm(ctx)
 	case t.Failed != "":
 		a.moved(wayback.Returning)
