@@ -244,12 +244,16 @@ func (s *sourceRun) goBack(ctx context.Context, r *run, why error) {
 			inputs[0], inputs[1] = inputs[1], inputs[0]
 		}
 	}
+	var wrong error
 	for _, in := range inputs {
-		if cat, err := s.admit(ctx, r, back.Commit, in); err == nil {
+		cat, err := s.admit(ctx, r, back.Commit, in)
+		if err == nil {
 			s.enforce(cat, back.Commit, in)
 			return
 		}
+		wrong = err
 	}
+	s.err = fmt.Errorf("%w; and commit %s, which the host goes back to, cannot be loaded: %w", why, Short(back.Commit), wrong)
 }
 
 // keepCommits has the sources keep all commits that the host may be brought to.
