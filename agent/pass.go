@@ -145,9 +145,13 @@ func (r *run) merge() catalog.Merged {
 }
 
 // freshen has modules bring up to date what they only read otherwise, such as a
-// package index; never in a run that changes nothing.
+// package index; never in a run that changes nothing, nor on the way back, where the
+// network may be what is gone.
 func (r *run) freshen(ctx context.Context, entries []catalog.Entry) {
 	if r.agent.config.Mode == Observe || r.partial() {
+		return
+	}
+	if t := r.agent.store.Head().Trial; t != nil && t.Failed != "" {
 		return
 	}
 	for _, m := range r.kit.all() {
