@@ -145,11 +145,40 @@ func (p *Prober) waitFor(ctx context.Context, probe catalog.Probe, until time.Ti
 // lookTime bounds one look.
 const lookTime = 10 * time.Second
 
+// lastWord is how long what was told to stop has to say what it has seen: a command is
+// killed five seconds after that.
+const lastWord = 10 * time.Second
+
 // look looks once. What it returns beside the error stands for what it saw: when
 // that is another the next time, it was not the same that was good twice.
 func (p *Prober) look(ctx context.Context, probe catalog.Probe) (same string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
-	defer cancel()
+	return inTime(ctx, lookTime, lastWord, func(ctx context.Context) (string, error) { return p.see(ctx, probe) })
+}
+
+// inTime sees something, and does not wait for what cannot be told to stop, such as to
+// read a file of a server that is gone.
+func inTime(ctx context.Context, limit, last time.Duration, see func(context.Context) (string, error)) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	type sight struct {
+		same string
+		err  error
+	}
+	seen := make(chan sight, 1)
+	go func() {
+		defer cancel()
+		same, err := see(ctx)
+		seen <- sight{same, err}
+	}()
+	<-ctx.Done()
+	select {
+	case s := <-seen:
+		return s.same, s.err
+	case <-time.After(last):
+		return "", fmt.Errorf("no answer within %s", limit)
+	}
+}
+
+func (p *Prober) see(ctx context.Context, probe catalog.Probe) (same string, err error) {
 	switch {
 	case probe.HTTP != "":
 		return "", p.http(ctx, probe)
