@@ -77,6 +77,10 @@ func (a *app) converge(ctx context.Context, do func(*agent.Agent, context.Contex
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopWait, cancel) })()
 	drain, err := ag.OpenSinks(a.out, a.format == "json")
+	if err != nil && req.Trigger == agent.OrderRollback {
+		a.say("trued: events are kept, and told later: %v", err) // a host goes back without them
+		drain, err = ag.LookAtSinks()
+	}
 	if err != nil {
 		return err
 	}

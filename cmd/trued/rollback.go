@@ -129,7 +129,7 @@ func (a *app) goBack(ctx context.Context, reason string) error {
 			_, err = fmt.Fprintln(a.out, "Nothing is on trial.")
 		}
 		return result, err
-	}, agent.Request{Wait: runWait})
+	}, agent.Request{Trigger: agent.OrderRollback, Wait: runWait})
 }
 
 // runWait is how long a way back waits for a run that is under way.

@@ -45,7 +45,7 @@ kept program take the place of the agent and go back.
 func (a *app) rescue(ctx context.Context) error {
 	return a.converge(ctx, func(ag *agent.Agent, hard context.Context, req agent.Request) (*agent.Result, error) {
 		return ag.Rescue(hard, ctx, req)
-	}, agent.Request{})
+	}, agent.Request{Trigger: agent.OrderRollback})
 }
 
 func (a *app) showWayBack(ctx context.Context) error {
