@@ -59,6 +59,9 @@ func (a *Agent) settle(ctx context.Context, res *Result, reboots bool) (next, er
 	before := res.before(a.store.Head())
 	failures := a.overdue(res)
 	if failures == nil {
+		failures = a.unruly(res.trial)
+	}
+	if failures == nil {
 		failures = a.health.Prove(ctx, res.probes, before, until)
 	}
 	if ctx.Err() != nil {

@@ -54,7 +54,15 @@ func (a *Agent) idle(ctx context.Context) bool {
 // agent that did not: whoever has the lock is ended, and the daemon is started
 // again when the host is back. The result is nil when there was nothing to do.
 func (a *Agent) Rescue(ctx, stop context.Context, req Request) (*Result, error) {
+	now, free := a.host.Moment(), a.idle(ctx)
 	o, err := a.way().Order()
+	if errors.Is(err, wayback.ErrUnreadable) {
+		// It is known that there is one: all of its time begins now.
+		a.opt.Log.Warn("the order to go back counts anew", "error", err)
+		o = &wayback.Order{Since: time.Now().UTC(), RunTimeout: a.config.RunTimeout, ConfirmWithin: a.config.ConfirmWithin,
+			Phase: wayback.Waiting, Begun: now, Moved: now, Boots: []string{now.Boot}}
+		err = a.way().Write(*o)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +70,6 @@ func (a *Agent) Rescue(ctx, stop context.Context, req Request) (*Result, error) 
 		_ = a.systemctl(ctx, "stop", rollbackTimer) // armed by nobody
 		return nil, nil
 	}
-	now, free := a.host.Moment(), a.idle(ctx)
 	if o.Seen(now, free) {
 		if err := a.way().Write(*o); err != nil {
 			// It can be told again at the next look, if later than it might be.

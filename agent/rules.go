@@ -16,10 +16,12 @@ import (
 
 	"trued.dev/trued/internal/catalog"
 	"trued.dev/trued/internal/document"
+	"trued.dev/trued/internal/health"
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/policy"
 	"trued.dev/trued/internal/resource"
 	"trued.dev/trued/internal/state"
+	"trued.dev/trued/internal/wayback"
 )
 
 // The host's own rules are read for each run. A commit that breaks one is refused
@@ -33,14 +35,51 @@ type RulesError struct{ Err error }
 func (e *RulesError) Error() string { return fmt.Sprintf("the host's rules cannot be read: %v", e.Err) }
 func (e *RulesError) Unwrap() error { return e.Err }
 
-// readRules reads the host's rules. No file is no rules.
+func (a *Agent) rulesFile() string { return filepath.Join(a.opt.Root, policy.File) }
+
+// readRules reads the host's rules. No file is no rules. On the way back from a commit
+// that broke them, those count by which it was admitted: with none at all it would be
+// there to stay.
 func (a *Agent) readRules() error {
-	rules, err := loadRules(filepath.Join(a.opt.Root, policy.File))
+	rules, err := loadRules(a.rulesFile())
+	if err != nil {
+		rules, err = a.rulesBefore(err)
+	}
 	if err != nil {
 		a.rules = nil
 		return &RulesError{err}
 	}
 	a.rules = rules
+	return nil
+}
+
+// rulesBefore returns the rules that were kept with the order to go back, where that
+// is what the host does.
+func (a *Agent) rulesBefore(wrong error) (*policy.Policy, error) {
+	if t := a.store.Head().Trial; t == nil || t.Failed == "" {
+		return nil, wrong
+	}
+	o, err := a.way().Order()
+	switch {
+	case err != nil || o == nil:
+		return nil, wrong
+	case o.Rules == wayback.NoRules:
+		return nil, nil
+	case o.Rules == wayback.RulesKept:
+		return loadRules(a.way().Path(wayback.RulesFile))
+	}
+	return nil, wrong
+}
+
+// unruly returns a failure when the commit on trial has broken the host's rules:
+// nothing would be enforced any more, not even what takes it back.
+func (a *Agent) unruly(t *state.Trial) []health.Failure {
+	if !t.HasWayBack() {
+		return nil
+	}
+	if _, err := loadRules(a.rulesFile()); err != nil {
+		return []health.Failure{{Probe: "rules", Why: (&RulesError{err}).Error()}}
+	}
 	return nil
 }
 

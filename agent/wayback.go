@@ -43,7 +43,7 @@ func (a *Agent) arm(ctx context.Context, t *state.Trial) error {
 	o := wayback.Order{
 		Run: t.Run, Since: t.Since, RunTimeout: a.config.RunTimeout, ConfirmWithin: a.config.ConfirmWithin, Begun: a.host.Moment(),
 	}
-	if err := a.way().Arm(o, "/proc/self/exe", a.opt.ConfigFile); err != nil {
+	if err := a.way().Arm(o, "/proc/self/exe", a.opt.ConfigFile, a.rulesFile()); err != nil {
 		return err
 	}
 	if err := a.way().Load(); err != nil {

@@ -20,7 +20,7 @@ func (a *app) waybackCommand() *cobra.Command {
 its agent die, and how long it is until then.
 
 Before the first change of a commit that nobody has confirmed, the agent arms the
-way back: it keeps its own program and configuration below
+way back: it keeps its own program, configuration and rules below
 /var/lib/trued/wayback, writes the order 'armed' there, and starts
 trued-rollback.timer. When the commit is confirmed, the order goes. When it is
 not, within confirm_within of the end of the run, trued-rollback.service has the

@@ -50,23 +50,23 @@ func (d Dir) sum() string {
 	return sum
 }
 
-// keepConfig copies the configuration, which the change may break. Where there is
-// none, there is none on the way back.
-func (d Dir) keepConfig(config string) error {
-	data, err := os.ReadFile(config) //nolint:gosec // the operator says where it is
+// keep copies a file that the change may break. Where there is none, there is none on
+// the way back.
+func (d Dir) keep(as, name string) (kept bool, err error) {
+	data, err := os.ReadFile(name) //nolint:gosec // the operator says where it is
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.Remove(d.Path(ConfigFile)); errors.Is(err, fs.ErrNotExist) {
-			return nil
+		if err = os.Remove(d.Path(as)); errors.Is(err, fs.ErrNotExist) {
+			return false, nil
 		}
-		return err
+		return false, err
 	}
 	if err == nil {
-		err = d.replace(ConfigFile, data, 0o600)
+		err = d.replace(as, data, 0o600)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot keep configuration: %w", err)
+		return false, fmt.Errorf("cannot keep %q: %w", name, err)
 	}
-	return nil
+	return true, nil
 }
 
 func sumOf(name string) (string, error) {

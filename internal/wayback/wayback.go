@@ -28,7 +28,9 @@ const (
 	ProgramFile = "trued"
 	sumFile     = "trued.sha256"
 	// ConfigFile is the copy of the configuration.
-	ConfigFile  = "trued.yaml"
+	ConfigFile = "trued.yaml"
+	// RulesFile is the copy of the host's rules.
+	RulesFile   = "policy.yaml"
 	ballastFile = "ballast"
 )
 
@@ -76,7 +78,25 @@ type Order struct {
 	Boots []string `json:"boots"`
 	// Resumed is how often the run was taken up again.
 	Resumed int `json:"resumed,omitempty"`
+	// Rules says what the host's rules were before the change; empty where that was
+	// not asked.
+	Rules Rules `json:"rules,omitempty"`
 }
+
+// Rules says whether there were rules.
+type Rules string
+
+// What may have been.
+const (
+	// RulesKept: RulesFile is a copy of them.
+	RulesKept Rules = "kept"
+	// NoRules: there were none.
+	NoRules Rules = "none"
+)
+
+// ErrUnreadable is that of an order of which nobody knows what it says: one that was
+// being written over on a full disk when the power went.
+var ErrUnreadable = errors.New("it was not written to its end")
 
 // Due returns how long it is until the host is to go back; nothing or less for
 // now. free is true when no agent is at work.
@@ -154,7 +174,7 @@ func (d Dir) Order() (*Order, error) {
 	}
 	var o Order
 	if err := json.Unmarshal(data, &o); err != nil {
-		return nil, fmt.Errorf("cannot read the order to go back: %w", err)
+		return nil, fmt.Errorf("cannot read the order to go back: %w: %w", ErrUnreadable, err)
 	}
 	return &o, nil
 }
@@ -163,24 +183,30 @@ func (d Dir) Order() (*Order, error) {
 // is one already, what was kept for it stays: the way back leads to where that was
 // from. The time of a run that takes the place of another begins anew, that of the
 // same one does not.
-func (d Dir) Arm(o Order, program, config string) error {
+func (d Dir) Arm(o Order, program, config, rules string) error {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return fmt.Errorf("cannot arm the way back: %w", err)
 	}
-	old, err := d.Order()
-	armed := err == nil && old != nil
-	if armed && old.Run == o.Run {
-		return nil
-	}
 	o.Phase, o.Moved, o.Boots = Running, o.Begun, []string{o.Begun.Boot}
-	if armed {
-		o.Boots = old.Boots // a host that keeps coming down may have newer commits each time
+	old, err := d.Order()
+	switch {
+	case old != nil && old.Run == o.Run:
+		return nil
+	case old != nil:
+		o.Rules, o.Boots = old.Rules, old.Boots // a host that keeps coming down may have a newer commit each time
 		if !slices.Contains(o.Boots, o.Begun.Boot) {
 			o.Boots = append(o.Boots, o.Begun.Boot)
 		}
 		return d.Write(o)
+	case errors.Is(err, ErrUnreadable):
+		return d.Write(o)
 	}
-	if err := errors.Join(d.keepProgram(program), d.keepConfig(config)); err != nil {
+	kept, err := d.keep(RulesFile, rules)
+	if o.Rules = NoRules; kept {
+		o.Rules = RulesKept
+	}
+	_, wrong := d.keep(ConfigFile, config)
+	if err := errors.Join(d.keepProgram(program), wrong, err); err != nil {
 		return fmt.Errorf("cannot arm the way back: %w", err)
 	}
 	return d.Write(o)

@@ -2,6 +2,7 @@ package wayback
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -17,7 +18,7 @@ func at(boot string, s int) resource.Moment {
 func armed(t *testing.T) Dir {
 	t.Helper()
 	dir := t.TempDir()
-	program, config := filepath.Join(dir, "program"), filepath.Join(dir, "config")
+	program, config, rules := filepath.Join(dir, "program"), filepath.Join(dir, "config"), filepath.Join(dir, "rules")
 	for name, text := range map[string]string{program: "old program", config: "sources: []\n"} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -25,7 +26,7 @@ func armed(t *testing.T) Dir {
 	}
 	d := Dir(filepath.Join(dir, "wayback"))
 	o := Order{Run: "r", RunTimeout: time.Hour, ConfirmWithin: 5 * time.Minute, Begun: at("b1", 100)}
-	if err := d.Arm(o, program, config); err != nil {
+	if err := d.Arm(o, program, config, rules); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -41,7 +42,7 @@ func TestARunThatTakesThePlaceOfAnotherHasATimeOfItsOwn(t *testing.T) {
 	}
 	arm := func(run string, now resource.Moment) {
 		t.Helper()
-		if err := d.Arm(Order{Run: run, RunTimeout: time.Hour, ConfirmWithin: 5 * time.Minute, Begun: now}, program, config); err != nil {
+		if err := d.Arm(Order{Run: run, RunTimeout: time.Hour, ConfirmWithin: 5 * time.Minute, Begun: now}, program, config, ""); err != nil {
 			t.Fatal(err)
 		}
 		if got, _ := os.ReadFile(d.Path(ProgramFile)); string(got) != "old program" {
@@ -236,5 +237,53 @@ func TestAnOrderThatIsPostponedWaitsAsLongAgain(t *testing.T) {
 	}
 	if err := d.Postpone(now); err == nil {
 		t.Error("an order that is not there is put off")
+	}
+}
+
+// What the host's rules were is kept from before the first commit that is on trial.
+func TestTheRulesAreKeptFromBeforeTheChange(t *testing.T) {
+	for what, c := range map[string]struct {
+		before, after string
+		want          Rules
+	}{
+		"there were rules": {"rules: []\n", "nonsense", RulesKept},
+		"there were none":  {"", "nonsense", NoRules},
+	} {
+		dir := t.TempDir()
+		d, rules := Dir(filepath.Join(dir, "wayback")), filepath.Join(dir, "policy")
+		arm := func(run, text string) {
+			t.Helper()
+			if text != "" {
+				if err := os.WriteFile(rules, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := d.Arm(Order{Run: run, Begun: at("b1", 1)}, "/proc/self/exe", rules+".none", rules); err != nil {
+				t.Fatal(err)
+			}
+		}
+		arm("one", c.before)
+		arm("another", c.after)
+		got, _ := os.ReadFile(d.Path(RulesFile))
+		if o := order(t, d); o.Rules != c.want || string(got) != c.before {
+			t.Errorf("%s: %q, and %q is kept", what, o.Rules, got)
+		}
+	}
+}
+
+func TestAnOrderThatCannotBeReadIsTold(t *testing.T) {
+	d := armed(t)
+	if err := os.WriteFile(d.Path(OrderFile), []byte("{\n \"run\": \"r"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Order(); !errors.Is(err, ErrUnreadable) {
+		t.Errorf("read: %v", err)
+	}
+	// Who arms it anew keeps nothing in the place of what was kept.
+	if err := d.Arm(Order{Run: "s", Begun: at("b1", 900)}, "/proc/self/exe", "", ""); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(d.Path(ProgramFile)); string(got) != "old program" || order(t, d).Run != "s" {
+		t.Errorf("kept is %q", got[:min(len(got), 20)])
 	}
 }
