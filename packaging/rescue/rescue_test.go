@@ -214,6 +214,17 @@ func TestAHostGoesBackWithoutItsAgent(t *testing.T) {
 		w.back(t, commit)
 		w.revert(t)
 	})
+	t.Run("alive, at work on a newer commit for longer than the first had left", func(t *testing.T) {
+		w.Write(t, repository+"/groups/web/group.yaml", "health:\n  well: {file: /srv/managed/well, within: 3s}\n  late: {file: /srv/managed/late, within: 1m}\n")
+		w.commit(t, "first", "- file: /srv/managed/first\n  content: x\n")
+		w.armed(t)
+		// Longer than confirm_within, and what is left for an agent to go back by itself.
+		w.commit(t, "newer", "- command: slow\n  run: sleep 40; touch /srv/slow\n  creates: /srv/slow\n- file: /srv/managed/late\n  content: x\n  requires: [command:slow]\n")
+		w.confirmed(t)
+		if told, code := w.Try(t, "grep -F commit.quarantined "+eventFile+" | grep -F "+w.good); code == 0 {
+			t.Errorf("it went back from it in between: %s", told)
+		}
+	})
 	t.Run("powered off in the middle", func(t *testing.T) {
 		commit := w.commit(t, "bad", bad(exits)+"- command: slow\n  run: sleep 600\n  creates: /srv/never\n  timeout: 15m\n")
 		w.armed(t)
