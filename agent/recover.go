@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"time"
 
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/resource"
@@ -18,7 +20,7 @@ import (
 func (r *run) recover(ctx context.Context) error {
 	for _, m := range r.kit.modules {
 		if a, ok := m.(resource.Attacher); ok {
-			if err := a.Attach(ctx); err != nil {
+			if err := r.attach(ctx, a); err != nil {
 				return fmt.Errorf("cannot wait for what an earlier run began: %w", err)
 			}
 		}
@@ -48,6 +50,35 @@ func (r *run) recover(ctx context.Context) error {
 		return err
 	}
 	return r.agent.store.Keep(state.Past{Run: past, Events: []json.RawMessage{data}})
+}
+
+const (
+	// badWait is how long what a bad commit has under way is waited for on the way back
+	// from it, returnWait the same for what brings things back.
+	badWait    = 20 * time.Second
+	returnWait = 10 * time.Minute
+)
+
+// attach waits for what a module has under way. On the way back that is not for ever:
+// a script of the bad commit that hangs would keep the host at it.
+func (r *run) attach(ctx context.Context, a resource.Attacher) error {
+	e, ends := a.(resource.Ender)
+	t := r.agent.store.Head().Trial
+	if !ends || t == nil || t.Failed == "" {
+		return a.Attach(ctx)
+	}
+	limit := badWait
+	if _, err := os.Stat(r.agent.keptPath(returningFile)); err == nil {
+		limit = returnWait
+	}
+	within, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := a.Attach(within)
+	if within.Err() == nil || ctx.Err() != nil {
+		return err
+	}
+	r.agent.opt.Log.Warn("ending what is under way: the host goes back", "waited", limit)
+	return e.End(ctx)
 }
 
 // claimedPaths returns the paths beside which a change that was cut off may have

@@ -171,6 +171,13 @@ type Attacher interface {
 	Attach(ctx context.Context) error
 }
 
+// An Ender is an Attacher that can put an end to what it has under way, for whoever
+// takes back what that is for. What is half done is repaired by what comes next.
+type Ender interface {
+	Attacher
+	End(ctx context.Context) error
+}
+
 // A Freshener is a Module that relies on knowledge from outside that ages, such
 // as a package index. Freshen is called once, after Attach and before anything
 // is checked, in a run that may change the host and never for a plan. It does

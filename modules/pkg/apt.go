@@ -210,6 +210,16 @@ func (a *apt) Repair(ctx context.Context) error {
 	return a.script(ctx, "dpkg --force-confdef --force-confold --configure -a || failed=$?\n")
 }
 
+// End kills the transaction of an earlier run. What dpkg has noted of it is made a part
+// of its database, as any change of that does: apt would refuse to go on otherwise.
+func (a *apt) End(ctx context.Context) error {
+	if err := a.site.End(ctx); err != nil {
+		return err
+	}
+	_, err := a.h.Run(ctx, a.command("dpkg", "--set-selections"))
+	return err
+}
+
 // script runs steps apart from the agent, with no question ever asked.
 func (a *apt) script(ctx context.Context, steps string) error {
 	head := "export DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none UCF_FORCE_CONFFOLD=1\n"

@@ -223,6 +223,7 @@ func (f *fake) Repair(context.Context) error {
 func (f *fake) Holds(resource.Witness) bool { return false }
 
 func (f *fake) Attach(context.Context) error { return nil }
+func (f *fake) End(context.Context) error    { return nil }
 func (f *fake) Busy() bool                   { return f.busy }
 func (f *fake) Ready() string                { return f.ready }
 func (f *fake) Compare(a, b string) int      { return compareDpkg(a, b) }

@@ -36,6 +36,8 @@ type manager interface {
 	Commit(ctx context.Context, t transaction) error
 	// Attach waits for a transaction that an earlier Commit let go of.
 	Attach(ctx context.Context) error
+	// End kills such a transaction, at whatever point it is.
+	End(ctx context.Context) error
 	// Busy reports whether somebody else is changing packages right now.
 	Busy() bool
 	// Compare orders two versions.

@@ -34,6 +34,8 @@ type Module struct {
 	offers map[string]offer
 	// keepIn is where old packages are kept; empty for nowhere.
 	keepIn string
+	// patience is how long a repair may take on the way back.
+	patience time.Duration
 
 	refresh   sync.Mutex
 	refreshed time.Time // when this run refreshed the index
@@ -44,7 +46,7 @@ type Module struct {
 var (
 	_ resource.Transactor = (*Module)(nil)
 	_ resource.Batched    = (*Module)(nil)
-	_ resource.Attacher   = (*Module)(nil)
+	_ resource.Ender      = (*Module)(nil)
 	_ resource.Freshener  = (*Module)(nil)
 	_ resource.Renewer    = (*Module)(nil)
 	_ resource.Examiner   = (*Module)(nil)
@@ -62,7 +64,7 @@ func New(h *host.Host) resource.Module {
 }
 
 func newModule(m manager) *Module {
-	return &Module{manager: m, root: "/", fresh: time.Hour, offers: map[string]offer{}}
+	return &Module{manager: m, root: "/", fresh: time.Hour, patience: repairWait, offers: map[string]offer{}}
 }
 
 // Kind returns "package".
@@ -131,6 +133,9 @@ func (m *Module) Absent(held resource.Held) (resource.Resource, error) {
 
 // Attach waits for a transaction that an earlier agent let go of.
 func (m *Module) Attach(ctx context.Context) error { return m.manager.Attach(ctx) }
+
+// End kills that transaction.
+func (m *Module) End(ctx context.Context) error { return m.manager.End(ctx) }
 
 // Holds reports whether the database that the witness tells of is still right.
 func (m *Module) Holds(_ context.Context, _ string, w resource.Witness) bool {

@@ -229,6 +229,31 @@ func (r runner) attach(ctx context.Context) error {
 	return root.Remove(marker[1:])
 }
 
+// endWait is how long what was killed may take to be gone.
+const endWait = 10 * time.Second
+
+// end kills a script that an earlier run let go of, with all that it has started.
+func (r runner) end(ctx context.Context) error {
+	desk, err := r.desk()
+	if err != nil {
+		return err
+	}
+	defer desk.Close()
+	var u underWay
+	if data, err := desk.ReadFile("transaction"); err != nil || json.Unmarshal(data, &u) != nil {
+		return nil // there is none
+	}
+	ctx, cancel := context.WithTimeout(ctx, endWait)
+	defer cancel()
+	switch {
+	case u.Unit != "" && r.systemd():
+		_, _ = r.h.Run(ctx, host.Command{Args: []string{"systemctl", "kill", "--signal=KILL", u.Unit}}) // it may be gone
+	case u.PID > 0 && startOf(u.PID) == u.Started && u.Started != "":
+		_ = syscall.Kill(-u.PID, syscall.SIGKILL)
+	}
+	return r.attach(ctx)
+}
+
 // waitUnit waits until the transient unit is gone, or has failed.
 func (r runner) waitUnit(ctx context.Context) error {
 	if !r.systemd() {

@@ -87,6 +87,9 @@ func stampOf(h *host.Host, name string) fileStamp {
 // Attach waits for the transaction of an earlier run.
 func (s *site) Attach(ctx context.Context) error { return s.run.attach(ctx) }
 
+// End kills that transaction.
+func (s *site) End(ctx context.Context) error { return s.run.end(ctx) }
+
 // command returns a command of the machine, or of the tree.
 func (s *site) command(args ...string) host.Command {
 	if s.h.Offline() {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
@@ -30,7 +31,7 @@ func (m *Module) Return(ctx context.Context, dir string) ([]resource.Returned, e
 	if err := m.manager.Attach(ctx); err != nil {
 		return nil, err
 	}
-	if err := m.repair(ctx); err != nil {
+	if err := m.repairInTime(ctx); err != nil {
 		return nil, err
 	}
 	db, err := m.manager.Installed(ctx)
@@ -51,6 +52,22 @@ func (m *Module) Return(ctx context.Context, dir string) ([]resource.Returned, e
 		m.transactGroup(ctx, wishes)
 	}
 	return m.returned(ctx, dir, back)
+}
+
+// repairWait is how long a script that was cut off may take, once more, before what it
+// is of goes.
+const repairWait = 80 * time.Second
+
+// repairInTime is repair that ends a script which hangs: the version that it is of goes
+// in any case.
+func (m *Module) repairInTime(ctx context.Context) error {
+	within, cancel := context.WithTimeout(ctx, m.patience)
+	defer cancel()
+	err := m.repair(within)
+	if within.Err() == nil || ctx.Err() != nil {
+		return err
+	}
+	return m.manager.End(ctx)
 }
 
 // returning is a package on its way back.

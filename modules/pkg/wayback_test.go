@@ -1,10 +1,13 @@
 package pkg
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
@@ -148,6 +151,55 @@ func TestInsideASecondChangeDoesNotChangeWhatIsKept(t *testing.T) {
 	files, err := filepath.Glob(dir + "/*.deb")
 	if err != nil || len(files) != 1 {
 		t.Errorf("kept are %v, error %v", files, err)
+	}
+}
+
+// A script that never ends does not keep the version that it is of.
+func TestInsideAPackageWhoseScriptHangsGoesBack(t *testing.T) {
+	inside(t)
+	useRepository(t)
+	t.Cleanup(func() { shell(t, "dpkg --purge wb-hangs; rm -f /srv/wb-hangs") })
+	publish(t, deb{name: "wb-hangs", version: "1"},
+		deb{name: "wb-hangs", version: "2", scripts: map[string]string{"postinst": "echo x >>/srv/wb-hangs; sleep 86400"}})
+	refresh(t)
+	shell(t, "apt-get -y install wb-hangs=1")
+	before := shell(t, census)
+	dir := t.TempDir()
+	w := newWorld(t)
+	w.keepIn = dir
+	ctx, letGo := context.WithCancel(t.Context())
+	go func() {
+		awaitFile(t, "/srv/wb-hangs")
+		letGo()
+	}()
+	if out := w.run(ctx, []Resource{{Package: "wb-hangs", Version: "= 2"}}); out["wb-hangs"].err == nil {
+		t.Fatal("it came to its end")
+	}
+	m := newModule(newApt(host.New("/", host.Options{})))
+	m.patience = 3 * time.Second // what is waited for is time itself
+	brief, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := m.Attach(brief); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Attach returned %v", err)
+	}
+	if err := m.End(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Attach(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	list, err := m.Return(t.Context(), dir)
+	if err != nil || len(list) != 1 || list[0].Err != nil {
+		t.Fatalf("%+v, error %v", list, err)
+	}
+	if after := shell(t, census); after != before {
+		t.Errorf("the host is not as before:\n%s\n%s", before, after)
+	}
+	if got := shell(t, "dpkg --audit; pgrep -f '[s]leep 86400' || true"); got != "" {
+		t.Errorf("there is still: %s", got)
+	}
+	if tried := shell(t, "wc -l </srv/wb-hangs"); tried != "2" {
+		t.Errorf("its script ran %s times, want 2: by the commit, and to be repaired", tried)
 	}
 }
 

@@ -225,6 +225,19 @@ func TestAHostGoesBackWithoutItsAgent(t *testing.T) {
 			t.Errorf("it went back from it in between: %s", told)
 		}
 	})
+	t.Run("alive, with a package whose script never comes to its end", func(t *testing.T) {
+		w.Run(t, publish+`publish stuck 1 :
+d=$(mktemp -d); dpkg-deb -R /srv/deb/stuck_1.deb $d; chmod 755 $d; printf '#!/bin/sh\necho x >>/srv/stuck; sleep 86400\n' >$d/DEBIAN/postinst; chmod 755 $d/DEBIAN/postinst
+dpkg-deb --root-owner-group -Znone -b $d /srv/deb/stuck_1.deb >/dev/null; index; apt-get -qq update`)
+		w.Write(t, repository+"/groups/web/group.yaml", "health:\n  well: {file: /srv/never, within: 3s}\n")
+		commit := w.commit(t, "stuck", changes+"- package: stuck\n  timeout: 20s\n")
+		w.armed(t)
+		w.await(t, "grep -F commit.quarantined "+eventFile+" | grep -qF "+commit)
+		w.await(t, "[ $(wc -l </srv/stuck) -ge 2 ]") // it is tried to be repaired
+		w.Try(t, "for i in $(seq 120); do dpkg-query -W stuck >/dev/null 2>&1 || break; sleep 1; done")
+		w.back(t, commit)
+		w.revert(t)
+	})
 	t.Run("powered off in the middle", func(t *testing.T) {
 		commit := w.commit(t, "bad", bad(exits)+"- command: slow\n  run: sleep 600\n  creates: /srv/never\n  timeout: 15m\n")
 		w.armed(t)
