@@ -17,6 +17,11 @@ import (
 // Unit, File and Command.
 type Probe struct {
 	Name string `json:"name"`
+	// Origin is where it is written.
+	Origin resource.Origin `yaml:"-" json:"-"`
+	// As is the user that the host's rules have its command run as; empty is the
+	// agent's own.
+	As   string `yaml:"-" json:"-"`
 	HTTP string `yaml:"http" json:"http,omitempty" doc:"a URL that must answer"`
 	TCP  string `yaml:"tcp" json:"tcp,omitempty" doc:"an address, such as localhost:5432, that must take a connection"`
 	Unit string `yaml:"unit" json:"unit,omitempty" doc:"a systemd unit that must be active, and not be started again and again"`
@@ -107,9 +112,14 @@ func (l *loader) probe(g *group, pair document.Pair) (Probe, bool) {
 	if err != nil {
 		return p, false // never: it was read before
 	}
+	was := l.names.secrets.begin()
 	node, _, err := l.renderNode(&item{group: g, file: f}, pair.Value, false)
+	used := l.names.secrets.end(was)
 	var open *openError
 	switch {
+	case used.touched:
+		l.faults.at(l.groupOrigin(g, pair.Value), "health %q: it cannot hold a secret: every process can read the arguments of another, and what failed is told", p.Name)
+		return p, false
 	case errors.As(err, &open):
 		l.warn("%s: health %q is left out: %v", l.groupOrigin(g, pair.Key), p.Name, open)
 		return p, false
@@ -117,6 +127,7 @@ func (l *loader) probe(g *group, pair document.Pair) (Probe, bool) {
 		return p, false
 	}
 	at := l.groupOrigin(g, pair.Value)
+	p.Origin = at
 	problems := l.dec.Decode(node, &p)
 	l.faults.problems(at, problems)
 	if len(problems) > 0 {

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/resource"
 )
 
 func TestProbesOfIncludedGroupsComeFirstAndAreReplacedByName(t *testing.T) {
@@ -28,6 +29,12 @@ health:
 		{Name: "ssh", TCP: "localhost:2222", Within: 30 * time.Second, Every: time.Second, Times: 3},
 		{Name: "log", Unit: "rsyslog.service", Within: time.Minute, Every: time.Second, Times: 3},
 		{Name: "web", HTTP: "http://localhost:8080/", Status: 204, Contains: "ok", Within: 30 * time.Second, Every: 500 * time.Millisecond, Times: 5},
+	}
+	for i := range c.Health {
+		if at := c.Health[i].Origin; at.File == "" || at.Line == 0 {
+			t.Errorf("%s is from nowhere", c.Health[i].Name)
+		}
+		c.Health[i].Origin = resource.Origin{}
 	}
 	if diff := cmp.Diff(want, c.Health); diff != "" {
 		t.Error(diff)

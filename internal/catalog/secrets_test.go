@@ -319,6 +319,24 @@ func TestAHostWithoutTheKeyIsToldWhichRecipientIsMissing(t *testing.T) {
 	}
 }
 
+// A probe is told of when it fails, and a command's arguments are for all to see.
+func TestAProbeHoldsNoSecret(t *testing.T) {
+	v := newVault(t, "root@web-1")
+	for name, probe := range map[string]string{
+		"a command":      `{command: 'check --password {{ secret "secrets/db.age" }}'}`,
+		"a command, var": `{command: 'check --password {{ vars.pw }}'}`,
+		"a URL":          `{http: 'https://localhost/{{ vars.pw }}'}`,
+		"a text":         `{file: /run/ready, contains: '{{ vars.pw }}'}`,
+		"a text, above":  `{file: /run/ready, contains: '{{ vars.all | toJson }}'}`,
+	} {
+		_, err := v.load(v.repository("-- groups/web/group.yaml --\nallow_empty: true\nvars: {pw: '{{ secret \"secrets/db.age\" }}', all: {pw: '{{ secret \"secrets/db.age\" }}'}}\n" +
+			"health:\n  db: " + probe + "\n"))
+		if err == nil || !strings.Contains(err.Error(), `groups/web/group.yaml:4:7: health "db": it cannot hold a secret`) || strings.Contains(err.Error(), marked) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // without validates a repository, with no key.
 func without(t *testing.T, tree fstest.MapFS) (catalog.Validation, string) {
 	t.Helper()

@@ -128,7 +128,7 @@ func (p *Prober) command(ctx context.Context, probe catalog.Probe) error {
 	if err != nil {
 		return err
 	}
-	out, err := p.host.Run(ctx, host.Command{Args: args})
+	out, err := p.host.Run(ctx, host.Command{Args: args, User: probe.As})
 	var failed *host.CommandError
 	switch {
 	case errors.As(err, &failed):

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"trued.dev/trued/internal/catalog"
+	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/resource"
 )
 
@@ -72,8 +73,16 @@ func (p *Policy) Judge(ctx context.Context, cat *catalog.Catalog, on Host) (*Jud
 		j.add(s)
 		refusal.Breaches = append(refusal.Breaches, j.judge(s, on)...)
 	}
+	probes := make([]*subject, len(cat.Health))
+	for i := range cat.Health {
+		probes[i] = j.probe(&cat.Health[i])
+		refusal.Breaches = append(refusal.Breaches, j.judgeRuns(probes[i])...)
+	}
 	if len(refusal.Breaches) > 0 {
 		return nil, refusal
+	}
+	for i := range cat.Health {
+		cat.Health[i].As = probes[i].user
 	}
 	for _, s := range j.subjects {
 		if d, ok := s.entry.Resource.(resource.Deputy); ok {
@@ -156,7 +165,8 @@ type subject struct {
 	names  Names
 	writes []resource.Write
 	// user is whom the rules have it run its programs as.
-	user string
+	user      string
+	sensitive bool
 }
 
 func (j *Judgement) add(s *subject) {
@@ -236,12 +246,44 @@ func (j *Judgement) subject(e *catalog.Entry) *subject {
 		n.Locations = l.Locations()
 	}
 	if r, ok := e.Resource.(resource.Runner); ok {
+		_, deputy := e.Resource.(resource.Deputy)
 		for _, p := range r.Runs() {
-			n.Runs = append(n.Runs, stated(p))
+			n.add(p, deputy)
 		}
 	}
 	n.join()
+	s.sensitive = e.Resource.Common().Sensitive
 	return s
+}
+
+// probe is one of the looks at whether the host is healthy, as far as it has
+// something run, or read: it changes nothing else.
+func (j *Judgement) probe(p *catalog.Probe) *subject {
+	s := &subject{entry: &catalog.Entry{Address: resource.Address{Kind: "health", Name: p.Name}, Origin: p.Origin}}
+	n := &s.names
+	n.Kind, n.Name, n.Address = s.entry.Address.Kind, s.entry.Address.Name, s.entry.Address.String()
+	n.Source, n.Group, n.File = j.source, p.Origin.Group, p.Origin.File
+	switch {
+	case p.Command != "":
+		args, err := host.SplitCommand(p.Command)
+		if err != nil {
+			args = nil // it is opaque, and fails
+		}
+		n.add(resource.Program{By: "health", Argv: args}, true)
+	case p.File != "" && p.Contains != "":
+		n.add(resource.Program{By: "contains", Reads: p.File}, true)
+	}
+	n.finish()
+	return s
+}
+
+// add adds what somebody says that it has run.
+func (n *Names) add(p resource.Program, deputy bool) {
+	run := stated(p)
+	if run.deputed = deputy && p.Reads == ""; p.Reads != "" {
+		n.Reads = include(n.Reads, p.Reads)
+	}
+	n.Runs = append(n.Runs, run)
 }
 
 func include(list []string, s string) []string {
@@ -357,17 +399,16 @@ func (j *Judgement) judgeRuns(s *subject) []Breach {
 		return nil
 	}
 	var list []Breach
-	own := s.own()
-	for i, run := range s.names.Runs {
+	for _, run := range s.names.Runs {
 		fixed := run.User
-		if i >= own { // somebody else runs it, who knows nothing of rules
+		if !run.deputed { // somebody else runs it, who knows nothing of rules
 			fixed = orRoot(fixed)
 		}
 		rule, err := j.allows(s, run, fixed)
 		switch {
 		case rule == nil:
 			list = append(list, s.refused(run, err))
-		case i >= own:
+		case !run.deputed:
 		case s.user != "" && !j.same(s.user, rule.As):
 			list = append(list, Breach{Rule: rule.Name, Address: s.entry.Address, Origin: s.entry.Origin, ruleFile: rule.at,
 				Problem: fmt.Sprintf("%s is run as %q, and what else it has run as %q", run.By, rule.As, s.user)})
@@ -376,14 +417,6 @@ func (j *Judgement) judgeRuns(s *subject) []Breach {
 		}
 	}
 	return list
-}
-
-// own is how many of a subject's runs are its own to make.
-func (s *subject) own() int {
-	if d, ok := s.entry.Resource.(resource.Deputy); ok {
-		return len(d.Runs())
-	}
-	return 0
 }
 
 const root = "root"
@@ -430,7 +463,7 @@ func (s *subject) refused(run Run, err error) Breach {
 	if what == "" {
 		what = "what cannot be told"
 	}
-	if s.entry.Resource.Common().Sensitive {
+	if s.sensitive {
 		what = "a sensitive text"
 	}
 	problem := fmt.Sprintf("no rule allows that %s has run, as %s: %s", run.By, orAny(run.User), what)

@@ -32,6 +32,7 @@ type Names struct {
 	Packages  []string `expr:"packages" doc:"packages, by name"`
 	Origins   []string `expr:"origins" doc:"where the packages can come from: URL suite/component by apt's index, the repository's name by dnf's and zypper's; unknown where nobody knows"`
 	Locations []string `expr:"locations" doc:"URLs that it lets packages come from"`
+	Reads     []string `expr:"reads" doc:"files of the host that it has read and shown to a server: token_file, ssh_key_file"`
 	Users     []string `expr:"users" doc:"users that it makes or changes"`
 	Groups    []string `expr:"groups" doc:"groups that it makes or changes, or puts somebody into"`
 	Runs      []Run    `expr:"runs" doc:"what it has run: by, argv, shell, line, program, user, opaque"`
@@ -68,6 +69,9 @@ type Run struct {
 	Program string   `expr:"program"`
 	User    string   `expr:"user"`
 	Opaque  bool     `expr:"opaque"`
+
+	// deputed is true where it is run by the resource itself, as whom a rule says.
+	deputed bool
 }
 
 // A Name is one word of the language, for the reference.

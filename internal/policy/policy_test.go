@@ -21,10 +21,16 @@ import (
 // load makes the catalog of one manifest of a source.
 func load(t *testing.T, source, manifest string) *catalog.Catalog {
 	t.Helper()
+	return loadGroup(t, source, "", manifest)
+}
+
+func loadGroup(t *testing.T, source, group, manifest string) *catalog.Catalog {
+	t.Helper()
 	cat, err := catalog.Load(catalog.Input{
 		Name: source, Group: "g", Facts: facts.Nothing("not in this test"), Version: "1.0.0",
 		Tree: fstest.MapFS{
 			"g/a.yaml":      {Data: []byte(manifest)},
+			"g/group.yaml":  {Data: []byte("allow_empty: true\n" + group)},
 			"g/files/a.txt": {Data: []byte("a")},
 		},
 		Modules: modules.All(host.New("/", host.Options{})),
@@ -273,6 +279,84 @@ func TestAConfinedSourceDoesNotBecomeRoot(t *testing.T) {
 				t.Errorf("breaks %q: %v", broken(err), err)
 			}
 		})
+	}
+}
+
+// What a group has run to see whether the host is healthy is run as what a resource
+// has run, and what it has looked for in a file is read by root.
+func TestAConfinedSourceHasProbesRunWhatARuleAllows(t *testing.T) {
+	rules := mixed + `
+  - name: the app team looks at its file
+    sources: [app]
+    allow_run: run.by == "contains" and run.line == "/run/app/ready"
+    as: root
+`
+	for probe, want := range map[string]struct {
+		as string
+		ok bool
+	}{
+		`{command: "/srv/app/bin/ready -v"}`:        {"app", true},
+		`{command: "/bin/sh -c id"}`:                {"", false},
+		`{command: "/srv/app/bin/../../../bin/sh"}`: {"", false},
+		`{command: "'"}`:                            {"", false},
+		`{file: /run/app/ready, contains: x}`:       {"", true},
+		`{file: /etc/shadow, contains: "root:$6$"}`: {"", false},
+		`{file: /run/app/other}`:                    {"", true},
+		`{http: "http://localhost/"}`:               {"", true},
+		`{unit: ssh.service}`:                       {"", true},
+	} {
+		cat := loadGroup(t, "app", "health:\n  x: "+probe+"\n", "[]")
+		_, err := parse(t, rules).Judge(t.Context(), cat, mapped{})
+		if want.ok != (err == nil) || !want.ok && !slices.Equal(broken(err), []string{unallowed}) {
+			t.Errorf("%s: %v", probe, err)
+			continue
+		}
+		if err == nil && cat.Health[0].As != want.as {
+			t.Errorf("%s is run as %q, want %q", probe, cat.Health[0].As, want.as)
+		}
+		if err != nil && !strings.Contains(err.Error(), "g/group.yaml:3:6: health:x ") {
+			t.Errorf("%s is refused by %v", probe, err)
+		}
+		cat = loadGroup(t, "infra", "health:\n  x: "+probe+"\n", "[]")
+		if _, err := parse(t, rules).Judge(t.Context(), cat, mapped{}); err != nil || cat.Health[0].As != "" {
+			t.Errorf("%s of a source that is not confined: as %q, error %v", probe, cat.Health[0].As, err)
+		}
+	}
+}
+
+// What root reads and shows to a server of the author's choice is read for a
+// confined source where a rule says so.
+func TestAConfinedSourceHasNoSecretsOfTheHostsRead(t *testing.T) {
+	rules := parse(t, everything+`
+  - name: the app team's token
+    sources: [app]
+    kinds: [download]
+    allow_run: run.by == "token_file" and run.line == "/etc/app.token"
+    as: root
+  - name: nobody shows keys of the host
+    deny: 'any(reads, under(#, "/etc/ssh"))'
+`)
+	const sum = "checksum: 'sha256:0000000000000000000000000000000000000000000000000000000000000000'"
+	const commit = "commit: '1111111111111111111111111111111111111111'"
+	const validate = "validate: '/srv/app/bin/check {path}'"
+	for name, c := range map[string]struct {
+		source, manifest string
+		breaks           []string
+	}{
+		"no token":             {"app", "- {download: /srv/app/x, url: 'https://x/y', " + sum + "}\n", nil},
+		"its token":            {"app", "- {download: /srv/app/x, url: 'https://x/y', token_file: /etc/app.token, " + sum + ", " + validate + "}\n", nil},
+		"its token, otherwise": {"app", "- {archive: /srv/app/x, url: 'https://x/y', token_file: /etc/app.token, " + sum + "}\n", []string{unallowed}},
+		"another token":        {"app", "- {download: /srv/app/x, url: 'https://x/y', username: u, token_file: /var/lib/trued/backups.key, " + sum + "}\n", []string{unallowed}},
+		"the host's key":       {"app", "- {archive: /srv/app/x, url: 'https://x/y', username: u, token_file: /etc/ssh//ssh_host_ed25519_key, " + sum + "}\n", []string{"nobody shows keys of the host", unallowed}},
+		"a token of Git's":     {"app", "- {checkout: /srv/app/x, url: 'https://x/y', token_file: /etc/trued/token, " + commit + "}\n", []string{unallowed}},
+		"a key of Git's":       {"app", "- {checkout: /srv/app/x, url: 'a@x:y', ssh_key_file: /etc/trued/key, " + commit + "}\n", []string{unallowed}},
+		"of another source":    {"infra", "- {checkout: /srv/x, url: 'a@x:y', ssh_key_file: /etc/trued/key, " + commit + "}\n", nil},
+		"the key of another":   {"infra", "- {checkout: /srv/x, url: 'a@x:y', ssh_key_file: /etc/ssh/ssh_host_ed25519_key, " + commit + "}\n", []string{"nobody shows keys of the host"}},
+	} {
+		_, err := rules.Judge(t.Context(), load(t, c.source, c.manifest), mapped{})
+		if got := broken(err); !slices.Equal(got, c.breaks) {
+			t.Errorf("%s: breaks %q, want %q (%v)", name, got, c.breaks, err)
+		}
 	}
 }
 

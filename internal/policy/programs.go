@@ -17,6 +17,9 @@ func stated(p resource.Program) Run {
 	if len(p.Argv) > 0 {
 		r.Program, r.Line = p.Argv[0], strings.Join(p.Argv, " ")
 	}
+	if p.Reads != "" {
+		return Run{By: p.By, Line: p.Reads, User: root, Opaque: true}
+	}
 	r.Opaque = len(p.Argv) == 0 && p.Shell == ""
 	return r.plainly()
 }

@@ -54,6 +54,9 @@ type Program struct {
 	Shell string
 	// User is whom it is run as; empty for the agent's own user.
 	User string
+	// Reads is set in place of a program: a file of the host that the agent reads for
+	// it, as the user that it is itself, and has others learn of.
+	Reads string
 }
 
 // A Deputy is a Runner that runs its programs itself and can do so as another

@@ -125,6 +125,9 @@ func (r *Resource) Claims() []resource.Claim { return []resource.Claim{resource.
 // Writes implements resource.Writer.
 func (r *Resource) Writes() []resource.Write { return r.Directory.Writes(r.Name()) }
 
+// Runs implements resource.Runner: it has nothing run, and a token read.
+func (r *Resource) Runs() []resource.Program { return r.Reads() }
+
 // Needs are the directories above, owner and group, and what opens the server.
 func (r *Resource) Needs() []resource.Need {
 	return slices.Concat(r.Directory.Needs(r.Name()), r.File.Needs(), r.unpackers())

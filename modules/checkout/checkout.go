@@ -200,6 +200,18 @@ func (r *Resource) Claims() []resource.Claim { return []resource.Claim{resource.
 // Writes implements resource.Writer.
 func (r *Resource) Writes() []resource.Write { return r.Directory.Writes(r.Name()) }
 
+// Runs implements resource.Runner: it has nothing run, and read what opens the
+// server.
+func (r *Resource) Runs() []resource.Program {
+	var read []resource.Program
+	for _, c := range r.files() {
+		if c.secret {
+			read = append(read, resource.Program{By: c.key, Reads: host.CleanPath(c.name)})
+		}
+	}
+	return read
+}
+
 // Needs are the directories above, owner and group, and what opens the server.
 func (r *Resource) Needs() []resource.Need {
 	needs := r.Directory.Needs(r.Name())

@@ -103,7 +103,9 @@ func (r *Resource) Writes() []resource.Write {
 }
 
 // Runs implements resource.Runner.
-func (r *Resource) Runs() []resource.Program { return host.ValidateProgram(r.Accept) }
+func (r *Resource) Runs() []resource.Program {
+	return append(host.ValidateProgram(r.Accept), r.Reads()...)
+}
 
 // spec is the file with the content of a SHA-256, "" when that is not known.
 func (r *Resource) spec(sum string) host.FileSpec {

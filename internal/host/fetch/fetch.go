@@ -106,6 +106,15 @@ func (f *File) Needs() []resource.Need {
 	return needs
 }
 
+// Reads is what the agent reads for the resource and shows to a server that the
+// resource chooses.
+func (f *File) Reads() []resource.Program {
+	if f.TokenFile == "" {
+		return nil
+	}
+	return []resource.Program{{By: "token_file", Reads: host.CleanPath(f.TokenFile)}}
+}
+
 func checkURL(s string, token bool) error {
 	u, err := url.Parse(s)
 	switch {
