@@ -58,6 +58,14 @@ func ofSystemd(name string) bool {
 		strings.Contains(name, "/systemd/system") || strings.Contains(name, "/systemd/user"))
 }
 
+// standing reports whether a path is where systemd itself looks for a unit, so that
+// whoever writes it is judged for that. What is at a path that only looks like one
+// is whatever its owner likes.
+func standing(name string) bool {
+	name = path.Clean(name)
+	return slices.ContainsFunc(unitHomes(), func(home string) bool { return below(name, home+"/system") })
+}
+
 // launches reports whether what is at a path is run, or says what is.
 func launches(name string) bool {
 	return ofSystemd(name) || strings.Contains(name, "/.ssh/") || strings.HasSuffix(name, "/.ssh") || listed(name)

@@ -104,6 +104,14 @@ func (n *Names) opaque(by, user string) {
 	n.Runs = append(n.Runs, Run{By: by, User: orRoot(user), Opaque: true})
 }
 
+// leads returns where the target of a link leads, if it is one.
+func leads(target, name string) string {
+	if target == "" || path.IsAbs(target) {
+		return target
+	}
+	return path.Join(path.Dir(name), target)
+}
+
 const maxText = 1 << 20
 
 // text returns what a write puts into a file, if that can be told.
@@ -123,8 +131,12 @@ func text(w resource.Write) (string, bool) {
 // ofUnit adds what a unit file or drop-in runs and sets, and returns the
 // directories and files that systemd makes for it.
 func (n *Names) ofUnit(w resource.Write, name string) []resource.Write {
-	if w.Target == "/dev/null" || w.Target != "" && ofSystemd(w.Target) {
-		return nil // it is masked, or a unit that is there by its own right
+	if w.Target == "/dev/null" {
+		return nil // it is masked
+	}
+	if at := leads(w.Target, name); at != "" && standing(at) {
+		n.Units = include(n.Units, path.Base(at))
+		return nil // another name of a unit that is there by its own right
 	}
 	unit, known := unitAt(name)
 	data, ok := text(w)
@@ -144,9 +156,9 @@ func (n *Names) ofUnit(w resource.Write, name string) []resource.Write {
 	}
 	for _, s := range settings {
 		made = append(made, makes(s, user)...)
-		if others(s) {
-			for word := range strings.FieldsSeq(s.Value) {
-				n.Units = include(n.Units, strings.Trim(word, `"'`))
+		for word := range strings.FieldsSeq(s.Value) {
+			if word = strings.Trim(word, `"'`); others(s) || starts(s) && ends(word) {
+				n.Units = include(n.Units, word)
 			}
 		}
 	}
@@ -177,6 +189,8 @@ func raises(s units.Setting) bool {
 		// what root reads and hands over
 		"EnvironmentFile", "LoadCredential", "LoadCredentialEncrypted", "ImportCredential", "OpenFile":
 		return s.Value != ""
+	case "FailureAction", "SuccessAction", "StartLimitAction", "JobTimeoutAction": // of the whole host
+		return s.Value != "" && s.Value != "none"
 	case "StandardInput", "StandardOutput", "StandardError":
 		return strings.Contains(s.Value, ":")
 	}
@@ -191,10 +205,37 @@ func alters(s units.Setting) bool {
 }
 
 // others reports whether a setting names other units, which then are what this
-// one says, or are started with it.
+// one says, are enabled with it, are stopped for it, or share with it what is
+// theirs.
 func others(s units.Setting) bool {
-	return s.Section == "Install" && (s.Key == "Alias" || s.Key == "Also") ||
-		s.Key == "Unit" && (s.Section == "Timer" || s.Section == "Path") || s.Key == "Service" && s.Section == "Socket"
+	switch s.Section {
+	case "Install":
+		return s.Key == "Alias" || s.Key == "Also"
+	case "Unit":
+		return slices.Contains([]string{"Conflicts", "PropagatesStopTo", "PropagatesReloadTo", "JoinsNamespaceOf"}, s.Key)
+	case "Timer", "Path":
+		return s.Key == "Unit"
+	case "Socket":
+		return s.Key == "Service"
+	case "Service":
+		return s.Key == "Sockets"
+	}
+	return false
+}
+
+// starts reports whether a setting names other units that are started for this one.
+func starts(s units.Setting) bool {
+	return s.Section == "Unit" && slices.Contains([]string{"Wants", "Requires", "BindsTo", "Upholds", "OnFailure", "OnSuccess"}, s.Key)
+}
+
+// ends reports whether a unit is one whose start is the end of others: the host
+// goes down by it, or comes to where an operator sits.
+func ends(unit string) bool {
+	name, isTarget := strings.CutSuffix(unit, ".target")
+	return isTarget && (strings.HasPrefix(name, "runlevel") || slices.Contains([]string{
+		"poweroff", "reboot", "halt", "kexec", "soft-reboot", "exit", "shutdown", "final", "umount", "ctrl-alt-del", "rescue", "emergency",
+		"sleep", "suspend", "hibernate", "hybrid-sleep", "suspend-then-hibernate",
+	}, name))
 }
 
 // homeOf is where systemd makes the directories of a setting, and gives them, with
