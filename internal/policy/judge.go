@@ -439,6 +439,10 @@ func (j *Judgement) allows(s *subject, run Run, fixed string) (*rule, error) {
 		about, err := r.about(&s.names)
 		if err == nil && about && (fixed == "" || j.same(fixed, r.As)) {
 			about, err = r.allow.eval(RunNames{Names: s.names, Run: run})
+			if err == nil && about && len(run.With) > 0 && j.same(r.As, root) && !strings.Contains(r.AllowRun, "run.with") {
+				last = fmt.Errorf("rule %q would have root run it, and says nothing of run.with: the environment, directory or input that it is given", r.Name)
+				continue
+			}
 			if err == nil && about {
 				return r, nil
 			}

@@ -35,7 +35,7 @@ type Names struct {
 	Reads     []string `expr:"reads" doc:"files of the host that it has read and shown to a server: token_file, ssh_key_file"`
 	Users     []string `expr:"users" doc:"users that it makes or changes"`
 	Groups    []string `expr:"groups" doc:"groups that it makes or changes, or puts somebody into"`
-	Runs      []Run    `expr:"runs" doc:"what it has run: by, argv, shell, line, program, user, opaque"`
+	Runs      []Run    `expr:"runs" doc:"what it has run: by, argv, shell, line, program, user, opaque, with"`
 
 	Touches func(...string) (bool, error) `expr:"touches" doc:"touches(DIR, …): it writes something at or in one of the directories, or replaces what holds one"`
 	Within  func(...string) (bool, error) `expr:"within" doc:"within(DIR, …): all its paths are at or in one of the directories"`
@@ -69,6 +69,7 @@ type Run struct {
 	Program string   `expr:"program"`
 	User    string   `expr:"user"`
 	Opaque  bool     `expr:"opaque"`
+	With    []string `expr:"with"`
 
 	// deputed is true where it is run by the resource itself, as whom a rule says.
 	deputed bool

@@ -331,6 +331,65 @@ func TestAConfinedSourceHasProbesRunWhatARuleAllows(t *testing.T) {
 	}
 }
 
+// What runs as root by a rule is the program that the rule names, with nothing of
+// its author's that could make another of it.
+func TestWhatRootRunsIsGivenNothingThatNoRuleSpeaksOf(t *testing.T) {
+	const before = "rules:\n  - name: the team's backup\n    sources: [app]\n    as: "
+	const program = "\n    allow_run: '(run.program == \"/usr/bin/backup\" or run.shell == \"/usr/bin/backup\")"
+	const some = program + ` and all(run.with, # in ["env A=b", "cwd /srv"])'`
+	unit := func(text string) string {
+		return fmt.Sprintf("- unit: a.service\n  content: %q\n", "[Service]\nExecStart=/usr/bin/backup\n"+text)
+	}
+	command := func(more string) string {
+		return "- {command: a, argv: [/usr/bin/backup], creates: /x" + more + "}\n"
+	}
+	timer := func(more string) string {
+		return "- {timer: a, on_calendar: daily, argv: [/usr/bin/backup]" + more + "}\n"
+	}
+	cron := func(more string) string {
+		return "- {cron: a, schedule: '@daily', run: /usr/bin/backup" + more + "}\n"
+	}
+	for name, c := range map[string]struct {
+		manifest    string
+		plain, some bool
+	}{
+		"a command":                 {command(""), true, true},
+		"its environment":           {command(", env: {LD_PRELOAD: /srv/x}"), false, false},
+		"one that the rule knows":   {command(", env: {A: b}"), false, true},
+		"its directory":             {command(", cwd: /srv"), false, true},
+		"another directory":         {command(", cwd: /srv/app"), false, false},
+		"its input":                 {command(", stdin: x"), false, false},
+		"a timer":                   {timer(""), true, true},
+		"a timer's environment":     {timer(", env: {LD_PRELOAD: /srv/x}"), false, false},
+		"a timer's directory":       {timer(", cwd: /srv"), false, true},
+		"a table of cron":           {cron(""), true, true},
+		"a table's environment":     {cron(", env: {SHELL: /srv/x}"), false, false},
+		"a unit":                    {unit(""), true, true},
+		"a unit's environment":      {unit("Environment=LD_PRELOAD=/srv/x\n"), false, false},
+		"a unit's environment file": {unit("EnvironmentFile=/srv/x\n"), false, false},
+		"a unit's root":             {unit("RootDirectory=/srv/app\n"), false, false},
+		"what is mounted over it":   {unit("BindReadOnlyPaths=/srv/x:/usr/bin/backup\n"), false, false},
+		"a unit's input":            {unit("StandardInputText=x\n"), false, false},
+		"a limit of a unit":         {unit("LimitNOFILE=9\n"), true, true},
+	} {
+		for _, rule := range []struct {
+			text string
+			ok   bool
+		}{
+			{before + "root" + program + "'\n", c.plain}, {before + "\"0\"" + program + "'\n", c.plain}, {before + "root" + some + "\n", c.some},
+		} {
+			_, err := parse(t, rule.text).Judge(t.Context(), load(t, "app", c.manifest), mapped{})
+			if rule.ok != (err == nil) || !rule.ok && !slices.Equal(broken(err), []string{unallowed}) {
+				t.Errorf("%s: by %s\n%v", name, rule.text, err)
+			}
+		}
+	}
+	// As a user of less it may be what it likes.
+	if _, err := parse(t, before+"app"+program+"'\n").Judge(t.Context(), load(t, "app", command(", env: {LD_PRELOAD: /srv/x}")), mapped{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // What root reads and shows to a server of the author's choice is read for a
 // confined source where a rule says so.
 func TestAConfinedSourceHasNoSecretsOfTheHostsRead(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 // stated is a run as a resource says it.
 func stated(p resource.Program) Run {
-	r := Run{By: p.By, Argv: p.Argv, Shell: p.Shell, User: p.User, Line: p.Shell}
+	r := Run{By: p.By, Argv: p.Argv, Shell: p.Shell, User: p.User, Line: p.Shell, With: p.With}
 	if len(p.Argv) > 0 {
 		r.Program, r.Line = p.Argv[0], strings.Join(p.Argv, " ")
 	}
@@ -28,7 +28,7 @@ func stated(p resource.Program) Run {
 // say: by way of "..", or by what somebody else puts in later.
 func (r Run) plainly() Run {
 	if slices.Contains(strings.Split(r.Program, "/"), "..") || strings.ContainsAny(r.Program, "%$") {
-		return Run{By: r.By, Line: r.Line, User: r.User, Opaque: true}
+		return Run{By: r.By, Line: r.Line, User: r.User, Opaque: true, With: r.With}
 	}
 	return r
 }
@@ -165,10 +165,14 @@ func (n *Names) ofUnit(w resource.Write, name string) []resource.Write {
 	if raised {
 		user = root
 	}
+	first := len(n.Runs)
 	for _, s := range settings {
-		if strings.HasPrefix(s.Key, "Exec") && s.Value != "" {
+		if strings.HasPrefix(s.Key, "Exec") && s.Key != "ExecSearchPath" && s.Value != "" {
 			n.exec(name, s.Key, s.Value, user)
 		}
+	}
+	for i := first; i < len(n.Runs); i++ {
+		n.Runs[i].With = given(settings)
 	}
 	if raised && unit.dropIn || slices.Contains([]string{".mount", ".swap", ".automount"}, path.Ext(unit.unit)) {
 		n.opaque("the unit of "+name, "")
@@ -195,6 +199,25 @@ func raises(s units.Setting) bool {
 		return strings.Contains(s.Value, ":")
 	}
 	return homeOf(s.Key) != "" && strings.ContainsAny(s.Value, "%\\")
+}
+
+// given is what a unit gives its programs that may make something else of them.
+func given(settings []units.Setting) []string {
+	var with []string
+	for _, s := range settings {
+		switch s.Key {
+		case "Environment", "EnvironmentFile", "PassEnvironment":
+			with = append(with, "env "+s.Key+"="+s.Value)
+		case "WorkingDirectory":
+			with = append(with, "cwd "+s.Value)
+		case "StandardInput", "StandardInputText", "StandardInputData":
+			with = append(with, "stdin")
+		case "ExecSearchPath", "RootDirectory", "RootImage", "BindPaths", "BindReadOnlyPaths", "MountImages", "ExtensionImages",
+			"ExtensionDirectories", "OpenFile", "LoadCredential", "LoadCredentialEncrypted", "ImportCredential":
+			with = append(with, "root "+s.Key+"="+s.Value)
+		}
+	}
+	return with
 }
 
 // alters reports whether a setting of a drop-in makes the programs of the unit,
@@ -386,6 +409,13 @@ func (n *Names) ofLauncher(w resource.Write, name string) {
 // were understood.
 func (n *Names) crontab(name, data string) bool {
 	by := "cron by " + path.Base(name)
+	first := len(n.Runs)
+	var with []string
+	defer func() {
+		for i := first; i < len(n.Runs); i++ {
+			n.Runs[i].With = with
+		}
+	}()
 	for line := range strings.SplitSeq(data, "\n") {
 		line = strings.Trim(line, " \t")
 		if line == "" || line[0] == '#' {
@@ -403,12 +433,12 @@ func (n *Names) crontab(name, data string) bool {
 			if !strings.Contains(line, "=") {
 				return false
 			}
-			n.Settings = append(n.Settings, "cron."+line)
+			n.Settings, with = append(n.Settings, "cron."+line), append(with, "env "+line)
 			continue
 		}
 		if line[0] != '@' && !strings.ContainsAny(line[:1], "*0123456789") {
 			if strings.Contains(fields[0], "=") || strings.HasPrefix(fields[1], "=") {
-				n.Settings = append(n.Settings, "cron."+line)
+				n.Settings, with = append(n.Settings, "cron."+line), append(with, "env "+line)
 				continue
 			}
 			return false

@@ -1,6 +1,10 @@
 package resource
 
-import "context"
+import (
+	"context"
+	"maps"
+	"slices"
+)
 
 // What follows is what a resource does to a host beyond its claims, for rules
 // that limit it. A rule is about what is stated here, so it is stated in full: a
@@ -54,9 +58,24 @@ type Program struct {
 	Shell string
 	// User is whom it is run as; empty for the agent's own user.
 	User string
+	// With is what it is given besides, and may make something else of it: "env
+	// A=b", "cwd /dir", "stdin".
+	With []string
 	// Reads is set in place of a program: a file of the host that the agent reads for
 	// it, as the user that it is itself, and has others learn of.
 	Reads string
+}
+
+// Given is what a program is given by an environment and a directory of its own.
+func Given(env map[string]string, dir string) []string {
+	var with []string
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		with = append(with, "env "+name+"="+env[name])
+	}
+	if dir != "" {
+		with = append(with, "cwd "+dir)
+	}
+	return with
 }
 
 // A Deputy is a Runner that runs its programs itself and can do so as another

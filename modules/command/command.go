@@ -127,14 +127,18 @@ func (r *Resource) Writes() []resource.Write { return nil }
 
 // Runs implements resource.Runner.
 func (r *Resource) Runs() []resource.Program {
-	what := resource.Program{By: "command", Argv: r.Argv, User: r.User}
+	what := resource.Program{By: "command", Argv: r.Argv, User: r.User, With: resource.Given(r.Env, r.Dir)}
 	if r.Argv == nil {
 		what.Shell = r.line()
+	}
+	given := what.With
+	if r.Stdin != "" {
+		what.With = append(slices.Clip(given), "stdin")
 	}
 	runs := []resource.Program{what}
 	for _, guard := range []struct{ by, line string }{{"unless", r.Unless}, {"onlyif", r.OnlyIf}} {
 		if guard.line != "" {
-			runs = append(runs, resource.Program{By: guard.by, Shell: guard.line, User: r.User})
+			runs = append(runs, resource.Program{By: guard.by, Shell: guard.line, User: r.User, With: given})
 		}
 	}
 	return runs

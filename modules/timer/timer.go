@@ -178,10 +178,11 @@ func (r *Resource) Writes() []resource.Write {
 
 // Runs implements resource.Runner.
 func (r *Resource) Runs() []resource.Program {
+	given := resource.Given(r.Env, r.Dir)
 	if len(r.Argv) > 0 {
-		return []resource.Program{{By: "timer", Argv: r.Argv, User: r.User}}
+		return []resource.Program{{By: "timer", Argv: r.Argv, User: r.User, With: given}}
 	}
-	return []resource.Program{{By: "timer", Shell: r.Line, User: r.User}}
+	return []resource.Program{{By: "timer", Shell: r.Line, User: r.User, With: given}}
 }
 
 // Needs are the units' files elsewhere, the user, the directory and the program.
