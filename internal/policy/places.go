@@ -19,17 +19,22 @@ func launchers() []string {
 		"/etc/modprobe.d", "/run/modprobe.d", "/etc/modules", "/etc/modules-load.d", "/run/modules-load.d",
 		"/etc/network", "/etc/NetworkManager", "/etc/networkd-dispatcher", "/etc/dhcp", "/etc/ppp", "/etc/acpi",
 		"/etc/logrotate.conf", "/etc/logrotate.d", "/etc/kernel", "/etc/initramfs-tools", "/etc/dracut.conf.d", "/etc/grub.d",
-		"/boot", "/etc/fstab", "/etc/exports", "/etc/auto.master", "/etc/auto.master.d",
+		"/boot", "/etc/fstab", "/etc/exports", "/etc/auto.master", "/etc/auto.master.d", "/etc/crypttab", "/etc/mdadm", "/etc/lvm",
+		"/var/spool/at", "/etc/update-motd.d", "/etc/needrestart", "/etc/rsyslog.conf", "/etc/rsyslog.d", "/etc/hosts.allow", "/etc/hosts.deny",
+		"/etc/aliases", "/etc/postfix", "/etc/exim4", "/etc/resolvconf", "/etc/wireguard", "/etc/openvpn", "/etc/letsencrypt", "/etc/cloud",
+		"/etc/docker", "/etc/containers", "/etc/libvirt", "/etc/audit", "/etc/xdg", "/etc/X11",
 		// who may become root, and who decides that
 		"/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/nsswitch.conf", "/etc/sudoers", "/etc/sudoers.d",
+		"/etc/subuid", "/etc/subgid", "/etc/login.defs", "/etc/sssd", "/etc/krb5.conf", "/etc/selinux", "/etc/apparmor", "/etc/apparmor.d",
 		"/etc/sudo.conf", "/etc/doas.conf", "/etc/pam.conf", "/etc/pam.d", "/etc/security", "/etc/polkit-1", "/etc/dbus-1",
 		"/etc/ssh", "/root", "/etc/trued", "/var/lib/trued", "/run/trued",
 		// what programs are made of, and where they come from
 		"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/usr", "/etc/alternatives",
 		"/etc/ld.so.preload", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/environment", "/etc/environment.d",
+		"/etc/perl", "/etc/python3", "/etc/ssl/openssl.cnf", "/etc/skel", "/etc/inputrc", "/etc/vim",
 		"/etc/profile", "/etc/profile.d", "/etc/bash.bashrc", "/etc/bashrc", "/etc/zsh", "/etc/gitconfig",
 		"/etc/apt", "/etc/dpkg", "/var/lib/dpkg", "/etc/dnf", "/etc/yum", "/etc/yum.conf", "/etc/yum.repos.d", "/etc/rpm",
-		"/etc/pki", "/etc/zypp", "/etc/pacman.conf", "/etc/pacman.d",
+		"/etc/pki", "/etc/ca-certificates", "/etc/ca-certificates.conf", "/etc/ssl/certs", "/etc/zypp", "/etc/pacman.conf", "/etc/pacman.d",
 		// the kernel's own doors
 		"/proc", "/sys", "/dev",
 	}
@@ -38,7 +43,7 @@ func launchers() []string {
 // harmless are places within those that nobody runs anything from.
 func harmless() []string {
 	return []string{
-		"/usr/share/doc", "/usr/share/man", "/usr/local/share/doc", "/usr/local/share/man", "/usr/local/share/ca-certificates",
+		"/usr/share/doc", "/usr/share/man", "/usr/local/share/doc", "/usr/local/share/man",
 		"/usr/src", "/usr/local/src", "/dev/shm", "/etc/default/locale",
 	}
 }

@@ -211,7 +211,7 @@ const everything = `
 rules:
   - name: the app team runs its own programs
     sources: [app]
-    allow_run: run.program startsWith "/srv/app/bin/" or run.by == "authorized_key"
+    allow_run: run.program startsWith "/srv/app/bin/" or run.by in ["authorized_key", "user"]
     as: app
 `
 
@@ -259,6 +259,10 @@ func TestAConfinedSourceDoesNotBecomeRoot(t *testing.T) {
 		"a line of cron that ends in the middle": {quoted("file", "/etc/cron.d/a", "* * * * * app /srv/app/bin/a\r* * * * * root /bin/sh\n"), false},
 		"what is loaded first":                   {quoted("file", "/etc/ld.so.preload", "/srv/app/x.so\n"), false},
 		"a program on root's path":               {quoted("file", "/usr/local/sbin/ls", "x"), false},
+		"whom all programs believe":              {quoted("file", "/usr/local/share/ca-certificates/x.crt", "x"), false},
+		"what a login has run":                   {quoted("file", "/etc/update-motd.d/x", "x"), false},
+		"what root's programs load":              {quoted("file", "/etc/ssl/openssl.cnf", "x"), false},
+		"a program of the logs":                  {quoted("file", "/etc/rsyslog.d/x.conf", "x"), false},
 		"documents":                              {quoted("file", "/usr/share/doc/app/x", "x"), true},
 		"the kernel's own helper":                {"- {sysctl: kernel.core_pattern, value: \"|/srv/app/x\"}\n", false},
 		"a file of sysctl":                       {"- {line: x, path: /etc/sysctl.conf}\n", false},
@@ -269,6 +273,13 @@ func TestAConfinedSourceDoesNotBecomeRoot(t *testing.T) {
 		"a primary group by number":              {"- {user: app, group: \"0\", create_home: false}\n", false},
 		"a group of one's own":                   {"- {group: app, members: [app]}\n", true},
 		"the user root":                          {"- {user: root, password: \"$6$x$y\"}\n", false},
+		"a user":                                 {"- {user: app, shell: /bin/sh, home: /srv/app, create_home: false}\n", true},
+		"a password of the user":                 {"- {user: app, password: \"$6$x$y\", create_home: false}\n", true},
+		"a password of another":                  {"- {user: ops, password: \"$6$x$y\", create_home: false}\n", false},
+		"another who is let in again":            {"- {user: ops, lock: false, create_home: false}\n", false},
+		"another who is locked out":              {"- {user: ops, lock: true, create_home: false}\n", true},
+		"a shell of one who is there":            {"- {user: daemon, shell: /srv/app/bin/sh, create_home: false}\n", false},
+		"a home of one who is there":             {"- {user: daemon, home: /srv/app, create_home: false}\n", false},
 		"a key of the user":                      {"- {authorized_key: a, user: app, key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1rvNbVhsVmQ2bHcMGbBvmCXZgXJmhvHcxoUmRgGDbk}\n", true},
 		"a key of root":                          {"- {authorized_key: a, user: root, key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1rvNbVhsVmQ2bHcMGbBvmCXZgXJmhvHcxoUmRgGDbk}\n", false},
 		"keys by a file":                         {quoted("file", "/home/ops/.ssh/authorized_keys", "x"), false},

@@ -227,6 +227,20 @@ func (r *Resource) Joins() []string {
 	return []string{r.Group}
 }
 
+// Runs implements resource.Runner: who says by what password an account lets in, or
+// into which shell and home an account leads that is there already, runs what he
+// likes as the user.
+func (r *Resource) Runs() []resource.Program {
+	enters := r.Password != "" || r.Lock != nil && !*r.Lock
+	if u, ok, err := r.host.FindUser(r.User); err != nil || ok {
+		enters = enters || err != nil || r.Shell != "" && r.Shell != u.Shell || r.Home != "" && host.CleanPath(r.Home) != u.Home
+	}
+	if r.absent() || !enters {
+		return nil
+	}
+	return []resource.Program{{By: "user", User: r.User}}
+}
+
 // Needs are the groups, the shell, and the directories above the home.
 func (r *Resource) Needs() []resource.Need {
 	var needs []resource.Need
