@@ -32,9 +32,18 @@ type Text struct {
 // DiffText returns the change of a field from one content to another: a unified
 // diff of text, sizes and digests of anything else.
 func DiffText(field, name string, before, after Text) resource.Change {
+	return diffText(field, name, before, after, diffContext)
+}
+
+// DiffLines is DiffText that shows the lines that differ, and none beside them.
+func DiffLines(field, name string, before, after Text) resource.Change {
+	return diffText(field, name, before, after, 0)
+}
+
+func diffText(field, name string, before, after Text, context int) resource.Change {
 	c := resource.Change{Field: field}
 	if showable(before) && showable(after) {
-		if unified := unify(name, string(before.Data), string(after.Data)); unified != "" {
+		if unified := unify(name, string(before.Data), string(after.Data), context); unified != "" {
 			c.Unified = cut(unified)
 			return c
 		}
@@ -44,11 +53,11 @@ func DiffText(field, name string, before, after Text) resource.Change {
 }
 
 // unify returns a unified diff; nothing where there is no difference to show.
-func unify(name, old, now string) string {
+func unify(name, old, now string, context int) string {
 	if old == "" && now != "" {
 		return unifyNew(name, now)
 	}
-	unified, err := udiff.ToUnified(name, name, old, udiff.Lines(old, now), diffContext)
+	unified, err := udiff.ToUnified(name, name, old, udiff.Lines(old, now), context)
 	if err != nil {
 		return ""
 	}

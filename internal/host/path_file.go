@@ -35,6 +35,9 @@ type FileSpec struct {
 	Backup bool
 	// Sensitive keeps values out of differences and errors.
 	Sensitive bool
+	// Kept is true for a file that not everyone may read, of which a part is known:
+	// the command that validates it may quote any of it, and is not quoted.
+	Kept bool
 	// Private refuses to keep a mode that lets everyone at the file.
 	Private bool
 	// Validate is a command that must accept the new file, with {path} for it.

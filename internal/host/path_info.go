@@ -103,6 +103,17 @@ func (h *Host) ReadFile(name string, limit int64) ([]byte, error) {
 	return h.readFile(name, limit, func(Info) error { return nil })
 }
 
+// ReadKept is ReadFile that tells as well whether others than the owner and the
+// group are kept from reading the file: there may be a secret in it.
+func (h *Host) ReadKept(name string, limit int64) (data []byte, kept bool, err error) {
+	const byOthers = 0o004
+	data, err = h.readFile(name, limit, func(i Info) error {
+		kept = i.Mode().Bits()&byOthers == 0
+		return nil
+	})
+	return data, kept, err
+}
+
 func (h *Host) readFile(name string, limit int64, accept func(Info) error) ([]byte, error) {
 	p, err := h.resolve(name, true)
 	if err != nil {

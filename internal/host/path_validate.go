@@ -34,7 +34,7 @@ func (s *StagedFile) validate(ctx context.Context, base string) error {
 	for i := range args {
 		args[i] = strings.ReplaceAll(args[i], "{path}", file)
 	}
-	if _, err := s.host.Run(ctx, Command{Args: args, User: s.spec.ValidateAs, Sensitive: s.spec.Sensitive}); err != nil {
+	if _, err := s.host.Run(ctx, Command{Args: args, User: s.spec.ValidateAs, Sensitive: s.spec.Sensitive || s.spec.Kept}); err != nil {
 		return fmt.Errorf("%q was not accepted: %w", s.name, err)
 	}
 	return nil

@@ -2,6 +2,8 @@ package line
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -107,7 +109,10 @@ func TestWhatCannotBeToldIsRefused(t *testing.T) {
 }
 
 func TestTheDifferenceIsAUnifiedDiff(t *testing.T) {
-	h, _ := sharedtest.Machine(t, "a\n#x=1\nb")
+	h, root := sharedtest.Machine(t, "a\n#x=1\nb")
+	if err := os.Chmod(filepath.Join(root, sharedtest.Path), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	m := New(h)
 	found, err := (&resourcetest.Engine{Offline: true}).Check(t.Context(), m, filled(m, Resource{Title: "x=2", Match: "^#?x="}))
 	const want = "--- /etc/x\n+++ /etc/x\n@@ -1,3 +1,3 @@\n a\n-#x=1\n+x=2\n b\n\\ No newline at end of file\n"

@@ -88,17 +88,29 @@ type Noted struct {
 	Sensitive bool `json:"sensitive,omitempty"`
 }
 
+// A found is a file as it is before a part is put into it.
+type found struct {
+	text   string
+	exists bool
+	// kept is true when not everyone may read it: what others have in it is not
+	// shown, since it may be a secret.
+	kept bool
+}
+
 // read returns the text of a file; none when there is no file.
-func read(h *host.Host, p Place) (text string, exists bool, err error) {
-	reader := h.ReadFile
+func read(h *host.Host, p Place) (f found, err error) {
+	var data []byte
 	if p.Private {
-		reader = h.ReadPrivate
+		data, err = h.ReadPrivate(p.Path, sizeLimit)
+		f.kept = true
+	} else {
+		data, f.kept, err = h.ReadKept(p.Path, sizeLimit)
 	}
-	data, err := reader(p.Path, sizeLimit)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", false, nil
+		return found{}, nil
 	}
-	return string(data), err == nil, err
+	f.text, f.exists = string(data), err == nil
+	return f, err
 }
 
 // Check compares the file with what a part makes of it. note returns what the
@@ -113,10 +125,11 @@ func Check(
 	}
 	place := p.Place()
 	seen := h.WitnessNamed(place.Path) // before it is read: what comes later is not held for this
-	before, exists, err := read(h, place)
+	file, err := read(h, place)
 	if err != nil {
 		return unread(p, place, view, err)
 	}
+	before, exists := file.text, file.exists
 	switch {
 	case !exists && (place.Leaves || place.Absent):
 		return resource.Finding{Witness: seen}, nil
@@ -134,7 +147,7 @@ func Check(
 		return resource.Finding{}, fmt.Errorf("%s: %w", place.Path, err)
 	}
 	if after := text.String(); after != before || place.goes(after) {
-		finding.Diff = resource.Diff{place.change(before, after)}
+		finding.Diff = resource.Diff{place.change(file, after)}
 	} else if !exists {
 		finding.Diff = nil // nothing to put into it
 	}
@@ -158,11 +171,15 @@ func (p Place) goes(text string) bool {
 	return p.Leaves && p.Made && strings.TrimSpace(text) == ""
 }
 
-func (p Place) change(before, after string) resource.Change {
-	if p.Sensitive {
+func (p Place) change(before found, after string) resource.Change {
+	diff := host.DiffText
+	switch {
+	case p.Sensitive:
 		return resource.Change{Field: p.Field, Redacted: true}
+	case before.kept:
+		diff = host.DiffLines
 	}
-	return host.DiffText(p.Field, p.Path, textOf(before), textOf(after))
+	return diff(p.Field, p.Path, textOf(before.text), textOf(after))
 }
 
 func textOf(s string) host.Text {
@@ -228,10 +245,11 @@ func writeParts(ctx context.Context, h *host.Host, items []resource.Item, of []i
 	for _, i := range of {
 		place.Private = place.Private || items[i].Resource.(Part).Place().Private
 	}
-	before, exists, err := read(h, place)
+	file, err := read(h, place)
 	if err != nil {
 		return err
 	}
+	before, exists := file.text, file.exists
 	after := before
 	for _, i := range of {
 		p := items[i].Resource.(Part)
@@ -254,7 +272,7 @@ func writeParts(ctx context.Context, h *host.Host, items []resource.Item, of []i
 	}
 	spec := host.FileSpec{
 		Content: resource.Bytes([]byte(after)), Follow: true, Backup: true,
-		Sensitive: place.Sensitive, Private: place.Private, Validate: place.Validate, ValidateAs: place.ValidateAs,
+		Sensitive: place.Sensitive, Private: place.Private, Kept: file.kept, Validate: place.Validate, ValidateAs: place.ValidateAs,
 	}
 	if !exists {
 		spec.Mode, spec.Owner = place.Mode, place.Owner

@@ -121,6 +121,33 @@ func TestASecretIsNotPutIntoAFileThatEveryoneMayRead(t *testing.T) {
 	}
 }
 
+// Beside a part there may be a secret, of somebody else's or of another part.
+func TestWhatIsBesideAPartInAFileThatIsNotEveryonesIsNotShown(t *testing.T) {
+	root := t.TempDir()
+	name := filepath.Join(root, "etc/x")
+	if err := errors.Join(os.Mkdir(filepath.Dir(name), 0o755), os.WriteFile(name, []byte("a = 1\npassword = s3cr3t\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	h := host.New(root, host.Options{})
+	plain := &part{line: "plain", validate: "grep -v nothing {path} /none"}
+	for mode, shown := range map[os.FileMode]bool{0o600: false, 0o640: false, 0o644: true} {
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+		found, err := Check(t.Context(), h, plain, resource.View{}, nil)
+		if err != nil || len(found.Diff) != 1 || !strings.Contains(found.Diff[0].Unified, "+plain") {
+			t.Fatalf("%v: %+v, error %v", mode, found.Diff, err)
+		}
+		if got := strings.Contains(found.Diff[0].Unified, "s3cr3t"); got != shown {
+			t.Errorf("%v: the difference is %s", mode, found.Diff[0].Unified)
+		}
+		err = Transact(t.Context(), h, []resource.Item{{Resource: plain, Found: found}})[0].Err
+		if err == nil || strings.Contains(err.Error(), "s3cr3t") != shown {
+			t.Errorf("%v: validate: %v", mode, err)
+		}
+	}
+}
+
 func TestManyPartsAreWrittenAtOnce(t *testing.T) {
 	text, looks, results := transact(t, &part{line: "a"}, &part{line: "b"}, &part{line: "c"})
 	for _, r := range results {
