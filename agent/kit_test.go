@@ -20,6 +20,8 @@ type kept struct {
 	t            testing.TB
 	source, root string
 	made         int
+	// health tells how the host does; nil where nobody asks.
+	health func(*host.Host) agent.Prober
 }
 
 func keep(t testing.TB) *kept {
@@ -44,7 +46,7 @@ func (k *kept) open() {
 	}
 	k.made = 0
 	k.Agent, err = agent.New(c, agent.Options{
-		Root: k.root, Version: "1.0.0", Log: slog.New(slog.DiscardHandler),
+		Root: k.root, Version: "1.0.0", Health: k.health, Log: slog.New(slog.DiscardHandler),
 		ExitCode: func(agent.Verdict) int { return 0 },
 		Modules: func(h *host.Host) []resource.Module {
 			k.made++

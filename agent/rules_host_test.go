@@ -1,6 +1,8 @@
 package agent_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +11,7 @@ import (
 	"testing"
 
 	"trued.dev/trued/agent"
+	"trued.dev/trued/internal/health"
 	"trued.dev/trued/internal/host"
 	"trued.dev/trued/internal/host/hosttest"
 )
@@ -61,6 +64,7 @@ printf '#!/bin/sh\nid -u >/srv/app/out/uid\ntest -r "$1"\n' >/srv/app/bin/check;
 		"a unit":              {"", "- unit: new.service\n  content: \"[Service]\\nExecStart=/bin/sh\\n\"", ""},
 		"a unit as root":      {"", "- unit: new.service\n  content: \"[Service]\\nExecStart=/srv/app/bin/check\\n\"", ""},
 		"a drop-in":           {"", "- unit: systemd-journald.service\n  drop_ins: {new: \"[Service]\\nExecStartPre=/bin/sh\\n\"}", ""},
+		"a unit by a link":    {"mkdir -p /srv/app/systemd/system; printf '[Service]\\nExecStart=/bin/touch /etc/new\\n' >/srv/app/systemd/system/new.service", "- {link: /etc/systemd/system/new.service, target: ../../../srv/app/systemd/system/new.service}", "rm -r /srv/app/systemd"},
 		"a unit by a file":    {"", "- {file: /etc/systemd/system/new.service, content: \"[Service]\\nExecStart=/bin/sh\\n\"}", ""},
 		"a command":           {"", "- {command: a, argv: [/bin/touch, /etc/new], creates: /etc/new}", ""},
 		"a command as root":   {"", "- {command: a, argv: [/srv/app/bin/check], creates: /etc/new, user: root}", ""},
@@ -125,7 +129,10 @@ printf '#!/bin/sh\nid -u >/srv/app/out/uid\ntest -r "$1"\n' >/srv/app/bin/check;
 			t.Errorf("the unit that left is %s", got)
 		}
 	})
+	t.Run("what a group has looked at", func(t *testing.T) { probes(t, k) })
+	t.Run("what is shown to a server", func(t *testing.T) { shows(t, k) })
 	t.Run("many kinds come and go under rules that none of them breaks", func(t *testing.T) { comeAndGo(t, k) })
+	t.Run("packages come from where they may", func(t *testing.T) { comesFrom(t, k) })
 }
 
 // mountsComeAndGo looks at a path before, while and after it has a second name.
@@ -229,6 +236,93 @@ func comeAndGo(t *testing.T, k *kept) {
 	sh(t, "set -e; test -e /srv/k/archive/check; test -e /etc/cron.d/tock; grep -q x /srv/lines; findmnt /srv/k/tmp; test -e /home/ada/.ssh/authorized_keys")
 	k.accepts("- directory: /srv/app/first\n")
 	sh(t, "set -e; test ! -e /srv/k/archive; test ! -e /etc/cron.d/tock; test ! -e /srv/lines; ! findmnt /srv/k/tmp; test ! -e /home/ada")
+}
+
+// probes has the commands of a group that looks whether the host is healthy run as
+// the user that the rules name, and others not at all.
+func probes(t *testing.T, k *kept) {
+	k.t = t
+	group := func(probe string) { k.write("groups/web/group.yaml", "health:\n  x: "+probe+"\n") }
+	defer k.write("groups/web/group.yaml", "{}\n")
+	for _, probe := range []string{
+		`{command: "/bin/touch /etc/new"}`, `{command: "/srv/app/bin/../../../bin/touch /etc/new"}`, `{file: /etc/shadow, contains: root}`,
+	} {
+		group(probe)
+		if verdict, summary := k.ask(); verdict != agent.Behind || !strings.Contains(summary, "health:x") {
+			t.Errorf("%s: %s, %s", probe, verdict, summary)
+		}
+		k.holds("etc/new", "")
+	}
+	sh(t, "rm -f /srv/app/out/uid")
+	k.health = func(h *host.Host) agent.Prober { return health.New(h) }
+	k.open()
+	defer func() { k.health = nil; k.open() }()
+	group(`{command: "/srv/app/bin/check /", times: 1}`)
+	k.accepts("")
+	if reports, err := k.Health(t.Context(), false); err != nil || len(reports) == 0 || !reports[0].Good {
+		t.Errorf("the probe came to %+v, error %v", reports, err)
+	}
+	if got, want := sh(t, "cat /srv/app/out/uid; stat -c %U /srv/app/out/uid"), sh(t, "id -u app")+"\napp"; got != want {
+		t.Errorf("the probe ran as %s, want %s", got, want)
+	}
+}
+
+// shows has a server take down what a commit would have it shown.
+func shows(t *testing.T, k *kept) {
+	k.t = t
+	put(t, "/etc/trued/age.key", "AGE-SECRET-KEY-1X")
+	sh(t, "chmod 600 /etc/trued/age.key")
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { asked++; w.WriteHeader(http.StatusNotFound) }))
+	defer server.Close()
+	sum := strings.Repeat("0", 64)
+	for _, kind := range []string{"download", "archive"} {
+		k.write("groups/web/a.yaml", "- {"+kind+": /srv/app/x, url: \""+server.URL+"/x\", token_file: /etc/trued/age.key, username: u, checksum: \"sha256:"+sum+"\"}\n")
+		if verdict, summary := k.ask(); verdict != agent.Behind || !strings.Contains(summary, "token_file") {
+			t.Errorf("%s: %s, %s", kind, verdict, summary)
+		}
+	}
+	if asked > 0 {
+		t.Errorf("the server was asked %d times", asked)
+	}
+	k.accepts("- directory: /srv/app/first\n")
+}
+
+// comesFrom has packages come from two repositories of which one may be used, by
+// themselves and as what others depend on.
+func comesFrom(t *testing.T, k *kept) {
+	k.t = t
+	sh(t, `deb() { # repository, name, version, dependencies
+	d=$(mktemp -d); chmod 755 $d; mkdir $d/DEBIAN
+	printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: x <x@example.com>\nDescription: x\n%s' $2 $3 "${4:+Depends: $4
+}" >$d/DEBIAN/control
+	mkdir -p /srv/$1; cd /srv/$1; dpkg-deb --root-owner-group -Znone -b $d $2_$3.deb >/dev/null
+	{ dpkg-deb -f $2_$3.deb; echo "Filename: ./$2_$3.deb"; echo "Size: $(stat -c %s $2_$3.deb)"; echo "SHA256: $(sha256sum <$2_$3.deb | cut -d' ' -f1)"; echo; } >>Packages
+}
+deb ours own-plain 1; deb ours own-newer 1; deb ours own-library 1; deb ours own-whole 1 own-library; deb ours own-needs 1 foreign-library
+deb theirs own-newer 2; deb theirs foreign-library 1; deb theirs foreign 1
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/* /var/lib/apt/lists/*
+for r in ours theirs; do echo "deb [trusted=yes] copy:/srv/$r ./"; done >/etc/apt/sources.list.d/lab.list
+apt-get -q update`)
+	put(t, "/etc/trued/policy.yaml", `rules: [{name: our mirror, require: 'all(origins, # startsWith "copy:/srv/ours ")'}]`)
+	there := func() string {
+		return sh(t, "dpkg-query -W -f '${db:Status-Abbrev}${Package} ' 'own-*' 'foreign*' 2>/dev/null | tr -s ' ' || true")
+	}
+	for _, name := range []string{"foreign", "own-newer", "nowhere"} {
+		k.write("groups/web/a.yaml", "- package: ["+name+", own-plain]\n")
+		if verdict, summary := k.ask(); verdict != agent.Behind || !strings.Contains(summary, "our mirror") || there() != "" {
+			t.Errorf("%s: %s, %s; there are %q", name, verdict, summary, there())
+		}
+	}
+	k.write("groups/web/a.yaml", "- package: [own-needs, own-plain]\n")
+	verdict, summary := k.ask()
+	if verdict != agent.Failed || there() != "ii own-plain" {
+		t.Errorf("with what it depends on from elsewhere: %s, %s; there are %q", verdict, summary, there())
+	}
+	k.accepts("- package: [own-whole, own-plain]\n")
+	if got := there(); got != "ii own-library ii own-plain ii own-whole" {
+		t.Errorf("there are %q", got)
+	}
 }
 
 // plants has a command of the same commit lead a path elsewhere after all of the
