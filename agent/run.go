@@ -23,8 +23,10 @@ type Request struct {
 	// fetched is fetched in any case.
 	Fetch bool
 	// AcceptPrune lets go what is held; AcceptHistory takes a commit that does
-	// not descend from the one applied.
+	// not descend from the one applied, where AcceptCommit is given the one whose
+	// name begins so and no other.
 	AcceptPrune, AcceptHistory bool
+	AcceptCommit               string
 	// IgnoreWindows changes what waits for its window, too.
 	IgnoreWindows bool
 	// PruneSource names a source that left the configuration and whose resources

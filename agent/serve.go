@@ -47,6 +47,7 @@ func (k *desk) Sync(ctx context.Context, r control.SyncRequest, progress func(st
 		AcceptPrune:   r.AcceptPrune,
 		IgnoreWindows: r.IgnoreWindows,
 		AcceptHistory: r.AcceptHistory,
+		AcceptCommit:  r.AcceptCommit,
 		Hasty:         true,
 		Wait:          lockWait,
 		Order:         (*Order)(r.Order),

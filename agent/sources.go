@@ -146,8 +146,8 @@ func (r *run) fetch(ctx context.Context) {
 			continue
 		}
 		fetch := s.source.Fetch
-		if r.req.AcceptHistory {
-			fetch = s.source.Accept
+		if r.req.AcceptHistory || r.req.AcceptCommit != "" {
+			fetch = func(ctx context.Context) (source.Revision, error) { return s.source.Accept(ctx, r.req.AcceptCommit) }
 		}
 		if _, err := fetch(ctx); err != nil {
 			s.err = err

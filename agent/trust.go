@@ -421,7 +421,7 @@ func CheckTrust(ctx context.Context, c SourceConfig) (trust.Verdict, error) {
 	defer func() { _ = src.Close() }()
 	fetch := src.Fetch
 	if w.config.Introduction.IsZero() {
-		fetch = src.Accept
+		fetch = func(ctx context.Context) (source.Revision, error) { return src.Accept(ctx, "") }
 	}
 	rev, err := fetch(ctx)
 	if err != nil {

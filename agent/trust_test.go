@@ -265,6 +265,23 @@ func TestOnlyWhatWasSignedByAListedKeyIsApplied(t *testing.T) {
 
 // A key that is revoked later stops what it signed from being new, and leaves the
 // host as it is.
+// What a server has by the time that an operator accepts a commit is not what he
+// looked at.
+func TestAnOperatorAcceptsTheCommitThatHeLookedAt(t *testing.T) {
+	t.Parallel()
+	g := guard(t, false)
+	earlier := g.commit("ada", "earlier")
+	seen := g.commit("ada", "seen")
+	g.refuse(seen, "no_anchor", "ada")
+	serve := func(commit string) { g.sh("git -C hosts.git update-ref refs/heads/main " + commit) }
+	serve(earlier)
+	if r := g.run(agent.Request{AcceptCommit: seen[:12]}); r.Verdict != agent.Unusable || g.motd() != "" {
+		t.Errorf("verdict %q with %q", r.Verdict, g.motd())
+	}
+	serve(seen)
+	g.accept(seen, "seen", agent.Request{AcceptCommit: seen[:12]})
+}
+
 func TestAKeyThatIsRevokedTakesNothingAway(t *testing.T) {
 	t.Parallel()
 	g := guard(t, false)

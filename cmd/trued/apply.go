@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,9 +42,30 @@ Without a network the last fetched commit is enforced, and said so.`,
 	c.Flags().DurationVar(&req.Wait, "wait", 0, "wait this long for another run to end")
 	c.Flags().BoolVar(&req.AcceptPrune, "accept-prune", false, "remove what is held")
 	c.Flags().BoolVar(&req.IgnoreWindows, "now", false, "change what waits for its window, too")
-	c.Flags().BoolVar(&req.AcceptHistory, "accept-history", false, "take a commit that does not follow from the one applied, or from any that this host knows")
+	acceptHistory(c, &req.AcceptHistory, &req.AcceptCommit)
 	c.Flags().BoolVar(&boot, "boot", false, "enforce the last fetched commit without asking the network, as at boot")
 	return c
+}
+
+// anyCommit is what --accept-history takes where no commit is named.
+const anyCommit = "any"
+
+// acceptHistory adds the flag by which an operator takes a commit that the host
+// would not follow to.
+func acceptHistory(c *cobra.Command, accept *bool, commit *string) {
+	c.Flags().Func("accept-history", "take the `commit`, of at least 10 digits and no other, although it does not follow from the one applied, "+
+		"or from any that this host knows; without one, whatever the server has by now", func(s string) error {
+		*accept, *commit = s == anyCommit, s
+		if s == anyCommit {
+			*commit = ""
+			return nil
+		}
+		if len(s) < 10 || len(s) > 40 || strings.Trim(s, "0123456789abcdefABCDEF") != "" {
+			return fmt.Errorf("%q is not the name of a commit: write 10 to 40 of its digits, as status shows them", s)
+		}
+		return nil
+	})
+	c.Flags().Lookup("accept-history").NoOptDefVal = anyCommit
 }
 
 // apply runs once and prints what came of it.

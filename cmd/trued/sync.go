@@ -20,7 +20,7 @@ func (a *app) syncCommand() *cobra.Command {
 		Example: `  trued sync
   trued sync --accept-prune     # remove what is held
   trued sync --now              # do not wait for windows
-  trued sync --accept-history   # take a branch that was rewritten`,
+  trued sync --accept-history=3f9c2ab41d   # take that commit of a branch that was rewritten`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := control.Dial(c.Context(), agent.SocketPath)
@@ -32,7 +32,7 @@ func (a *app) syncCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&req.AcceptPrune, "accept-prune", false, "remove what is held")
 	c.Flags().BoolVar(&req.IgnoreWindows, "now", false, "change what waits for its window, too")
-	c.Flags().BoolVar(&req.AcceptHistory, "accept-history", false, "take a commit that does not follow from the one applied, or from any that this host knows")
+	acceptHistory(c, &req.AcceptHistory, &req.AcceptCommit)
 	return c
 }
 

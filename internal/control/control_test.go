@@ -141,7 +141,7 @@ func TestSyncPassesProgressOnAndReturnsTheOutcome(t *testing.T) {
 	if err != nil || reply != (SyncReply{2, "1 held", "r1"}) {
 		t.Errorf("Sync = %+v, %v", reply, err)
 	}
-	if want := "fetching|{AcceptPrune:true AcceptHistory:false IgnoreWindows:false Now:false Order:<nil>}"; strings.Join(lines, "|") != want {
+	if want := "fetching|{AcceptPrune:true AcceptHistory:false AcceptCommit: IgnoreWindows:false Now:false Order:<nil>}"; strings.Join(lines, "|") != want {
 		t.Errorf("progress = %q, want %q", lines, want)
 	}
 }

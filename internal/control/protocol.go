@@ -56,6 +56,9 @@ type SyncRequest struct {
 	AcceptPrune bool `json:"accept_prune,omitempty"`
 	// AcceptHistory lets the run follow a branch whose history was rewritten.
 	AcceptHistory bool `json:"accept_history,omitempty"`
+	// AcceptCommit is AcceptHistory for the commit whose name begins so, and for no
+	// other.
+	AcceptCommit string `json:"accept_commit,omitempty"`
 	// IgnoreWindows lets the run change what waits for its window.
 	IgnoreWindows bool `json:"ignore_windows,omitempty"`
 	// Now runs what is there, without a fetch.

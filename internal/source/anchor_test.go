@@ -84,7 +84,13 @@ func TestHistoryThatDoesNotDescendIsRefused(t *testing.T) {
 			h.reopen()
 			h.wantRefused(applied, offered)
 
-			if r, err := h.Accept(context.Background()); err != nil || r.Commit != offered {
+			// Who accepts another commit has not accepted this one.
+			var refused *source.RefusedError
+			if r, err := h.Accept(context.Background(), applied); !errors.As(err, &refused) {
+				t.Fatalf("Accept of another gives %s, %v", r.Commit, err)
+			}
+			h.wantRefused(applied, offered)
+			if r, err := h.Accept(context.Background(), strings.ToUpper(offered[:12])); err != nil || r.Commit != offered {
 				t.Fatalf("Accept gives %s, %v", r.Commit, err)
 			}
 			h.apply(offered)

@@ -65,7 +65,7 @@ func (d *directory) Fetch(ctx context.Context) (Revision, error) {
 }
 
 // Accept is Fetch: a directory has no history.
-func (d *directory) Accept(ctx context.Context) (Revision, error) { return d.Fetch(ctx) }
+func (d *directory) Accept(ctx context.Context, _ string) (Revision, error) { return d.Fetch(ctx) }
 
 // Obtain cannot do anything: what a directory was before is nowhere else.
 func (d *directory) Obtain(_ context.Context, commit string) error {

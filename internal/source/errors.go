@@ -68,8 +68,8 @@ type RefusedError struct {
 }
 
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("commit %s does not descend from the applied commit %s (%s): if that is intended, run `trued sync --accept-history` on this host",
-		e.Offered, e.Applied, e.Detail)
+	return fmt.Sprintf("commit %s does not descend from the applied commit %s (%s): if that is intended, run `trued sync --accept-history=%.12s` on this host",
+		e.Offered, e.Applied, e.Detail, e.Offered)
 }
 
 // explain turns what went wrong into an Error.

@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"trued.dev/trued/internal/source/object"
 	"trued.dev/trued/internal/source/remote"
@@ -15,13 +16,28 @@ type repository struct {
 }
 
 // Fetch brings the newest commit into the store.
-func (r *repository) Fetch(ctx context.Context) (Revision, error) { return r.fetch(ctx, false) }
+func (r *repository) Fetch(ctx context.Context) (Revision, error) {
+	return r.fetch(ctx, acceptance{})
+}
 
 // Accept is Fetch without asking whether the commit descends from the applied
-// one.
-func (r *repository) Accept(ctx context.Context) (Revision, error) { return r.fetch(ctx, true) }
+// one, where it is the one that is named.
+func (r *repository) Accept(ctx context.Context, commit string) (Revision, error) {
+	return r.fetch(ctx, acceptance{given: true, commit: commit})
+}
 
-func (r *repository) fetch(ctx context.Context, anyHistory bool) (Revision, error) {
+// An acceptance is what an operator takes whatever it descends from: any commit,
+// or those whose name begins so.
+type acceptance struct {
+	given  bool
+	commit string
+}
+
+func (a acceptance) of(id object.ID) bool {
+	return a.given && strings.HasPrefix(id.String(), strings.ToLower(a.commit))
+}
+
+func (r *repository) fetch(ctx context.Context, accepts acceptance) (Revision, error) {
 	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Limits.Time)
 	defer cancel()
@@ -32,19 +48,19 @@ func (r *repository) fetch(ctx context.Context, anyHistory bool) (Revision, erro
 	defer end()
 	r.verifySometimes(ctx)
 	before := r.tip()
-	rev, err := r.fetchAny(ctx, anyHistory)
+	rev, err := r.fetchAny(ctx, accepts)
 	r.conclude(asked, before, rev, err)
 	return rev, err
 }
 
 // fetchAny tries the URLs in turn. A refusal ends it: another server is no way
 // around the proof.
-func (r *repository) fetchAny(ctx context.Context, anyHistory bool) (Revision, error) {
+func (r *repository) fetchAny(ctx context.Context, accepts acceptance) (Revision, error) {
 	var failed error
 	urls := r.cfg.allURLs()
 	for i, url := range urls {
 		attempt, cancel := share(ctx, len(urls)-i)
-		err := r.attempt(attempt, url, anyHistory)
+		err := r.attempt(attempt, url, accepts)
 		err = explain(attempt, r.cfg.Name, url, r.cfg.Limits, err)
 		cancel()
 		if err == nil {
@@ -63,10 +79,10 @@ func (r *repository) fetchAny(ctx context.Context, anyHistory bool) (Revision, e
 
 // attempt fetches from one URL. A store that is damaged, or turns out to be,
 // is made anew beside the old one.
-func (r *repository) attempt(ctx context.Context, url string, anyHistory bool) error {
+func (r *repository) attempt(ctx context.Context, url string, accepts acceptance) error {
 	_, broken := r.current()
 	if broken == nil {
-		err := r.update(ctx, url, anyHistory)
+		err := r.update(ctx, url, accepts)
 		if !errors.Is(err, object.ErrDamaged) && !errors.Is(err, object.ErrMissing) {
 			return err
 		}
@@ -76,7 +92,7 @@ func (r *repository) attempt(ctx context.Context, url string, anyHistory bool) e
 	if err != nil {
 		return err
 	}
-	t := &transfer{r: r, ctx: ctx, url: url, store: s, anyHistory: anyHistory}
+	t := &transfer{r: r, ctx: ctx, url: url, store: s, accepts: accepts}
 	if err := t.run(); err != nil {
 		discard(s)
 		return err
@@ -85,9 +101,9 @@ func (r *repository) attempt(ctx context.Context, url string, anyHistory bool) e
 	return nil
 }
 
-func (r *repository) update(ctx context.Context, url string, anyHistory bool) error {
+func (r *repository) update(ctx context.Context, url string, accepts acceptance) error {
 	s, _ := r.current()
-	t := &transfer{r: r, ctx: ctx, url: url, store: s, anyHistory: anyHistory}
+	t := &transfer{r: r, ctx: ctx, url: url, store: s, accepts: accepts}
 	if tip := r.tip(); !tip.IsZero() {
 		t.have = append(t.have, tip)
 	}
@@ -107,6 +123,7 @@ type transfer struct {
 	url        string
 	store      *object.Store
 	have       []object.ID
+	accepts    acceptance
 	anyHistory bool
 	// only is a commit that is taken in in place of the newest one, and put beside
 	// it; empty for the newest.
@@ -137,6 +154,7 @@ func (t *transfer) run() error {
 	if err != nil {
 		return err
 	}
+	t.anyHistory = t.anyHistory || t.accepts.of(offer.Commit)
 	if err := t.r.refusedBefore(offer, t.anyHistory); err != nil {
 		return err
 	}

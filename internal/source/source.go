@@ -19,8 +19,9 @@ type Source interface {
 	// applied one, and returns it. An error is an *Error; what was fetched
 	// before stays usable.
 	Fetch(ctx context.Context) (Revision, error)
-	// Accept is Fetch for an operator who accepts that history was rewritten.
-	Accept(ctx context.Context) (Revision, error)
+	// Accept is Fetch for an operator who accepts that history was rewritten: of the
+	// commit whose name begins as given, and of no other; empty is any.
+	Accept(ctx context.Context, commit string) (Revision, error)
 	// Last returns the commit that was fetched last.
 	Last() (Revision, bool)
 	// Keep names commits whose trees are not to be lost either, in place of those

@@ -207,7 +207,7 @@ func (j *Judge) Commits(h History, a Anchor) (Verdict, error) {
 		refusal.Commit = v.Commit
 		return v, refusal
 	}
-	from, refusal := j.from(a)
+	from, refusal := j.from(a, tip)
 	if refusal != nil {
 		// Who signed it is worth to be known by the one who is asked.
 		signer, _, why := j.look(m, tip, now)
@@ -236,7 +236,7 @@ func (j *Judge) look(m *materials, c *commit, now time.Time) (signer, key string
 
 // from is the commit that trust goes on from; zero where an operator makes the new
 // one that commit.
-func (j *Judge) from(a Anchor) (object.ID, *Refusal) {
+func (j *Judge) from(a Anchor, tip *commit) (object.ID, *Refusal) {
 	intro := j.config.Introduction
 	last, err := object.ParseID(a.Last.Commit)
 	known := err == nil && a.Last.Level != None
@@ -255,7 +255,7 @@ func (j *Judge) from(a Anchor) (object.ID, *Refusal) {
 		return a.Applied, nil
 	}
 	return object.ID{}, refuse(NoAnchor, "this host does not know which commit it trusted last: look at it, and accept it on this host "+
-		"with `trued apply --accept-history`, or pin an `introduction:`")
+		"with `trued apply --accept-history=%.12s`, or pin an `introduction:`", tip.id)
 }
 
 // dates checks a commit's date against those of its parents, of what was accepted
