@@ -7,8 +7,9 @@ import (
 )
 
 // Tag decides on an annotated tag, as Git stores it: that it is the one of a name and
-// of a commit, in full and lower case, and signed by whom one of the lists has. It returns who that is.
-func Tag(raw []byte, name, of string, signers *Signers, keyring *Keyring, now time.Time) (string, *Refusal) {
+// of a commit, in full and lower case, and signed by whom one of the lists has, with a
+// key that is not revoked; nil revokes none. It returns who that is.
+func Tag(raw []byte, name, of string, signers *Signers, keyring *Keyring, revoked *Revocations, now time.Time) (string, *Refusal) {
 	t, err := parseTag(raw, name, of)
 	if err != nil {
 		return "", refuse(Malformed, "%v", err)
@@ -16,7 +17,7 @@ func Tag(raw []byte, name, of string, signers *Signers, keyring *Keyring, now ti
 	if t.committed.After(now.Add(Skew)) {
 		return "", refuse(Future, "its date, %s, is yet to come", shown(t.committed))
 	}
-	m := &materials{}
+	m := &materials{revoked: revoked}
 	signer, _, refusal := m.signed(t, signers, keyring, now)
 	return signer, refusal
 }

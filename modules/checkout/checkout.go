@@ -61,6 +61,7 @@ type Resource struct {
 	Tag               string        `yaml:"tag" json:"-" doc:"a tag that must lead to the commit when that is fetched; one that was moved is refused"`
 	AllowedSigners    string        `yaml:"allowed_signers" json:"-" doc:"who may have signed the tag by SSH, as ssh-keygen(1) has it: a file of the group's directory, or the absolute path of one that is on the host; an unsigned tag is refused when its commit is fetched"`
 	Keyring           string        `yaml:"keyring" json:"-" doc:"who may have signed the tag by OpenPGP: public keys, in a file as for allowed_signers"`
+	Revoked           string        `yaml:"revoked" json:"-" doc:"SSH keys that sign no tag any more, whatever lists them: public keys, or a KRL of ssh-keygen, in a file as for allowed_signers"`
 	SSHKeyFile        string        `yaml:"ssh_key_file" json:"-" doc:"a file of mode 0600 on the host with a private key"`
 	KnownHostsFile    string        `yaml:"known_hosts_file" json:"-" doc:"a file on the host with the SSH server's keys; else those that the agent's user and machine know"`
 	TokenFile         string        `yaml:"token_file" json:"-" doc:"a file of mode 0600 on the host with a bearer token, or with username a password"`
@@ -102,6 +103,9 @@ func (r *Resource) Validate() error {
 	}
 	if (r.AllowedSigners != "" || r.Keyring != "") && r.Tag == "" {
 		wrong("tag", "is missing: it is what has to be signed by whom allowed_signers or keyring lists")
+	}
+	if r.Revoked != "" && r.AllowedSigners == "" {
+		wrong(revoked, "revokes keys of allowed_signers, which is missing")
 	}
 	problems = append(problems, r.checkLists()...)
 	if strings.ContainsAny(r.Tag, "*?[\\ ~^:") {

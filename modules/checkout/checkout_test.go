@@ -299,6 +299,7 @@ func TestATagMustBeSignedByWhomAListHas(t *testing.T) {
 			printf '#!/bin/sh\nexec gpg --batch --homedir %s "$@"\n' "$PWD/../gpg" >../gpg.sh; chmod +x ../gpg.sh
 		done
 		gpg -q --batch --armor --homedir ../gpg --export ada >../ada.asc`)
+	s.sh("ssh-keygen -q -k -f ../krl ../ada.pub")
 	s.engine.Tree = os.DirFS(filepath.Dir(s.work))
 	pgp := func(who string) string {
 		return "-c gpg.program=" + filepath.Dir(s.work) + "/gpg.sh -c user.signingkey=" + who + "@example.com"
@@ -327,6 +328,9 @@ func TestATagMustBeSignedByWhomAListHas(t *testing.T) {
 		"whose message was changed":     {rewritten("s/^One$/Two/"), bySSH, "tampered with"},
 		"with something after it":       {rewritten("$ a more"), bySSH, "there is more than it"},
 		"from the future":               {"GIT_COMMITTER_DATE=2035-01-01T00:00:00Z " + tag(s.by("ada")), bySSH, "yet to come"},
+		"by a key that was lost":        {tag(s.by("ada")), func(r *Resource) { bySSH(r); r.Revoked = "ada.pub" }, "is revoked"},
+		"by a key of a KRL":             {tag(s.by("ada")), func(r *Resource) { bySSH(r); r.Revoked = "krl" }, "is revoked"},
+		"where another key was lost":    {tag(s.by("ada")), func(r *Resource) { bySSH(r); r.Revoked = "mallory.pub" }, ""},
 		"a list that lists no such key": {tag(s.by("ada")), func(r *Resource) { r.AllowedSigners = "others" }, "is not listed"},
 	} {
 		commit := s.commit("echo '" + name + "' >a")
@@ -423,6 +427,7 @@ func TestWrongValuesAreNamed(t *testing.T) {
 		"no commit":        {func(r *Resource) { r.Commit = "" }, "commit"},
 		"half a commit":    {func(r *Resource) { r.Commit = "abcdef1" }, "commit"},
 		"signers of none":  {func(r *Resource) { r.AllowedSigners = "signers" }, "tag"},
+		"lost by nobody":   {func(r *Resource) { r.Revoked = "lost.pub" }, "revoked"},
 		"a keyring's path": {func(r *Resource) { r.Tag, r.Keyring = "v1", "/etc/../k" }, "keyring"},
 		"a pattern":        {func(r *Resource) { r.Tag = "v*" }, "tag"},
 		"a user alone":     {func(r *Resource) { r.Username = "u" }, "username"},

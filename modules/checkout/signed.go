@@ -14,12 +14,13 @@ import (
 const (
 	allowedSigners = "allowed_signers"
 	keyring        = "keyring"
+	revoked        = "revoked"
 )
 
 // Load reads the lists of signers that come with the manifest.
 func (r *Resource) Load(l resource.Loader) error {
 	r.lists = map[string][]byte{}
-	for key, name := range map[string]string{allowedSigners: r.AllowedSigners, keyring: r.Keyring} {
+	for key, name := range map[string]string{allowedSigners: r.AllowedSigners, keyring: r.Keyring, revoked: r.Revoked} {
 		if name == "" || strings.HasPrefix(name, "/") {
 			continue
 		}
@@ -61,6 +62,11 @@ func (r *Resource) checkLists() []error {
 			problems = append(problems, resource.Wrong(keyring, "%q: %v", r.Keyring, err))
 		}
 	}
+	if data := r.lists[revoked]; data != nil {
+		if _, err := trust.ParseRevocations(data); err != nil {
+			problems = append(problems, resource.Wrong(revoked, "%q: %v", r.Revoked, err))
+		}
+	}
 	return problems
 }
 
@@ -70,6 +76,7 @@ func (r *Resource) signed() (func(tag []byte) error, error) {
 		return nil, nil
 	}
 	signers, keys := &trust.Signers{}, &trust.Keyring{}
+	var lost *trust.Revocations
 	data, err := r.list(allowedSigners, r.AllowedSigners)
 	if err == nil && data != nil {
 		// Times without a zone mean the same on every host.
@@ -81,11 +88,17 @@ func (r *Resource) signed() (func(tag []byte) error, error) {
 	if err == nil && data != nil {
 		keys, err = trust.ParseKeyring(data)
 	}
+	if err == nil {
+		data, err = r.list(revoked, r.Revoked)
+	}
+	if err == nil && data != nil {
+		lost, err = trust.ParseRevocations(data)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return func(tag []byte) error {
-		if _, why := trust.Tag(tag, r.Tag, strings.ToLower(r.Commit), signers, keys, time.Now()); why != nil {
+		if _, why := trust.Tag(tag, r.Tag, strings.ToLower(r.Commit), signers, keys, lost, time.Now()); why != nil {
 			return why
 		}
 		return nil
@@ -107,7 +120,7 @@ func (r *Resource) list(key, name string) ([]byte, error) {
 // listers are the absolute paths of files of signers.
 func (r *Resource) listers() []credential {
 	var given []credential
-	for _, c := range []credential{{key: allowedSigners, name: r.AllowedSigners}, {key: keyring, name: r.Keyring}} {
+	for _, c := range []credential{{key: allowedSigners, name: r.AllowedSigners}, {key: keyring, name: r.Keyring}, {key: revoked, name: r.Revoked}} {
 		if strings.HasPrefix(c.name, "/") {
 			given = append(given, c)
 		}
