@@ -50,7 +50,25 @@ func (r *Resource) Apply(ctx context.Context, view resource.View, found resource
 	if err == nil || !found.Diff.Has(fieldFstab) {
 		return resource.Result{}, err
 	}
-	return resource.Result{}, errors.Join(err, m.giveBack(context.WithoutCancel(ctx), before))
+	ctx = context.WithoutCancel(ctx)
+	err = errors.Join(err, m.giveBack(ctx, before))
+	if found.Diff.Has(fieldDevice) {
+		err = errors.Join(err, r.mountAgain(ctx, before))
+	}
+	return resource.Result{}, err
+}
+
+// mountAgain mounts what an entry says that came back: it was unmounted for what
+// could not be mounted in its place.
+func (r *Resource) mountAgain(ctx context.Context, text []byte) error {
+	now, err := r.lookAt()
+	if err != nil || now.Mounted || len(find(shared.Parse(string(text)), r.Name(), false)) != 1 {
+		return err
+	}
+	if _, err := r.machine.host.Run(ctx, host.Command{Args: []string{"mount", "--", r.Name()}}); err != nil {
+		return fmt.Errorf("cannot mount on %q again what was there: %w", r.Name(), err)
+	}
+	return nil
 }
 
 // write brings about the entry, and tells systemd, which makes units of fstab: one

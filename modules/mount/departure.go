@@ -64,12 +64,39 @@ func (d *departure) Check(ctx context.Context, view resource.View) (resource.Fin
 		differs(fieldState, stateMounted, stateUnmounted)
 	case !now.Mounted && d.before.Mounted:
 		differs(fieldState, stateUnmounted, stateMounted)
-	case now.Mounted && now.FSType != swap && now.Source != d.before.Source:
-		differs(fieldDevice, now.Source, d.before.Source)
+	case now.Mounted && now.FSType != swap:
+		same, err := d.asBefore(view, now)
+		if err != nil {
+			return resource.Finding{}, err
+		}
+		if !same {
+			differs(fieldDevice, now.Source, d.before.Source)
+		}
 	case !now.Mounted && len(d.made()) > 0:
 		differs(fieldDirectory, "present", "as before")
 	}
 	return found, nil
+}
+
+// asBefore reports whether what is mounted is what was mounted before, or what the
+// entry that comes back says: since a boot the kernel may call the same device by
+// another name.
+func (d *departure) asBefore(view resource.View, now live) (bool, error) {
+	listed, err := d.machine.readFstab()
+	if err != nil {
+		return false, err
+	}
+	text := shared.Parse(string(listed))
+	if err := d.Edit(text, view); err != nil {
+		return false, err
+	}
+	at := find(text, d.name, false)
+	if len(at) != 1 {
+		return now.Source == d.before.Source, nil
+	}
+	e, _ := parseEntry(text.Line(at[0]))
+	earlier := &Resource{Target: d.name, Device: e.device, FSType: e.fstype, Options: e.options, machine: d.machine}
+	return earlier.shows(now) && earlier.sameType(now) || now.Source == d.before.Source && !earlier.bind(), nil
 }
 
 const fieldDirectory = "directory"

@@ -38,6 +38,7 @@ func TestOnRealDevices(t *testing.T) {
 	}
 	run(t, "echo '# a comment of people' >/etc/fstab; mkdir -p /dev/disk/by-uuid /dev/disk/by-label")
 	t.Run("a file system by its names", func(t *testing.T) { byNames(t, dir) })
+	t.Run("a device that a boot gave another name", func(t *testing.T) { renamed(t, dir) })
 	t.Run("swap", func(t *testing.T) { swapsTruly(t, dir) })
 }
 
@@ -85,8 +86,46 @@ func byNames(t *testing.T, dir string) {
 	fill.Device = "UUID=" + uuid
 	l.Converge(t, fill)
 	hosttest.Expect(t, "cat "+fill.Target+"/file", "precious")
+	// One that cannot be mounted leaves the one that is.
+	l.Fails(t, Resource{Target: fill.Target, Device: "UUID=" + other, FSType: "ext4", Options: "noatime,oops"}, "cannot mount UUID="+other)
+	hosttest.Expect(t, "cat "+fill.Target+"/file", "precious")
+	l.InOrder(t, fill)
 	l.Leave(t, fill)
 	hosttest.Expect(t, "cat /etc/fstab; ls "+dir+"/data", "# a comment of people\nls: cannot access '"+dir+"/data': No such file or directory")
+}
+
+// renamed: what was mounted before it was managed stays when it leaves, although its
+// device is another by now.
+func renamed(t *testing.T, dir string) {
+	l := newLab(t)
+	file := filepath.Join(dir, "moves.img")
+	name, uuid := device(t, file, "mkfs.ext4 -q")
+	target := dir + "/moves"
+	run(t, "mkdir "+target+"; echo 'UUID="+uuid+" "+target+" ext4 nofail 0 0' >>/etc/fstab; mount "+target)
+	fill := Resource{Target: target, Device: "UUID=" + uuid, FSType: "ext4", Options: "nofail"}
+	l.Converge(t, fill)
+	run(t, "umount "+target+"; losetup -d "+name)
+	taken, _ := device(t, filepath.Join(dir, "taken.img"), "mkfs.ext4 -q") // it gets the name
+	other := run(t, "losetup --find --show "+file)
+	t.Cleanup(func() { _ = exec.Command("losetup", "-d", other).Run() })
+	if taken != name || other == name {
+		t.Fatalf("the devices are %s, %s and %s", name, taken, other)
+	}
+	run(t, "ln -sf "+other+" /dev/disk/by-uuid/"+uuid+"; mount "+target)
+	before := run(t, "findmnt -rno ID "+target)
+	l.InOrder(t, fill)
+	holder := exec.Command("sleep", "infinity")
+	holder.Dir = target
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	l.Leave(t, fill)
+	if err := holder.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = holder.Wait()
+	hosttest.Expect(t, "findmnt -rno ID "+target+"; grep -c moves /etc/fstab", before+"\n1")
+	run(t, "umount "+target+"; sed -i '/moves/d' /etc/fstab")
 }
 
 func swapsTruly(t *testing.T, dir string) {
