@@ -34,7 +34,9 @@ func (r *Resource) apply(ctx context.Context, diff resource.Diff) error {
 	case diff.Has(fieldState):
 		err = r.create(ctx, now)
 	default:
-		err = r.change(ctx, diff)
+		if err = r.change(ctx, diff); err != nil && diff.Has(fieldHome) && r.MoveHome {
+			err = errors.Join(err, r.stayHome(context.WithoutCancel(ctx), now))
+		}
 	}
 	if err == nil && (diff.Has(fieldPassword) || diff.Has(fieldLock)) {
 		err = r.setPassword(ctx, diff)
@@ -128,6 +130,19 @@ func (r *Resource) change(ctx context.Context, diff resource.Diff) error {
 		return nil
 	}
 	return r.run(ctx, append(append([]string{"usermod"}, args...), r.User)...)
+}
+
+// stayHome gives a user back the home directory that could not be moved: usermod
+// writes the new one down first, and the next run would find all in order.
+func (r *Resource) stayHome(ctx context.Context, before seen) error {
+	now, err := look(r.host, r.User)
+	if err != nil || !now.exists || now.user.Home == before.user.Home {
+		return err
+	}
+	if _, err := r.host.Lstat(host.CleanPath(before.user.Home)); err != nil {
+		return nil //nolint:nilerr // it was moved, or is lost: there is nothing to go back to
+	}
+	return r.run(ctx, "usermod", "--home", before.user.Home, r.User)
 }
 
 // setPassword sets the hash, or locks or unlocks it alone. The hash goes

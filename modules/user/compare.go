@@ -2,6 +2,7 @@ package user
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strconv"
@@ -126,6 +127,9 @@ func (r *Resource) compare(s seen, made bool, leave func(group string) bool) (re
 			add(f.field, f.old, host.CleanPath(f.want))
 		}
 	}
+	if err := r.movable(s); err != nil {
+		return nil, err
+	}
 	missing, err := r.homeMissing(s, made)
 	if err != nil {
 		return nil, err
@@ -157,6 +161,23 @@ func (r *Resource) homeMissing(s seen, made bool) (string, error) {
 		return home, nil
 	}
 	return "", err
+}
+
+// movable returns an error where the home directory would be moved to a place that
+// is taken: usermod would write down the new one all the same, and move nothing.
+func (r *Resource) movable(s seen) error {
+	home := r.home(s)
+	if !r.MoveHome || !s.exists || home == host.CleanPath(s.user.Home) {
+		return nil
+	}
+	now, err := r.host.Lstat(home)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("cannot move the home directory of user %q from %s: there is a %s at %s", r.User, s.user.Home, now.Type(), home)
 }
 
 // home is the home directory that the user has or will have.

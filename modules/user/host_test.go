@@ -128,6 +128,22 @@ func otherFileSystem(t *testing.T) {
 	sh(t, "test $(stat -c %U:%G:%a /srv/disk/far) = far:far:700; echo x >/srv/disk/far/x")
 	must(t, l.converge(t, Resource{User: "far", Home: "/srv/near", MoveHome: true}))
 	sh(t, "grep -q x /srv/near/x; test ! -e /srv/disk/far; test $(stat -c %U /srv/near/x) = root")
+	moved := Resource{User: "far", Home: "/srv/mounted", MoveHome: true}
+	if err := l.converge(t, moved); err == nil || !strings.Contains(err.Error(), "there is a directory at /srv/mounted") {
+		t.Errorf("moving to what is there gave %v", err)
+	}
+	// One that does not fit stays, and so does what is known of it.
+	must(t, os.MkdirAll("/srv/small", 0o755))
+	must(t, syscall.Mount("tmpfs", "/srv/small", "tmpfs", 0, "size=64k"))
+	defer func() { must(t, syscall.Unmount("/srv/small", 0)) }()
+	sh(t, "head -c 200000 /dev/zero >/srv/near/big")
+	moved.Home = "/srv/small/far"
+	for range 2 {
+		if err := l.converge(t, moved); err == nil {
+			t.Error("it fits")
+		}
+		sh(t, "getent passwd far | grep -q :/srv/near:; grep -q x /srv/near/x; rm -rf /srv/small/far")
+	}
 	must(t, l.converge(t, Resource{User: "far", Home: "/srv/mounted", RemoveHome: true}))
 	sh(t, "chown far: /srv/mounted; echo precious >/srv/mounted/x")
 	must(t, l.leave(t, Resource{User: "far"}))
