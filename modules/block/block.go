@@ -252,5 +252,10 @@ func (r *Resource) replace(text *shared.Text, from, to int) error {
 	return nil
 }
 
+// Moved implements shared.Mover.
+func (r *Resource) Moved(view resource.View) (shared.Moved, error) {
+	return shared.MovedFrom(r, view, New(r.host).Absent, func(c resource.Claim) bool { return c.Name == host.CleanPath(r.Path) })
+}
+
 // Watches is the file.
 func (r *Resource) Watches() []resource.Watch { return resource.WatchPaths(host.CleanPath(r.Path)) }

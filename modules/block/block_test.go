@@ -103,3 +103,14 @@ func TestWrongValuesAreNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestABlockThatMovesLeavesTheFileThatItWasIn(t *testing.T) {
+	at := func(path string) func(m resource.Module) resource.Resource {
+		return func(m resource.Module) resource.Resource {
+			return filled(m, Resource{Path: path, Content: text("x\n")})
+		}
+	}
+	for name, had := range map[string]string{"a new one": "a\n", "one that was there": "a\n" + begin + "\nold\n" + end + "\n"} {
+		t.Run(name, func(t *testing.T) { sharedtest.Moves(t, New, had, at(sharedtest.Path), at(sharedtest.Other)) })
+	}
+}

@@ -170,5 +170,10 @@ func (r *Resource) Edit(text *shared.Text, _ resource.View) error {
 	return nil
 }
 
+// Moved implements shared.Mover: also another key of the same file is given back.
+func (r *Resource) Moved(view resource.View) (shared.Moved, error) {
+	return shared.MovedFrom(r, view, New(r.host).Absent, func(_ resource.Claim) bool { return false })
+}
+
 // Watches is the file.
 func (r *Resource) Watches() []resource.Watch { return resource.WatchPaths(host.CleanPath(r.Path)) }

@@ -106,3 +106,18 @@ func TestWrongValuesAreNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestAKeyThatMovesLeavesWhereItWas(t *testing.T) {
+	first := func(m resource.Module) resource.Resource { return filled(m, Resource{}) }
+	for name, fill := range map[string]Resource{
+		"to another file":    {Path: sharedtest.Other},
+		"to another section": {Section: "t"},
+		"to another key":     {Key: "other"},
+	} {
+		for what, had := range map[string]string{"new": "[s]\na = b\n", "there before": "[s]\na = b\nk = earlier\n"} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				sharedtest.Moves(t, New, had, first, func(m resource.Module) resource.Resource { return filled(m, fill) })
+			})
+		}
+	}
+}

@@ -316,5 +316,10 @@ func (r *Resource) place(text *shared.Text) (int, error) {
 	}
 }
 
+// Moved implements shared.Mover. What the line was in the same file, it sees to itself.
+func (r *Resource) Moved(view resource.View) (shared.Moved, error) {
+	return shared.MovedFrom(r, view, New(r.host).Absent, func(c resource.Claim) bool { return c.Name == host.CleanPath(r.Path) })
+}
+
 // Watches is the file.
 func (r *Resource) Watches() []resource.Watch { return resource.WatchPaths(host.CleanPath(r.Path)) }

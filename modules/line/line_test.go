@@ -206,3 +206,20 @@ func TestWrongValuesAreNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestALineThatMovesLeavesTheFileThatItWasIn(t *testing.T) {
+	for name, fill := range map[string]Resource{
+		"a new one":       {Title: "l", Text: "x=1"},
+		"in place of one": {Title: "l", Text: "a=1", Match: "^a"},
+		"one that goes":   {Title: "l", Text: "a", State: "absent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := func(path string) func(m resource.Module) resource.Resource {
+				fill.Path = path
+				one := fill
+				return func(m resource.Module) resource.Resource { return filled(m, one) }
+			}
+			sharedtest.Moves(t, New, "a\nb\n", at(sharedtest.Path), at(sharedtest.Other))
+		})
+	}
+}

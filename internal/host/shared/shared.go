@@ -113,10 +113,27 @@ func read(h *host.Host, p Place) (f found, err error) {
 	return f, err
 }
 
-// Check compares the file with what a part makes of it. note returns what the
-// part notes of the file before, with what is noted already; nil for nothing
-// new.
+// Check compares the file with what a part makes of it, and another one in which
+// the part was before. note returns what the part notes of the file before, with
+// what is noted already; nil for nothing new.
 func Check(
+	ctx context.Context, h *host.Host, p Part, view resource.View,
+	note func(prior resource.Prior, text *Text, exists bool) (resource.Prior, error),
+) (resource.Finding, error) {
+	finding, err := check(ctx, h, p, view, note)
+	mover, moves := p.(Mover)
+	if err != nil || !moves {
+		return finding, err
+	}
+	moved, err := mover.Moved(view)
+	if err != nil {
+		return resource.Finding{}, err
+	}
+	err = moved.Check(ctx, view, &finding)
+	return finding, err
+}
+
+func check(
 	ctx context.Context, h *host.Host, p Part, view resource.View,
 	note func(prior resource.Prior, text *Text, exists bool) (resource.Prior, error),
 ) (resource.Finding, error) {
@@ -232,7 +249,21 @@ func Transact(ctx context.Context, h *host.Host, items []resource.Item) []resour
 			}
 		}
 	}
+	for i, item := range items {
+		if mover, moves := item.Resource.(Mover); moves && results[i].Err == nil && len(item.Found.Diff) > 0 {
+			results[i].Err = leave(ctx, mover, item)
+		}
+	}
 	return results
+}
+
+// leave takes a part out of the file that it was in before.
+func leave(ctx context.Context, p Mover, item resource.Item) error {
+	moved, err := p.Moved(item.View)
+	if err != nil {
+		return err
+	}
+	return moved.Apply(ctx, item.View, item.Found.Diff)
 }
 
 // writeParts writes one file with the parts of some items. A part that cannot

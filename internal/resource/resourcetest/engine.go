@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -121,15 +122,19 @@ func (e *Engine) Converge(ctx context.Context, m resource.Module, r resource.Res
 	if err != nil {
 		return err
 	}
-	e.note(address, r.Claims(), found.Prior)
+	before := e.held[address].Claims
+	e.note(address, before, found.Prior)
 	view := e.View(m, r)
 	view.Owed = found.Owes
 	result, err := apply(ctx, m, r, view, found)
 	e.hear(result, err)
-	e.note(address, r.Claims(), result.Prior)
 	if err != nil {
+		// What it held may still be there.
+		gone := slices.DeleteFunc(slices.Clone(before), func(c resource.Claim) bool { return slices.Contains(r.Claims(), c) })
+		e.note(address, slices.Concat(r.Claims(), gone), result.Prior)
 		return err
 	}
+	e.note(address, r.Claims(), result.Prior)
 	if reactor, ok := r.(resource.Reactor); ok && len(found.Owes) > 0 && !result.Settled {
 		result, err := reactor.React(ctx, view, found.Owes)
 		e.hear(result, err)

@@ -21,6 +21,8 @@ const (
 	Secret = "s3cr3t"
 	// Path is the file on a machine that is a tree.
 	Path = "/etc/x"
+	// Other is another one, for a part that moves.
+	Other = "/etc/y"
 
 	hostPath = "/srv/etc/x"
 )
@@ -107,6 +109,53 @@ func OnTrees(t *testing.T, module func(*host.Host) resource.Module, stories map[
 			h, root := Machine(t, s.Had)
 			s.conform(t, h, module, root, Path)
 		})
+	}
+}
+
+// Moves tells that a part which gets another place leaves the one that it had as
+// that was, and in the end both. A part of another file is one of Other.
+func Moves(t *testing.T, module func(*host.Host) resource.Module, had string, first, then func(m resource.Module) resource.Resource) {
+	t.Helper()
+	h, root := Machine(t, had)
+	put(t, filepath.Join(root, Other), had)
+	both := func() string {
+		var all string
+		for _, name := range []string{Path, Other} {
+			text, err := os.ReadFile(filepath.Join(root, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all += name + ":\n" + string(text)
+		}
+		return all
+	}
+	before, m := both(), module(h)
+	e, alone := &resourcetest.Engine{Offline: true}, &resourcetest.Engine{Offline: true}
+	r := then(m)
+	if err := errors.Join(alone.Load(r), alone.Converge(t.Context(), m, r)); err != nil {
+		t.Fatal(err)
+	}
+	want := both()
+	put(t, filepath.Join(root, Path), had)
+	put(t, filepath.Join(root, Other), had)
+	for _, part := range []func(m resource.Module) resource.Resource{first, then} {
+		r = part(m)
+		if err := errors.Join(e.Load(r), e.Converge(t.Context(), m, r)); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := e.Check(t.Context(), m, r); err != nil || !found.InOrder() {
+			t.Errorf("found %+v, error %v", found, err)
+		}
+	}
+	if got := both(); got != want {
+		t.Errorf("there is\n%s\nwant\n%s", got, want)
+	}
+	gone, err := e.Absent(m, r)
+	if err == nil {
+		err = e.Leave(t.Context(), m, r, gone)
+	}
+	if got := both(); got != before || err != nil {
+		t.Errorf("there is still\n%s\nerror %v", got, err)
 	}
 }
 
