@@ -268,8 +268,26 @@ func owner() string {
 	return "root"
 }
 
-// Check compares the file.
+// moved is what the entry was in another crontab, or in a file of its own.
+func (r *Resource) moved(view resource.View) (shared.Moved, error) {
+	return shared.MovedFrom(r, view, New(r.host).Absent, func(resource.Claim) bool { return false })
+}
+
+// Check compares the file, and where the entry was before.
 func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
+	finding, err := r.check(ctx, view)
+	if err != nil {
+		return resource.Finding{}, err
+	}
+	moved, err := r.moved(view)
+	if err != nil {
+		return resource.Finding{}, err
+	}
+	err = moved.Check(ctx, view, &finding)
+	return finding, err
+}
+
+func (r *Resource) check(ctx context.Context, view resource.View) (resource.Finding, error) {
 	if err := ctx.Err(); err != nil {
 		return resource.Finding{}, err
 	}
@@ -323,18 +341,32 @@ func (r *Resource) withoutUser(view resource.View) (later string, err error) {
 	return "", err
 }
 
-// Apply writes the file, or removes it.
+// Apply writes the file, or removes it, and then the entry where it was before.
 func (r *Resource) Apply(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, error) {
 	if err := ctx.Err(); err != nil || len(found.Diff) == 0 {
 		return resource.Result{}, err
 	}
+	own, other := shared.Split(found.Diff)
+	if len(own) > 0 {
+		if err := r.apply(ctx, view, own); err != nil {
+			return resource.Result{}, err
+		}
+	}
+	moved, err := r.moved(view)
+	if err == nil {
+		err = moved.Apply(ctx, view, other)
+	}
+	return resource.Result{}, err
+}
+
+func (r *Resource) apply(ctx context.Context, view resource.View, diff resource.Diff) error {
 	if r.Crontab {
-		return r.applyCrontab(ctx, view, found)
+		return r.applyCrontab(ctx, view, diff)
 	}
 	if r.State == host.Absent {
-		return resource.Result{}, r.host.Discard(r.path(), false, !r.Sensitive)
+		return r.host.Discard(r.path(), false, !r.Sensitive)
 	}
-	return resource.Result{}, r.host.WriteFile(ctx, r.path(), r.spec().Only(found.Diff))
+	return r.host.WriteFile(ctx, r.path(), r.spec().Only(diff))
 }
 
 // Watches are the file.

@@ -208,9 +208,9 @@ func (r *Resource) checkCrontab(ctx context.Context, view resource.View) (resour
 
 // applyCrontab writes the entry, and makes the crontab one that cron takes. cron
 // looks for changes of the directory.
-func (r *Resource) applyCrontab(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, error) {
+func (r *Resource) applyCrontab(ctx context.Context, view resource.View, diff resource.Diff) error {
 	var entry, attributes resource.Diff
-	for _, c := range found.Diff {
+	for _, c := range diff {
 		if c.Field == fieldEntry {
 			entry = append(entry, c)
 		} else {
@@ -219,17 +219,17 @@ func (r *Resource) applyCrontab(ctx context.Context, view resource.View, found r
 	}
 	if len(attributes) > 0 {
 		if err := r.host.WriteFile(ctx, r.crontab(), r.attributes().Only(attributes)); err != nil {
-			return resource.Result{}, err
+			return err
 		}
 	}
 	if len(entry) > 0 {
-		if result, err := shared.Apply(ctx, r.host, r, view, resource.Finding{Diff: entry}); err != nil {
-			return result, err
+		if _, err := shared.Apply(ctx, r.host, r, view, resource.Finding{Diff: entry}); err != nil {
+			return err
 		}
 	}
 	now := time.Now()
 	if err := os.Chtimes(r.host.Path(path.Dir(r.crontab())), now, now); err != nil {
-		return resource.Result{}, fmt.Errorf("cannot tell cron of the crontab of %q: %w", r.User, err)
+		return fmt.Errorf("cannot tell cron of the crontab of %q: %w", r.User, err)
 	}
-	return resource.Result{}, nil
+	return nil
 }

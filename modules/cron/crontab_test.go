@@ -99,6 +99,52 @@ func TestACrontabIsOneThatCronTakes(t *testing.T) {
 	}
 }
 
+func TestAnEntryThatMovesRunsNoMoreWhereItWas(t *testing.T) {
+	own := Resource{Title: "job", Schedule: "@daily", Line: "true"}
+	of := func(user string) Resource {
+		return Resource{Title: "job", Schedule: "@daily", Line: "true", User: user, Crontab: true}
+	}
+	for name, steps := range map[string][]Resource{
+		"to another user's crontab": {of("app"), of("root")},
+		"to a file of its own":      {of("app"), own},
+		"from one":                  {own, of("app")},
+		"and back":                  {of("app"), own, of("app")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, root, _ := crontabs(t, "@daily false\n")
+			m, e := New(h), &resourcetest.Engine{Offline: true}
+			var r *Resource
+			for _, fill := range steps {
+				r = filled(m, fill)
+				if err := errors.Join(r.Validate(), e.Converge(t.Context(), m, r)); err != nil {
+					t.Fatal(err)
+				}
+				if found, err := e.Check(t.Context(), m, r); err != nil || !found.InOrder() {
+					t.Errorf("found %+v, error %v", found, err)
+				}
+			}
+			at := func() (found []string) {
+				for _, name := range []string{"etc/cron.d/job", "var/spool/cron/crontabs/app", "var/spool/cron/crontabs/root"} {
+					if text, err := os.ReadFile(filepath.Join(root, name)); err == nil && strings.Contains(string(text), "cron:job") {
+						found = append(found, "/"+name)
+					}
+				}
+				return found
+			}
+			if got := at(); len(got) != 1 || got[0] != r.Claims()[0].Name {
+				t.Errorf("it is in %v, want %s", got, r.Claims()[0].Name)
+			}
+			gone, err := e.Absent(m, r)
+			if err == nil {
+				err = e.Leave(t.Context(), m, r, gone)
+			}
+			if got := at(); len(got) > 0 || err != nil {
+				t.Errorf("it is still in %v, error %v", got, err)
+			}
+		})
+	}
+}
+
 func TestACrontabWaitsForCron(t *testing.T) {
 	h, _ := tree(t, "")
 	m, e := New(h), &resourcetest.Engine{Offline: true}
