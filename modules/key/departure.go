@@ -46,14 +46,9 @@ func takeNoted(prior resource.Prior, c resource.Claim) (n noted, ok bool, err er
 	return n, ok, err
 }
 
-// wasThere reports whether a key was there before it was managed.
-func wasThere(prior resource.Prior, c resource.Claim) bool {
-	n, ok, err := takeNoted(prior, c)
-	return err != nil || ok && n.Line != ""
-}
-
 // note returns the prior with what is new to it, or nil.
-func (r *Resource) note(prior resource.Prior, f *file) (resource.Prior, error) {
+func (r *Resource) note(view resource.View, f *file) (resource.Prior, error) {
+	prior := view.Prior
 	var added resource.Prior
 	for _, c := range r.Claims() {
 		n, known, err := takeNoted(prior, c)
@@ -64,12 +59,8 @@ func (r *Resource) note(prior resource.Prior, f *file) (resource.Prior, error) {
 			continue
 		}
 		if !known {
-			n.File, n.Directory = likeOf(f.exists, f.info), likeOf(f.dirExists, f.dirInfo)
-			n.Open = f.open
-			if c.Part == "" {
-				n.Text = f.text()
-			} else {
-				n.Line, _ = f.has(c.Part)
+			if n, err = r.firstNote(prior, view.Held, f, c.Part); err != nil {
+				return nil, err
 			}
 		}
 		n.Sensitive, n.Absent = r.Sensitive, r.absent()
@@ -82,6 +73,80 @@ func (r *Resource) note(prior resource.Prior, f *file) (resource.Prior, error) {
 		}
 	}
 	return added, nil
+}
+
+// firstNote is what there is of a key, or with "" of all keys, before it is managed.
+// What the resource put there under other claims was not there before.
+func (r *Resource) firstNote(prior resource.Prior, held []resource.Claim, f *file, blob string) (noted, error) {
+	n := noted{File: likeOf(f.exists, f.info), Directory: likeOf(f.dirExists, f.dirInfo), Open: f.open}
+	before := f.clone()
+	others, err := notedOf(prior, r.user())
+	if err != nil {
+		return n, err
+	}
+	if first, ok := earliest(others); ok {
+		n.File, n.Directory, n.Open = first.File, first.Directory, first.Open
+	}
+	for other, was := range others {
+		before.giveBack(other, was)
+	}
+	if whole := keyClaim(r.user(), ""); slices.Contains(held, whole) { // it was the only one
+		was, known, err := takeNoted(prior, whole)
+		if err != nil {
+			return n, err
+		}
+		if known {
+			n.File, n.Directory, n.Open = was.File, was.Directory, was.Open
+			before.lines = nil
+			before.take(was.Text)
+		}
+	}
+	if blob == "" {
+		n.Text = before.text()
+	} else {
+		n.Line, _ = before.has(blob)
+	}
+	return n, nil
+}
+
+// earliest returns which of some notes was taken first, as far as it shows: before
+// there was a file.
+func earliest(all map[string]noted) (n noted, ok bool) {
+	for _, blob := range slices.Sorted(maps.Keys(all)) {
+		if !ok || all[blob].File == nil {
+			n, ok = all[blob], true
+		}
+		if n.File == nil {
+			break
+		}
+	}
+	return n, ok
+}
+
+// notedOf returns all that was noted of single keys of a user.
+func notedOf(prior resource.Prior, user string) (map[string]noted, error) {
+	all := map[string]noted{}
+	for c := range prior {
+		if c.Space != Space || c.Name != user || c.Part == "" {
+			continue
+		}
+		n, _, err := takeNoted(prior, c)
+		if err != nil {
+			return nil, err
+		}
+		all[c.Part] = n
+	}
+	return all, nil
+}
+
+// giveBack makes a key what was noted of it, unless somebody took it away.
+func (f *file) giveBack(blob string, n noted) {
+	switch _, here := f.has(blob); {
+	case n.Line == "":
+		f.remove(blob)
+	case here || n.Absent:
+		f.set(Line{Blob: blob, Text: n.Line})
+	}
 }
 
 // A departure takes keys away again, and gives back those that were there.
@@ -130,16 +195,15 @@ func (d *departure) edit(f *file, view resource.View) *file {
 		if blob == "" {
 			after.lines = nil
 			after.take(n.Text)
+			for _, line := range f.lines {
+				if one := blobOf(line); d.managedOne(one, view) {
+					after.set(Line{Blob: one, Text: line}) // it is another resource's by now
+				}
+			}
 			return after
 		}
-		if _, managed := view.Owner(keyClaim(d.user, blob)); managed {
-			continue
-		}
-		switch _, here := after.has(blob); {
-		case n.Line == "":
-			after.remove(blob)
-		case here || n.Absent:
-			after.set(Line{Blob: blob, Text: n.Line})
+		if !d.managedOne(blob, view) {
+			after.giveBack(blob, n)
 		}
 	}
 	if n, _ := d.earlier(); len(after.lines) < len(f.lines) {
@@ -149,12 +213,7 @@ func (d *departure) edit(f *file, view resource.View) *file {
 }
 
 // earlier returns what was noted first: whether there was a file.
-func (d *departure) earlier() (n noted, ok bool) {
-	for _, blob := range slices.Sorted(maps.Keys(d.noted)) {
-		return d.noted[blob], true
-	}
-	return n, false
-}
+func (d *departure) earlier() (n noted, ok bool) { return earliest(d.noted) }
 
 // Check tells what is to be given back.
 func (d *departure) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
@@ -196,11 +255,13 @@ func (d *departure) managed(after *file, view resource.View) bool {
 	if _, all := view.Owner(keyClaim(d.user, "")); all {
 		return true
 	}
-	return slices.ContainsFunc(after.lines, func(text string) bool {
-		blob := blobOf(text)
-		_, one := view.Owner(keyClaim(d.user, blob))
-		return blob != "" && one
-	})
+	return slices.ContainsFunc(after.lines, func(text string) bool { return d.managedOne(blobOf(text), view) })
+}
+
+// managedOne reports whether somebody manages a key.
+func (d *departure) managedOne(blob string, view resource.View) bool {
+	_, managed := view.Owner(keyClaim(d.user, blob))
+	return blob != "" && managed
 }
 
 // compareLike tells which modes and owners go back to what they were, once

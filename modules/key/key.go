@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"trued.dev/trued/internal/host"
+	"trued.dev/trued/internal/host/shared"
 	"trued.dev/trued/internal/resource"
 )
 
@@ -64,8 +65,9 @@ type Resource struct {
 	Wanted []Line `yaml:"-" json:"keys,omitempty"`
 	// problem is what is wrong with a key.
 	problem error
-	// leaving is the keys that the last comparison found to leave.
-	leaving []string
+	// leaving is the keys that the last comparison found to leave, with what there
+	// was of them before.
+	leaving map[string]noted
 
 	host *host.Host
 }
@@ -281,8 +283,26 @@ func (r *Resource) Needs() []resource.Need {
 	return append(host.AccountNeeds(r.user(), ""), resource.ParentNeeds("/home/"+r.user()+"/.ssh/authorized_keys")...)
 }
 
-// Check compares the keys.
+// moved is what another user was let in with before.
+func (r *Resource) moved(view resource.View) (shared.Moved, error) {
+	return shared.MovedFrom(r, view, New(r.host).Absent, func(c resource.Claim) bool { return c.Name == r.user() })
+}
+
+// Check compares the keys, and those of a user who had them before.
 func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
+	finding, err := r.check(ctx, view)
+	if err != nil {
+		return resource.Finding{}, err
+	}
+	moved, err := r.moved(view)
+	if err != nil {
+		return resource.Finding{}, err
+	}
+	err = moved.Check(ctx, view, &finding)
+	return finding, err
+}
+
+func (r *Resource) check(ctx context.Context, view resource.View) (resource.Finding, error) {
 	if err := ctx.Err(); err != nil {
 		return resource.Finding{}, err
 	}
@@ -308,9 +328,11 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		}
 		return resource.Finding{}, err
 	}
-	r.leaving = r.left(view)
+	if r.leaving, err = r.left(view); err != nil {
+		return resource.Finding{}, err
+	}
 	diff := r.compare(f)
-	prior, err := r.note(view.Prior, f)
+	prior, err := r.note(view, f)
 	if err != nil {
 		return resource.Finding{}, err
 	}
@@ -365,23 +387,27 @@ func (r *Resource) compare(f *file) resource.Diff {
 	return append(diff, f.compareModes()...)
 }
 
-// left returns the keys that this resource held and claims no longer, those
-// apart that were there before it.
-func (r *Resource) left(view resource.View) []string {
+// left returns the keys that this resource held and claims no longer.
+func (r *Resource) left(view resource.View) (map[string]noted, error) {
 	if r.Exclusive {
-		return nil
+		return nil, nil
 	}
 	claims := r.Claims()
-	var left []string
+	left := map[string]noted{}
 	for _, c := range view.Held {
 		if c.Space != Space || c.Name != r.user() || c.Part == "" || slices.Contains(claims, c) {
 			continue
 		}
-		if _, managed := view.Owner(c); !managed && !wasThere(view.Prior, c) {
-			left = append(left, c.Part)
+		if _, managed := view.Owner(c); managed {
+			continue
 		}
+		n, _, err := takeNoted(view.Prior, c)
+		if err != nil {
+			return nil, err
+		}
+		left[c.Part] = n
 	}
-	return left
+	return left, nil
 }
 
 // edit returns the file's lines as they should be.
@@ -396,8 +422,8 @@ func (r *Resource) edit(f *file) *file {
 	if r.Exclusive {
 		after.keep(r.Wanted)
 	}
-	for _, blob := range r.leaving {
-		after.remove(blob)
+	for blob, n := range r.leaving {
+		after.giveBack(blob, n)
 	}
 	for _, w := range r.Wanted {
 		after.set(w)
@@ -405,23 +431,37 @@ func (r *Resource) edit(f *file) *file {
 	return after
 }
 
-// Apply writes the file.
-func (r *Resource) Apply(ctx context.Context, _ resource.View, found resource.Finding) (resource.Result, error) {
+// Apply writes the file, and then that of a user who had the keys before.
+func (r *Resource) Apply(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, error) {
 	if err := ctx.Err(); err != nil || len(found.Diff) == 0 {
 		return resource.Result{}, err
 	}
+	own, other := shared.Split(found.Diff)
+	if len(own) > 0 {
+		if err := r.apply(ctx, own); err != nil {
+			return resource.Result{}, err
+		}
+	}
+	moved, err := r.moved(view)
+	if err == nil {
+		err = moved.Apply(ctx, view, other)
+	}
+	return resource.Result{}, err
+}
+
+func (r *Resource) apply(ctx context.Context, diff resource.Diff) error {
 	f, err := open(r.host, r.user())
 	if err != nil {
-		return resource.Result{}, err
+		return err
 	}
 	if err := f.refusal(); err != nil && !r.absent() {
-		return resource.Result{}, err
+		return err
 	}
 	after := f
-	if found.Diff.Has(fieldKeys) {
+	if diff.Has(fieldKeys) {
 		after = r.edit(f)
 	}
-	return resource.Result{}, after.write(ctx, found.Diff, r.Sensitive)
+	return after.write(ctx, diff, r.Sensitive)
 }
 
 // Watches are the file, what is above it up to the home directory, and where that

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -228,7 +229,7 @@ func owns(space string) func(resource.Claim) (resource.Address, bool) {
 }
 
 func TestAKeyThatLeavesTheListLeavesTheFile(t *testing.T) {
-	h, home := machine(t, blobB+"\n")
+	h, home := machine(t, "no-pty "+blobB+"\n")
 	e := &resourcetest.Engine{Offline: true}
 	for _, keys := range [][]string{{blobA, blobB, blobC}, {blobC}} {
 		m := New(h)
@@ -237,9 +238,125 @@ func TestAKeyThatLeavesTheListLeavesTheFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := blobB + "\n" + blobC + "\n" // B was there before
+	want := "no-pty " + blobB + "\n" + blobC + "\n" // B was there before
 	if text, err := os.ReadFile(filepath.Join(home, ".ssh/authorized_keys")); err != nil || string(text) != want {
 		t.Errorf("the keys are\n%s, error %v", text, err)
+	}
+}
+
+// leave takes a resource back, and returns the file; "" where there is none.
+func leave(t *testing.T, e *resourcetest.Engine, m resource.Module, r *Resource, home string) string {
+	t.Helper()
+	gone, err := e.Absent(m, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Leave(t.Context(), m, r, gone); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(home, ".ssh/authorized_keys"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestKeysThatWereOnceTheOnlyOnesLetNobodyInOnceTheyLeave(t *testing.T) {
+	both := []string{blobA, blobC}
+	for name, steps := range map[string][]Resource{
+		"they became the only ones":   {{Key: blobA}, {Keys: []string{blobC, blobA}}, {Keys: both, Exclusive: true}},
+		"they were the only ones":     {{Keys: both, Exclusive: true}, {Keys: both}, {Keys: []string{blobC}}},
+		"they were so for some time":  {{Key: blobA}, {Keys: both, Exclusive: true}, {Keys: both}},
+		"they became so twice":        {{Keys: both, Exclusive: true}, {Key: blobA}, {Keys: both, Exclusive: true}},
+		"nobody was to get in at all": {{Keys: both}, {Keys: []string{}, Exclusive: true}},
+	} {
+		for _, had := range []string{"", blobB + "\n", "no-pty " + blobA + "\n"} {
+			h, home := machine(t, had)
+			e := &resourcetest.Engine{Offline: true}
+			var m resource.Module
+			var r *Resource
+			for _, fill := range steps {
+				m = New(h)
+				r = filled(m, fill)
+				if err := errors.Join(e.Load(r), e.Converge(t.Context(), m, r)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := leave(t, e, m, r, home)
+			for line := range strings.Lines(got) {
+				if !strings.Contains(had, line) {
+					t.Errorf("%s: of %q there is still %q", name, had, line)
+				}
+			}
+			if r.Exclusive && got != had {
+				t.Errorf("%s: of %q there is %q", name, had, got)
+			}
+			if _, err := os.Lstat(filepath.Join(home, ".ssh")); (err == nil) != (had != "") {
+				t.Errorf("%s: of %q the directory is left: %v", name, had, err)
+			}
+		}
+	}
+}
+
+func TestWhatTheOnlyKeysLeaveBehindIsAnothers(t *testing.T) {
+	h, home := machine(t, blobB+"\n")
+	m, e := New(h), &resourcetest.Engine{Offline: true}
+	only, other := filled(m, Resource{Key: blobA, Exclusive: true}), filled(m, Resource{Title: "team", User: "deploy", Keys: []string{blobA, blobC}})
+	if err := errors.Join(e.Load(only), e.Converge(t.Context(), m, only), e.Load(other), e.Converge(t.Context(), m, other)); err != nil {
+		t.Fatal(err)
+	}
+	e.Owner = func(c resource.Claim) (resource.Address, bool) {
+		return resource.Address{Kind: "authorized_key", Name: "team"}, slices.Contains(other.Claims(), c)
+	}
+	want := blobB + "\n" + blobA + "\n" + blobC + "\n"
+	if got := leave(t, e, m, only, home); got != want {
+		t.Errorf("the keys are\n%swant\n%s", got, want)
+	}
+	if i, err := h.Lstat("/home/deploy/.ssh/authorized_keys"); err != nil || i.Mode().String() != "0600" {
+		t.Errorf("its mode is %s, error %v", i.Mode(), err)
+	}
+}
+
+func TestAFileThatWasMadeGoesWithTheLastOfItsKeys(t *testing.T) {
+	for _, keys := range [][]string{{blobA, blobB, blobC}, {blobC, blobB, blobA}} {
+		h, home := machine(t, "")
+		m, e := New(h), &resourcetest.Engine{Offline: true}
+		var r *Resource
+		for n := range keys {
+			r = filled(m, Resource{Keys: keys[:n+1]})
+			if err := errors.Join(e.Load(r), e.Converge(t.Context(), m, r)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		leave(t, e, m, r, home)
+		if _, err := os.Lstat(filepath.Join(home, ".ssh")); err == nil {
+			t.Error("there is still a directory for keys")
+		}
+	}
+}
+
+func TestKeysThatAreForAnotherUserLetTheFirstOneInNoMore(t *testing.T) {
+	h, home := machine(t, "no-pty "+blobA+"\n"+blobB+"\n")
+	passwd, other := filepath.Join(h.Root(), "etc/passwd"), filepath.Join(h.Root(), "home/release")
+	text, err := os.ReadFile(passwd)
+	if err := errors.Join(err, os.WriteFile(passwd, append(text, "release:x:1001:1001::/home/release:/bin/sh\n"...), 0o600),
+		os.Mkdir(other, 0o755), os.Chown(other, 1001, 1001)); err != nil {
+		t.Fatal(err)
+	}
+	m, e := New(h), &resourcetest.Engine{Offline: true}
+	for _, user := range []string{"deploy", "release"} {
+		r := filled(m, Resource{Title: "team", User: user, Keys: []string{blobA, blobC}})
+		if err := errors.Join(e.Load(r), e.Converge(t.Context(), m, r)); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := e.Check(t.Context(), m, r); err != nil || !found.InOrder() {
+			t.Errorf("found %+v, error %v", found, err)
+		}
+	}
+	for dir, want := range map[string]string{home: "no-pty " + blobA + "\n" + blobB + "\n", other: blobA + "\n" + blobC + "\n"} {
+		if got, err := os.ReadFile(filepath.Join(dir, ".ssh/authorized_keys")); err != nil || string(got) != want {
+			t.Errorf("%s has\n%swant\n%serror %v", dir, got, want, err)
+		}
 	}
 }
 
