@@ -61,6 +61,7 @@ func contract(t *testing.T, l lab) {
 		{"what trued installed goes with what it brought", contractPrune},
 		{"an agent lets go and another attaches", contractLetGo},
 		{"the lock of another is waited for", contractLock},
+		{"an index is signed with a key that is known", contractSigned},
 		{"a tree is brought into order by its own manager", contractTree},
 	} {
 		if only := os.Getenv("TRUED_PKG_ONLY"); only == "" || strings.Contains(s.name, only) {

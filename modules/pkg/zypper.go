@@ -80,7 +80,7 @@ func zypperConfigFiles() []string {
 
 // Configured is when the configuration of the repositories last changed.
 func (z *zypper) Configured() time.Time {
-	return z.newestChange([]string{zyppConf, "/etc/zypp/repos.d/*", "/etc/zypp/services.d/*", "/etc/zypp/credentials.d/*", "/etc/zypp/vars.d/*"})
+	return z.newestChange([]string{zyppConf, "/etc/pki/rpm-gpg/*", "/etc/zypp/repos.d/*", "/etc/zypp/services.d/*", "/etc/zypp/credentials.d/*", "/etc/zypp/vars.d/*"})
 }
 
 // Refreshed is when the index was last fetched.
@@ -116,6 +116,9 @@ func (z *zypper) Refresh(ctx context.Context) error {
 		return errors.New(why)
 	}
 	err := z.patiently(ctx, func() error {
+		if err := z.trust(ctx); err != nil {
+			return err
+		}
 		out, err := z.h.Run(ctx, z.command("zypper", "--non-interactive", "--quiet", "refresh"))
 		if slices.Contains(zypperDone, out.ExitCode) && ctx.Err() == nil {
 			err = nil
