@@ -50,6 +50,12 @@ func NewDeparture(h *Host, held resource.Held) (*Departure, error) {
 	return d, nil
 }
 
+// Departing reports whether a path is to be given back by what has left the catalog.
+func (h *Host) Departing(name string) bool {
+	_, departs := h.departing.Load(name)
+	return departs
+}
+
 // DeepestFirst orders paths so that what is in a directory comes before it.
 func DeepestFirst(a, b string) int {
 	if n := strings.Count(b, "/") - strings.Count(a, "/"); n != 0 {
@@ -94,7 +100,7 @@ func (d *Departure) Check(ctx context.Context, view resource.View) (resource.Fin
 	var found resource.Finding
 	var stays []string
 	going := going{paths: map[string]bool{}, also: func(name string) bool {
-		_, leaves := d.host.departing.Load(name)
+		leaves := d.host.Departing(name)
 		if leaves {
 			_, held := view.Owner(resource.Path(name))
 			leaves = !held

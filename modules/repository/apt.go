@@ -64,16 +64,22 @@ func (a apt) stanza(r *Resource) string {
 	field("Suites", r.Suites...)
 	field("Components", r.Components...)
 	field("Architectures", r.Architectures...)
-	switch {
-	case r.fromGit():
-		field("Signed-By", a.keyFile(r))
-	case r.SignedBy != "":
-		field("Signed-By", host.CleanPath(r.SignedBy))
-	}
+	field("Signed-By", a.signedBy(r))
 	for _, key := range slices.Sorted(maps.Keys(r.Options)) {
 		field(key, r.Options[key])
 	}
 	return b.String()
+}
+
+// signedBy is the key's path; empty for any key that apt knows.
+func (a apt) signedBy(r *Resource) string {
+	switch {
+	case r.fromGit():
+		return a.keyFile(r)
+	case r.SignedBy != "":
+		return host.CleanPath(r.SignedBy)
+	}
+	return ""
 }
 
 func (apt) pin(r *Resource) string {
@@ -134,13 +140,13 @@ func (a apt) reads() ([]string, error) {
 // twice looks for the repository in other files of apt's, of either form. apt
 // warns of a second definition, and reads nothing at all where one has another
 // key.
-func (a apt) twice(r *Resource) ([]string, error) {
+func (a apt) twice(r *Resource) ([]second, error) {
 	own := path.Join(aptSources, r.Title+".sources")
 	names, err := a.reads()
 	if err != nil {
 		return nil, err
 	}
-	var found []string
+	var found []second
 	for _, name := range names[1:] { // the first is the directory
 		if name == own {
 			continue
@@ -153,15 +159,18 @@ func (a apt) twice(r *Resource) ([]string, error) {
 		if path.Ext(name) == ".sources" {
 			defined = definedInStanzas
 		}
-		if slices.ContainsFunc(defined(text), r.has) {
-			found = append(found, name+" defines it as well: remove one, for apt takes none when they differ in the key")
+		all := slices.DeleteFunc(defined(text), func(d definition) bool { return !r.has(d) })
+		if len(all) == 0 {
+			continue
 		}
+		found = append(found, second{file: name, breaks: (r.Enabled == nil || *r.Enabled) &&
+			slices.ContainsFunc(all, func(d definition) bool { return d.key != a.signedBy(r) })})
 	}
 	return found, nil
 }
 
-// A definition is one suite at one place.
-type definition struct{ uri, suite string }
+// A definition is one suite at one place, with the key that it is signed by.
+type definition struct{ uri, suite, key string }
 
 func (r *Resource) has(d definition) bool {
 	return slices.Contains(r.Suites, d.suite) && slices.ContainsFunc(r.URIs, func(uri string) bool {
@@ -174,13 +183,19 @@ func definedInList(text string) []definition {
 	var all []definition
 	for line := range strings.Lines(text) {
 		line, _, _ = strings.Cut(line, "#")
+		key := ""
 		if before, after, ok := strings.Cut(line, "["); ok {
-			_, after, _ = strings.Cut(after, "]")
+			options, after, _ := strings.Cut(after, "]")
 			line = before + after
+			for _, o := range strings.Fields(options) {
+				if name, value, _ := strings.Cut(o, "="); strings.EqualFold(name, "signed-by") {
+					key = value
+				}
+			}
 		}
 		words := strings.Fields(line)
 		if len(words) >= 3 && (words[0] == "deb" || words[0] == "deb-src") {
-			all = append(all, definition{words[1], words[2]})
+			all = append(all, definition{words[1], words[2], key})
 		}
 	}
 	return all
@@ -209,7 +224,7 @@ func definedInStanzas(text string) []definition {
 		}
 		for _, uri := range strings.Fields(fields["uris"]) {
 			for _, suite := range strings.Fields(fields["suites"]) {
-				all = append(all, definition{uri, suite})
+				all = append(all, definition{uri, suite, strings.TrimSpace(fields["signed-by"])})
 			}
 		}
 	}

@@ -20,7 +20,23 @@ type form interface {
 	// reads lists where repositories are defined: directories, and files of others.
 	reads() ([]string, error)
 	// twice tells where else the repository is defined.
-	twice(r *Resource) ([]string, error)
+	twice(r *Resource) ([]second, error)
+}
+
+// A second is another file that defines a repository.
+type second struct {
+	file string
+	// breaks is true where the package manager reads no repository at all because
+	// of it.
+	breaks bool
+}
+
+func (s second) String() string {
+	note := s.file + " defines it as well: remove one"
+	if s.breaks {
+		note += ", for they differ in the key, and apt reads none at all"
+	}
+	return note
 }
 
 // A lack is an attribute that is not as the package manager needs it.
@@ -70,4 +86,4 @@ func (none) lacks(*Resource) []lack {
 
 func (none) reads() ([]string, error) { return nil, nil }
 
-func (none) twice(*Resource) ([]string, error) { return nil, nil }
+func (none) twice(*Resource) ([]second, error) { return nil, nil }

@@ -1,6 +1,8 @@
 package repository
 
 import (
+	"errors"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -41,5 +43,41 @@ func TestOnHost(t *testing.T) {
 	// A preference that apt cannot read is an error to it.
 	if out, err := exec.Command("apt-cache", "policy", "apt").CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
+	}
+	t.Run("a second file with another key", secondFile)
+}
+
+// secondFile: what would keep apt from reading anything is not written.
+func secondFile(t *testing.T) {
+	const old = "/etc/apt/sources.list.d/old.list"
+	put(t, "/", old, "deb [signed-by=/etc/apt/keyrings/old.gpg] https://packages.example.com/debian/ bookworm main\n")
+	h := host.New("/", host.Options{Backups: host.OpenBackups(t.TempDir())})
+	e, m := &resourcetest.Engine{}, New(h)
+	r := filled(m, debian(Resource{Title: "again", SignedBy: "/etc/apt/keyrings/again.gpg"}))
+	reads := func() error { return exec.Command("apt-cache", "policy", "apt").Run() }
+	if err := os.Remove("/etc/apt/sources.list.d/example.sources"); err != nil {
+		t.Fatal(err)
+	}
+	var clash *ClashError
+	if err := e.Converge(t.Context(), m, r); !errors.As(err, &clash) || clash.File != old {
+		t.Errorf("returned %v", err)
+	}
+	if err := reads(); err != nil {
+		t.Errorf("apt reads nothing: %v", err)
+	}
+	e.Owner = func(c resource.Claim) (resource.Address, bool) {
+		return resource.Address{Kind: "file", Name: old}, c == resource.Path(old)
+	}
+	if err := e.Converge(t.Context(), m, r); err != nil {
+		t.Fatal(err)
+	}
+	if reads() == nil {
+		t.Error("apt reads both")
+	}
+	if err := os.Remove(old); err != nil {
+		t.Fatal(err)
+	}
+	if err := reads(); err != nil {
+		t.Errorf("apt reads nothing: %v", err)
 	}
 }

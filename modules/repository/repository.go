@@ -310,11 +310,52 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if err != nil {
 		return resource.Finding{}, err
 	}
-	finding.Note = strings.Join(append(r.Keyring.remarks(now), twice...), "; ")
+	if err := r.judge(&finding, view, twice); err != nil {
+		return resource.Finding{}, err
+	}
+	finding.Note = joined(r.Keyring.remarks(now), finding.Note)
 	if finding.Note == "" && len(finding.Diff) == 0 {
 		finding.Witness = seen
 	}
 	return finding, nil
+}
+
+// judge says what is to be done about other files that define the repository. One
+// that breaks all goes at once where its resource has left: as long as both are
+// there nothing can be installed, and what fails for that keeps it from leaving.
+func (r *Resource) judge(finding *resource.Finding, view resource.View, twice []second) error {
+	changes := len(finding.Diff) > 0
+	var notes []string
+	for _, t := range twice {
+		_, managed := view.Owner(resource.Path(t.file))
+		switch {
+		case t.breaks && !managed && r.host.Departing(t.file):
+			finding.Diff = append(finding.Diff, resource.Change{
+				Field: host.FieldState + ":" + t.file, Old: host.TypeFile, New: host.Absent, Cause: resource.Prune,
+			})
+			continue
+		case t.breaks && !managed && changes:
+			return &ClashError{t.file}
+		}
+		notes = append(notes, t.String())
+	}
+	finding.Note = joined(notes, finding.Note)
+	return nil
+}
+
+func joined(notes []string, more string) string {
+	if more != "" {
+		notes = append(notes, more)
+	}
+	return strings.Join(notes, "; ")
+}
+
+// A ClashError is another file that has the same repository with another key.
+type ClashError struct{ File string }
+
+func (e *ClashError) Error() string {
+	return fmt.Sprintf("%s defines it as well, with another key, and apt would read no repository at all: "+
+		"declare that file as well, with `state: absent`, or remove it", e.File)
 }
 
 // Remark tells what is the matter with the keys' time.
@@ -331,7 +372,16 @@ func (r *Resource) suits() error {
 	return nil
 }
 
-// Apply writes the files.
+// Apply writes the files, and removes what leaves and would break them.
 func (r *Resource) Apply(ctx context.Context, view resource.View, found resource.Finding) (resource.Result, error) {
-	return resource.Result{}, files.Apply(ctx, r.host, view, r.files(), found)
+	if err := files.Apply(ctx, r.host, view, r.files(), found); err != nil || r.absent() {
+		return resource.Result{}, err
+	}
+	twice, err := r.form().twice(r)
+	for _, t := range twice {
+		if found.Diff.Has(host.FieldState+":"+t.file) && r.host.Departing(t.file) {
+			err = errors.Join(err, r.host.Discard(t.file, false, true))
+		}
+	}
+	return resource.Result{}, err
 }

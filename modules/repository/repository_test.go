@@ -346,31 +346,103 @@ func TestAKeyThatChangedIsAnotherDesiredState(t *testing.T) {
 }
 
 func TestASecondDefinitionIsRemarked(t *testing.T) {
+	const fromX, fromAny, off = "/x", "", "off"
 	for name, c := range map[string]struct {
-		release, at, text string
-		twice             bool
+		release, at, text, key string
+		twice, clash           bool
 	}{
-		"a line":              {ofDebian, "/etc/apt/sources.list.d/old.list", "deb [arch=amd64 signed-by=/x] https://packages.example.com/debian/ bookworm main # old\n", true},
-		"a line of the first": {ofDebian, "/etc/apt/sources.list", "deb https://packages.example.com/debian bookworm extra\n", true},
-		"a stanza":            {ofDebian, "/etc/apt/sources.list.d/old.sources", "Types: deb\nURIs: http://x.example.com\n https://packages.example.com/debian\nSuites: trixie bookworm\n", true},
-		"one that is off":     {ofDebian, "/etc/apt/sources.list.d/old.sources", "Enabled: no\nURIs: https://packages.example.com/debian\nSuites: bookworm\n", false},
-		"another suite":       {ofDebian, "/etc/apt/sources.list.d/old.list", "deb https://packages.example.com/debian trixie main\n", false},
-		"a line that is off":  {ofDebian, "/etc/apt/sources.list", "# deb https://packages.example.com/debian bookworm main\n", false},
-		"a section":           {ofRHEL, "/etc/yum.repos.d/old.repo", "[other]\nname=x\n[example]\nname=y\n", true},
-		"another section":     {ofRHEL, "/etc/yum.repos.d/old.repo", "[other]\nname=x\n", false},
+		"a line":                {ofDebian, "/etc/apt/sources.list.d/old.list", "deb [arch=amd64 signed-by=/x] https://packages.example.com/debian/ bookworm main # old\n", fromX, true, false},
+		"a line, another key":   {ofDebian, "/etc/apt/sources.list.d/old.list", "deb-src [arch=amd64 signed-by=/y] https://packages.example.com/debian/ bookworm main\n", fromX, true, true},
+		"a line, any key":       {ofDebian, "/etc/apt/sources.list.d/old.list", "deb https://packages.example.com/debian/ bookworm main\n", fromX, true, true},
+		"a line of the first":   {ofDebian, "/etc/apt/sources.list", "deb https://packages.example.com/debian bookworm extra\n", fromAny, true, false},
+		"a line, and it is off": {ofDebian, "/etc/apt/sources.list.d/old.list", "deb [signed-by=/y] https://packages.example.com/debian/ bookworm main\n", off, true, false},
+		"a stanza":              {ofDebian, "/etc/apt/sources.list.d/old.sources", "Types: deb\nURIs: http://x.example.com\n https://packages.example.com/debian\nSuites: trixie bookworm\n", fromAny, true, false},
+		"a stanza, another key": {ofDebian, "/etc/apt/sources.list.d/old.sources", "Types: deb\nURIs: https://packages.example.com/debian\nSuites: bookworm\nSigned-By:\n -----BEGIN\n", fromX, true, true},
+		"one that is off":       {ofDebian, "/etc/apt/sources.list.d/old.sources", "Enabled: no\nURIs: https://packages.example.com/debian\nSuites: bookworm\n", fromX, false, false},
+		"another suite":         {ofDebian, "/etc/apt/sources.list.d/old.list", "deb https://packages.example.com/debian trixie main\n", fromX, false, false},
+		"a line that is off":    {ofDebian, "/etc/apt/sources.list", "# deb https://packages.example.com/debian bookworm main\n", fromX, false, false},
+		"a section":             {ofRHEL, "/etc/yum.repos.d/old.repo", "[other]\nname=x\n[example]\nname=y\n", fromAny, true, false},
+		"another section":       {ofRHEL, "/etc/yum.repos.d/old.repo", "[other]\nname=x\n", fromAny, false, false},
 	} {
 		h, root := newTree(t, c.release)
 		put(t, root, c.at, c.text)
 		m, e := New(h), &resourcetest.Engine{Offline: true}
-		fill := debian(Resource{})
+		fill := debian(Resource{SignedBy: c.key})
+		if c.key == off {
+			no := false
+			fill = debian(Resource{SignedBy: fromX, Enabled: &no})
+		}
 		if c.release == ofRHEL {
 			fill = Resource{URIs: []string{"https://x.example.com"}}
 		}
 		r := filled(m, fill)
 		found, err := e.Check(t.Context(), m, r)
-		if err != nil || strings.Contains(found.Note, c.at+" defines it as well") != c.twice {
-			t.Errorf("%s: the note is %q, error %v", name, found.Note, err)
+		var clash *ClashError
+		if errors.As(err, &clash) != c.clash || (err == nil) == c.clash {
+			t.Errorf("%s: returned %v", name, err)
 		}
+		if !c.clash && strings.Contains(found.Note, c.at+" defines it as well") != c.twice {
+			t.Errorf("%s: the note is %q", name, found.Note)
+		}
+		// What another resource sees to is remarked alone, and so is what came later.
+		e.Owner = func(claim resource.Claim) (resource.Address, bool) {
+			return resource.Address{Kind: "file", Name: c.at}, claim == resource.Path(c.at)
+		}
+		for range 2 {
+			found, err := e.Check(t.Context(), m, r)
+			if err != nil || strings.Contains(found.Note, c.at+" defines it as well") != c.twice {
+				t.Errorf("%s: the note is %q, error %v", name, found.Note, err)
+			}
+			if err := e.Converge(t.Context(), m, r); err != nil {
+				t.Fatal(err)
+			}
+			e.Owner = nil
+		}
+	}
+}
+
+// A repository that is called something else from now on has its key elsewhere, and
+// apt would read neither.
+func TestARepositoryThatGetsAnotherNameTakesThePlaceOfTheFirst(t *testing.T) {
+	h, root := newTree(t, ofDebian)
+	key := newKey(t, time.Hour, 0)
+	m, e := New(h), &resourcetest.Engine{Offline: true}
+	called := func(name string) *Resource {
+		fill := debian(Resource{Title: name, Key: armored(t, armorType, binary(t, key)), Fingerprint: fingerprint(key)})
+		fill.Title = name
+		r := filled(m, fill)
+		if err := e.Load(r); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	first, then := called("first"), called("then")
+	if err := e.Converge(t.Context(), m, first); err != nil {
+		t.Fatal(err)
+	}
+	gone, err := e.Absent(m, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := e.Check(t.Context(), m, then)
+	if err != nil || !found.Diff.Has("state:/etc/apt/sources.list.d/first.sources") {
+		t.Errorf("found %+v, error %v", found, err)
+	}
+	there := func() string {
+		names, _ := filepath.Glob(root + "/etc/apt/*/*")
+		for i, name := range names {
+			names[i] = filepath.Base(name)
+		}
+		return strings.Join(names, " ")
+	}
+	if err := e.Converge(t.Context(), m, then); err != nil || there() != "first.gpg then.gpg then.sources" {
+		t.Errorf("there is %q, error %v", there(), err)
+	}
+	if err := e.Leave(t.Context(), m, first, gone); err != nil || there() != "then.gpg then.sources" {
+		t.Errorf("there is %q, error %v", there(), err)
+	}
+	if found, err := e.Check(t.Context(), m, then); err != nil || !found.InOrder() || found.Note != "" {
+		t.Errorf("found %+v, error %v", found, err)
 	}
 }
 

@@ -97,12 +97,12 @@ func (m rpm) reads() ([]string, error) {
 }
 
 // twice looks for another file with a section of that name.
-func (m rpm) twice(r *Resource) ([]string, error) {
+func (m rpm) twice(r *Resource) ([]second, error) {
 	names, err := m.reads()
 	if err != nil {
 		return nil, err
 	}
-	var found []string
+	var found []second
 	for _, name := range names[1:] { // the first is the directory
 		if name == m.own(r) {
 			continue
@@ -113,7 +113,7 @@ func (m rpm) twice(r *Resource) ([]string, error) {
 		}
 		for line := range strings.Lines(text) {
 			if strings.TrimSpace(line) == "["+r.Title+"]" {
-				found = append(found, name+" defines it as well: remove one")
+				found = append(found, second{file: name})
 				break
 			}
 		}
