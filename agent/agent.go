@@ -53,6 +53,9 @@ type Agent struct {
 	culprits *culprit.Finder
 	// health tells whether the host is healthy; nil in a tree.
 	health Prober
+	// answering is what of the network answered beside the last repair of drift; nil
+	// while that is not known.
+	answering []string
 	// looked is when the last run of this process that looked at everything began.
 	looked time.Time
 	// limited is true once it was told that not all can be watched.

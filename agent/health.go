@@ -12,7 +12,6 @@ import (
 
 	"trued.dev/trued/internal/catalog"
 	"trued.dev/trued/internal/health"
-	"trued.dev/trued/internal/plan"
 	"trued.dev/trued/internal/report"
 	"trued.dev/trued/internal/source"
 	"trued.dev/trued/internal/state"
@@ -21,8 +20,9 @@ import (
 
 // A Prober tells whether the host is healthy.
 type Prober interface {
-	// Reach returns what of the network answers now.
-	Reach(ctx context.Context) []string
+	// Reach tells heard of what of the network answers now, each once and as soon as
+	// it does, and returns when nothing more is waited for.
+	Reach(ctx context.Context, heard func(what string))
 	// Prove waits until all is good, or cannot become so any more, at most until
 	// the given time, and returns what was not good. What of the network answered
 	// before must answer again.
@@ -295,23 +295,6 @@ func (a *Agent) Health(ctx context.Context, wait bool) ([]health.Report, error) 
 	snap := a.store.Head()
 	return a.health.Look(ctx, r.probes(), (&Result{trial: snap.Trial}).before(snap), wait), nil
 }
-
-// lookAround notes what of the network answers before a run that is on no trial
-// puts drift back.
-func (r *run) lookAround(ctx context.Context, p *plan.Plan) {
-	if r.agent.health == nil || r.agent.config.Mode == Observe || r.trial != nil || r.agent.store.Head().Trial != nil ||
-		!slices.ContainsFunc(p.Steps, func(s *plan.Step) bool { return s.Verdict == plan.Change }) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, glance)
-	defer cancel()
-	r.reached = r.agent.health.Reach(ctx)
-}
-
-// glance is how long drift waits for the network to answer, where it is to be back
-// in 300 ms and a gateway may answer nobody. What takes longer is
-// not missed after the repair.
-const glance = 100 * time.Millisecond
 
 // before is what of the network answered when all was well.
 func (r *Result) before(snap state.Snapshot) []string {

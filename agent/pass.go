@@ -47,7 +47,9 @@ type run struct {
 	// this run has begun it.
 	trial *state.Trial
 	fresh bool
-	// reached is what of the network answered before a run that has no trial.
+	// glance is the look at the network beside a run that has no trial, reached what
+	// answered.
+	glance  *glance
 	reached []string
 	// unreturned says what did not come back of what modules had kept.
 	unreturned error
@@ -92,6 +94,7 @@ func (a *Agent) newRun(req Request) (*run, error) {
 // what is loaded, it is not worth the memory, but for a while after a drift, which
 // seldom comes alone.
 func (r *run) close() {
+	r.endGlance()
 	if !r.good || r.agent.witnesses.whole && !r.partial() {
 		r.kit.close()
 		return

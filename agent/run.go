@@ -132,6 +132,7 @@ func (a *Agent) Run(ctx, stop context.Context, req Request) (*Result, error) {
 	}
 	r.took.begin(phaseApply)
 	outcomes, err := r.apply(ctx, stop, p)
+	r.endGlance()
 	if r.cut = errors.Is(err, context.Canceled); err != nil && !r.cut {
 		a.broken()
 		return nil, err

@@ -38,7 +38,7 @@ func (r *run) tryOut(ctx context.Context, p *plan.Plan) {
 	if old != nil {
 		r.trial.Reached = old.Reached // what answered before anything was on trial
 	} else {
-		r.trial.Reached = r.agent.health.Reach(ctx)
+		r.agent.health.Reach(ctx, func(what string) { r.trial.Reached = append(r.trial.Reached, what) })
 	}
 	r.rec.trial, r.fresh = r.trial, true
 }

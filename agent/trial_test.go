@@ -25,7 +25,7 @@ type doctor struct {
 	before []string
 }
 
-func (d *doctor) Reach(context.Context) []string { return []string{"route"} }
+func (d *doctor) Reach(_ context.Context, heard func(string)) { heard("route") }
 
 func (d *doctor) Prove(ctx context.Context, _ []catalog.Probe, before []string, _ time.Time) []health.Failure {
 	d.seen++

@@ -84,7 +84,7 @@ func (p *Prober) wait(ctx context.Context, probes []catalog.Probe, before []stri
 // answers now is good, what answered before and does not any more is bad, and the
 // rest is not spoken of.
 func (p *Prober) Look(ctx context.Context, probes []catalog.Probe, before []string, wait bool) []Report {
-	before = slices.Concat(before, p.Reach(ctx))
+	before = slices.Concat(before, p.reaches(ctx))
 	slices.Sort(before)
 	before = slices.Compact(before)
 	if wait {

@@ -40,20 +40,40 @@ const (
 	answerTries  = 2
 )
 
-// Reach returns what of the network answers now.
-func (p *Prober) Reach(ctx context.Context) []string {
-	var found []string
-	var gateway, resolver, beyond bool
+// Reach tells heard of what of the network answers now, each once and as soon as it
+// does, and returns when nothing more is waited for.
+func (p *Prober) Reach(ctx context.Context, heard func(what string)) {
+	var mu sync.Mutex
+	said := map[string]bool{}
+	say := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !said[what] {
+			said[what] = true
+			heard(what)
+		}
+	}
 	var both sync.WaitGroup
-	both.Go(func() { gateway = p.gateway(ctx) })
-	both.Go(func() { resolver, beyond = p.resolver(ctx) })
+	both.Go(func() {
+		if p.gateway(ctx) {
+			say(reachGateway)
+		}
+	})
+	both.Go(func() {
+		p.resolver(ctx, func(beyond bool) {
+			say(reachResolver)
+			if beyond {
+				say(reachGateway)
+			}
+		})
+	})
 	both.Wait()
-	if beyond || gateway {
-		found = append(found, reachGateway)
-	}
-	if resolver {
-		found = append(found, reachResolver)
-	}
+}
+
+// reaches returns what of the network answers now.
+func (p *Prober) reaches(ctx context.Context) []string {
+	var found []string
+	p.Reach(ctx, func(what string) { found = append(found, what) })
 	return found
 }
 
@@ -68,7 +88,7 @@ func (p *Prober) awaitReach(ctx context.Context, before []string, until time.Tim
 		deadline = until
 	}
 	for {
-		now := p.Reach(ctx)
+		now := p.reaches(ctx)
 		if ctx.Err() != nil {
 			return nil // what did not answer was not waited for
 		}
@@ -173,10 +193,10 @@ func echo(ctx context.Context, to netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if err := conn.SetDeadline(time.Now().Add(answerWithin)); err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if _, err := conn.WriteTo(out, &net.IPAddr{IP: to.AsSlice(), Zone: to.Zone()}); err != nil {
 		return err
 	}
@@ -196,21 +216,19 @@ func echo(ctx context.Context, to netip.Addr) error {
 	}
 }
 
-// resolver reports whether a resolver of the host answers, and whether one does
-// that is beyond the gateway.
-func (p *Prober) resolver(ctx context.Context) (answers, beyond bool) {
+// resolver calls answers for each resolver of the host that does, with whether it is
+// beyond the gateway.
+func (p *Prober) resolver(ctx context.Context, answers func(beyond bool)) {
 	near := onLink()
 	for _, addr := range p.resolvers() {
 		for range answerTries {
 			if ask(ctx, netip.AddrPortFrom(addr, 53)) == nil {
-				far := !addr.IsLoopback() && !addr.IsLinkLocalUnicast() &&
-					!slices.ContainsFunc(near, func(n netip.Prefix) bool { return n.Contains(addr.WithZone("")) })
-				answers, beyond = true, beyond || far
+				answers(!addr.IsLoopback() && !addr.IsLinkLocalUnicast() &&
+					!slices.ContainsFunc(near, func(n netip.Prefix) bool { return n.Contains(addr.WithZone("")) }))
 				break
 			}
 		}
 	}
-	return answers, beyond
 }
 
 // resolvers are those that the C library asks.
@@ -260,10 +278,10 @@ func ask(ctx context.Context, server netip.AddrPort) error {
 		return err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if err := conn.SetDeadline(time.Now().Add(answerWithin)); err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if _, err := conn.Write(out); err != nil {
 		return err
 	}
