@@ -89,17 +89,23 @@ func (d *Drain) collect(ctx context.Context, l *lane) {
 // record that was written last.
 func (d *Drain) fill(l *lane, q *spool.Spool) error {
 	name := l.Sink.Name()
-	seq, checksum := q.Last()
-	for at := d.log.Cursor(name); ; {
+	at := d.log.Cursor(name)
+	if seq, checksum := q.Last(); seq > at {
+		last, err := d.log.EventsAfter(seq-1, 1)
+		if err != nil {
+			return err
+		}
+		if len(last) > 0 && last[0].Seq == seq && spool.Checksum(last[0].Event) == checksum {
+			at = seq
+			if err := d.log.SetCursor(name, at); err != nil {
+				return err
+			}
+		}
+	}
+	for {
 		events, err := d.log.EventsAfter(at, batchSize)
 		if err != nil || len(events) == 0 {
 			return err
-		}
-		fresh := events
-		for i, e := range events {
-			if e.Seq == seq && spool.Checksum(e.Event) == checksum {
-				fresh = events[i+1:]
-			}
 		}
 		if gap := events[0].Seq - at - 1; at > 0 && gap > 0 {
 			// The log keeps events within a bound of its own.
@@ -107,7 +113,7 @@ func (d *Drain) fill(l *lane, q *spool.Spool) error {
 				return err
 			}
 		}
-		matching, _ := l.Filter.pick(fresh)
+		matching, _ := l.Filter.pick(events)
 		records := make([]spool.Record, len(matching))
 		for i, e := range matching {
 			records[i] = spool.Record{Seq: e.Seq, Data: e.Event}

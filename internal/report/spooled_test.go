@@ -107,6 +107,22 @@ func TestACrashBetweenLogAndSpoolMakesNoRepeat(t *testing.T) {
 	}
 }
 
+// A place that was lost as a whole is found again by the spool, however far back it
+// would be.
+func TestAPlaceInTheLogThatWasLostMakesNoRepeat(t *testing.T) {
+	log, s := newLog(5*batchSize), &taker{name: "s", rule: dead}
+	routes := spooled(t, s)
+	if err := NewDrain(log, routes, Hooks{}).Flush(t.Context()); err == nil {
+		t.Error("no error")
+	}
+	log.cursors["s"] = 0
+	grow(log, 20)
+	s.rule = nil
+	if err := NewDrain(log, routes, Hooks{}).Flush(t.Context()); err != nil || !slices.Equal(s.got(), upTo(5*batchSize+20)) {
+		t.Errorf("%v, arrived: %v", err, s.got())
+	}
+}
+
 func TestALogThatBeginsAnewIsNotTakenForOneThatWasRead(t *testing.T) {
 	log, s := newLog(100), &taker{name: "s"}
 	routes := spooled(t, s)

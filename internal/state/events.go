@@ -104,13 +104,12 @@ func (s *Store) Enroll(sinks []string) error {
 	}
 	defer unlock()
 	old, err := s.readCursors()
-	if err != nil {
-		old = map[string]uint64{}
-	}
 	now := make(map[string]uint64, len(sinks))
 	for _, name := range sinks {
 		now[name] = s.snap.Events
-		if n, ok := old[name]; ok {
+		if err != nil {
+			now[name] = 0 // a power cut left half a file: once too often is better than never
+		} else if n, ok := old[name]; ok {
 			now[name] = min(n, s.snap.Events)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -86,4 +88,31 @@ func TestCursorsOfTwoProcessesBothStay(t *testing.T) {
 		})
 	}
 	both.Wait()
+}
+
+// What a power cut made of the places must not have events skipped that wait.
+func TestWherePlacesCannotBeReadEventsComeOnceMore(t *testing.T) {
+	for what, damaged := range map[string]string{"empty": "", "cut off": `{"journal": 1`, "zeros": "\x00\x00\x00\x00"} {
+		dir := t.TempDir()
+		s, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := errors.Join(s.Enroll([]string{"journal"}), s.Append(Record{Events: []json.RawMessage{json.RawMessage(`{"n":1}`)}})); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, cursorFile), []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Enroll([]string{"journal"}); err != nil {
+			t.Fatal(err)
+		}
+		if events, err := s.EventsAfter(s.Cursor("journal"), 10); err != nil || len(events) != 1 {
+			t.Errorf("%s: %d events wait, %v", what, len(events), err)
+		}
+		if err := s.SetCursor("journal", 1); err != nil || s.Cursor("journal") != 1 {
+			t.Errorf("%s: the place is %d, %v", what, s.Cursor("journal"), err)
+		}
+	}
 }
