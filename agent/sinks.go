@@ -114,6 +114,9 @@ func (a *Agent) drain(routes []report.Route) *report.Drain {
 			log.Info("a sink takes its events again", "sink", sink)
 		},
 		Lost: a.lost,
+		Told: func(sink string, l spool.Loss) {
+			log.Warn("events for a sink were dropped", "sink", sink, "events", l.Records, "since", l.Since)
+		},
 	})
 }
 
@@ -126,7 +129,6 @@ func (a *Agent) lost(sink string, l spool.Loss) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.opt.Log.Warn("events for a sink were dropped", "sink", sink, "events", l.Records, "since", l.Since)
 	c := a.reportContext(f, nil)
 	c.Now = func() time.Time { return l.Last }
 	c.NewID = func() string {

@@ -71,6 +71,8 @@ type Hooks struct {
 	// Lost returns the event that tells a sink of events that it will never get.
 	// It returns the same one for the same loss.
 	Lost func(sink string, l spool.Loss) (json.RawMessage, error)
+	// Told is told when a sink has taken that event.
+	Told func(sink string, l spool.Loss)
 }
 
 // NewDrain returns a drain. Sinks of one name have one place in the log, so they

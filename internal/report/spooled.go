@@ -149,7 +149,12 @@ func (d *Drain) empty(ctx context.Context, l *lane, q *spool.Spool) (unfilled, e
 			events[i] = Stored{Seq: r.Seq, Event: r.Data}
 		}
 		n, err := send(ctx, l.Sink, events)
-		if err := l.acknowledge(q, n, err); err != nil {
+		if n == 0 && isRefused(err) {
+			err = d.drop(ctx, l, q, err)
+		} else {
+			err = l.acknowledge(q, n, err)
+		}
+		if err != nil {
 			return unfilled, err
 		}
 	}
@@ -162,16 +167,8 @@ func (l *lane) acknowledge(q *spool.Spool, n int, err error) error {
 	if errors.As(err, &partial) {
 		err = q.Missed(partial.Lost)
 	}
-	var refused *RefusedError
-	if errors.As(err, &refused) {
-		switch {
-		case n > 0: // the next batch begins with it
-			err = nil
-		case q.Proven():
-			// A receiver that has taken others has judged this one. From one that
-			// never took any it is more likely a matter of the configuration.
-			return q.Refuse()
-		}
+	if isRefused(err) {
+		err = nil // the next batch begins with it
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -186,19 +183,60 @@ func (l *lane) acknowledge(q *spool.Spool, n int, err error) error {
 	return errors.Join(err, q.Ack(n))
 }
 
+// isRefused reports whether the receiver will not take what is sent, whatever it is
+// asked again.
+func isRefused(err error) bool {
+	var refused *RefusedError
+	return errors.As(err, &refused)
+}
+
+// drop gives up the first event that waits, which the receiver refuses, once it has
+// taken the event that tells of that. One that refuses that as well has not judged the
+// event: a certificate has run out, or something in between speaks in its place.
+func (d *Drain) drop(ctx context.Context, l *lane, q *spool.Spool, why error) error {
+	if d.hooks.Lost == nil {
+		return why
+	}
+	loss := q.Loss()
+	loss.Records, loss.Last = loss.Records+1, time.Now()
+	if loss.Since.IsZero() {
+		loss.Since = loss.Last
+	}
+	if err := d.tellLoss(ctx, l, loss); isRefused(err) {
+		return why
+	} else if err != nil {
+		return err
+	}
+	l.moved.Store(true)
+	return errors.Join(q.Refuse(), q.Told(loss))
+}
+
 // confess tells the sink of events that it will never get.
 func (d *Drain) confess(ctx context.Context, l *lane, q *spool.Spool) error {
 	loss := q.Loss()
 	if loss.Records == 0 || d.hooks.Lost == nil {
 		return nil
 	}
+	err := d.tellLoss(ctx, l, loss)
+	switch {
+	case isRefused(err):
+		return nil // it waits for what the receiver takes
+	case err != nil:
+		return err
+	}
+	return q.Told(loss)
+}
+
+func (d *Drain) tellLoss(ctx context.Context, l *lane, loss spool.Loss) error {
 	event, err := d.hooks.Lost(l.Sink.Name(), loss)
 	if err != nil {
 		return fmt.Errorf("cannot tell sink %q of %d lost events: %w", l.Sink.Name(), loss.Records, err)
 	}
-	var refused *RefusedError
-	if n, err := send(ctx, l.Sink, []Stored{{Event: event}}); n == 0 && !errors.As(err, &refused) {
+	if n, err := send(ctx, l.Sink, []Stored{{Event: event}}); n == 0 {
 		return err
 	}
-	return q.Told(loss)
+	if d.hooks.Told != nil {
+		d.hooks.Told(l.Sink.Name(), loss)
+	}
+	return nil
 }

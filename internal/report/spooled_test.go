@@ -259,6 +259,59 @@ func TestAnEventThatIsRefusedForGoodStopsOnlyItself(t *testing.T) {
 	}
 }
 
+// A receiver whose answer is the same to whatever it is sent, since a certificate has
+// run out or a gateway speaks for it, has judged no event, however many it took before.
+func TestAReceiverThatRefusesEverythingLosesNothing(t *testing.T) {
+	log := newLog(30)
+	s := &taker{name: "s"}
+	d := NewDrain(log, spooled(t, s), Hooks{Lost: lossOf, Told: func(sink string, l spool.Loss) { t.Errorf("%s is told of %d", sink, l.Records) }})
+	if err := d.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	grow(log, 30)
+	s.rule = func(context.Context, []Stored) (int, error) {
+		return 0, &RefusedError{errors.New("400 No required SSL certificate was sent")}
+	}
+	for range 3 {
+		if err := d.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "SSL certificate") {
+			t.Errorf("Flush = %v", err)
+		}
+	}
+	if st := d.Status()[0].Spool; st.Waiting != 30 || st.Lost != 0 {
+		t.Errorf("status = %+v", st)
+	}
+	s.rule = nil
+	if err := d.Flush(t.Context()); err != nil || !slices.Equal(s.got(), upTo(60)) {
+		t.Errorf("%v, got %v", err, s.got())
+	}
+}
+
+// One that cannot be told of what it lost gets all else, and is told when it can.
+func TestALossThatIsRefusedHoldsNothingUp(t *testing.T) {
+	log, told := newLog(10), 0
+	s := &taker{name: "s"}
+	refuses := true
+	s.rule = func(_ context.Context, events []Stored) (int, error) {
+		if events[0].Seq == 0 && refuses {
+			return 0, &RefusedError{errors.New("status 422")}
+		}
+		return len(events), nil
+	}
+	d := NewDrain(log, spooled(t, s), Hooks{Lost: lossOf, Told: func(_ string, l spool.Loss) { told += int(l.Records) }})
+	if err := d.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	grow(log, 50)
+	log.forget(20)
+	if err := d.Flush(t.Context()); err != nil || len(s.got()) != 50 || told != 0 {
+		t.Errorf("%v, %d have arrived, told of %d", err, len(s.got()), told)
+	}
+	refuses = false
+	if err := d.Flush(t.Context()); err != nil || told != 10 {
+		t.Errorf("%v, told of %d", err, told)
+	}
+}
+
 func TestAReceiverThatAsksForTimeGetsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog(1)

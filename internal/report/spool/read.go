@@ -138,9 +138,6 @@ func (s *Spool) Told(l Loss) error {
 	return s.mark.write()
 }
 
-// Proven reports whether the receiver has ever taken anything.
-func (s *Spool) Proven() bool { return s.mark.Success != 0 }
-
 // A Status is how a spool stands.
 type Status struct {
 	Waiting uint64    `json:"waiting"`

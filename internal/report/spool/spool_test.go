@@ -410,9 +410,6 @@ func TestRefusedAndMissedRecordsAreLostAndFailuresAreKept(t *testing.T) {
 	s := open(t, dir, Limits{})
 	fill(t, s, 1, 3)
 	take(t, s, 1)
-	if !s.Proven() {
-		t.Error("it was acknowledged once")
-	}
 	if _, err := s.Next(10, all); err != nil {
 		t.Fatal(err)
 	}
