@@ -56,7 +56,10 @@ func (a *Agent) OpenSinks(stdout io.Writer, asJSON bool) (*report.Drain, error) 
 	if err := a.store.Enroll(names); err != nil {
 		return nil, err
 	}
-	return a.drain(routes), a.sweepSpools(spools)
+	if err := a.sweepSpools(spools); err != nil {
+		a.opt.Log.Warn("what nobody needs any more is left", "error", err) // no reason to leave the host alone
+	}
+	return a.drain(routes), nil
 }
 
 // LookAtSinks returns the drain to the configured sinks, to look at it and to
@@ -91,6 +94,9 @@ func (a *Agent) sweepSpools(kept map[string]bool) error {
 	for _, e := range entries {
 		if kept[e.Name()] {
 			continue
+		}
+		if left, err := spool.Look(filepath.Join(dir, e.Name())); err == nil && left.Waiting > 0 {
+			a.opt.Log.Warn("events wait for a sink that is not configured any more", "spool", e.Name(), "events", left.Waiting)
 		}
 		used, err := spool.Used(filepath.Join(dir, e.Name()))
 		if err == nil && time.Since(used) > spool.UsualAge {
