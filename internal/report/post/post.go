@@ -126,8 +126,11 @@ func (c *Client) Batch(ctx context.Context, events []report.Stored, form Form, j
 	var refused *report.RefusedError
 	var partial *report.PartialError
 	switch {
-	case err == nil || errors.As(err, &partial):
+	case errors.As(err, &partial):
+		partial.Lost = min(partial.Lost, uint64(len(events))) // whatever it says
 		return len(events), err
+	case err == nil:
+		return len(events), nil
 	case !errors.As(err, &refused) || len(events) == 1:
 		return 0, err
 	}
