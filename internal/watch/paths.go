@@ -290,6 +290,15 @@ func (p *paths) forget(dir string) {
 	}
 }
 
+// placeAll watches a directory, and in a tree those below it.
+func (p *paths) placeAll(dir string) {
+	if p.w.index.inTree(dir) {
+		p.placeTree(dir)
+	} else {
+		p.place(dir)
+	}
+}
+
 // placeTree watches a directory and all those below it. What is made in one
 // before it is watched is not missed: who calls has its resources looked at.
 func (p *paths) placeTree(dir string) {
@@ -371,10 +380,10 @@ func (p *paths) lost(dir string) {
 	}
 	p.w.mark(x.below(dir)...)
 	for _, d := range x.dirsFrom(dir) {
-		p.place(d)
-		if x.inTree(d) {
-			p.placeTree(d)
-		}
+		p.placeAll(d)
+	}
+	if _, err := nodeOf(p.file(dir)); err == nil && x.dirs[dir] == nil && x.inTree(dir) {
+		p.placeTree(dir) // something else is there now, such as a mount
 	}
 	// What was watched in the place of something else is needed still.
 	var waiting []string
@@ -416,7 +425,7 @@ func (p *paths) verify() {
 // retry tries whether the kernel watches by now what it would not.
 func (p *paths) retry() {
 	for dir := range p.refused {
-		p.place(dir)
+		p.placeAll(dir)
 		if p.refused[dir] {
 			return // as it was
 		}

@@ -183,14 +183,7 @@ func TestEveryWayToChangeAFileIsSeen(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f.silent(t, one.Address, func() { f.write(t, "etc/unmanaged", name) }, change)
-			for drained := false; !drained; { // what came late of it
-				select {
-				case <-f.Ready():
-					f.Take()
-				case <-time.After(100 * time.Millisecond):
-					drained = true
-				}
-			}
+			f.drain()
 		})
 	}
 }
@@ -576,4 +569,79 @@ func TestDirectoriesThatAreMovedAwayAndRemovedStopNothing(t *testing.T) {
 	}
 	f.write(t, fmt.Sprintf("srv/d%d/one", dirs-1), "x")
 	f.tells(t, last)
+}
+
+// What the kernel would not watch at first may hold more, in a tree.
+func TestATreeIsWatchedAsAWholeOnceTheKernelDoes(t *testing.T) {
+	f := start(t, func(o *Options) { o.Poll = 30 * time.Millisecond })
+	f.mkdir(t, "srv/tree/a/b")
+	full := true
+	add := f.paths.add
+	f.paths.add = func(name string) error {
+		if full && strings.HasSuffix(name, "/srv/tree/a") {
+			return syscall.ENOSPC
+		}
+		return add(name)
+	}
+	all := tree("/srv/tree")
+	f.Watch([]Target{all})
+	f.tells(t, all.Address) // which is polled
+	f.tree.Lock()
+	full = false
+	f.tree.Unlock()
+	for s := f.Status(); s.Limit != "" || s.Polled != 0; s = f.Status() {
+		f.tells(t, all.Address)
+	}
+	if s := f.Status(); s.Directories != 4 {
+		t.Errorf("status is %+v", s)
+	}
+	f.drain()
+	f.write(t, "srv/tree/a/b/file", "x")
+	f.tells(t, all.Address)
+}
+
+// drain takes what comes late of what was done.
+func (f fixture) drain() {
+	for {
+		select {
+		case <-f.Ready():
+			f.Take()
+		case <-time.After(100 * time.Millisecond):
+			return
+		}
+	}
+}
+
+// Nobody tells when something is mounted on a directory of a tree, nor when it goes.
+func TestWhatIsMountedInATreeIsWatchedAndWhatWasBelowItAfterwards(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to mount a tmpfs")
+	}
+	f := start(t, func(o *Options) { o.Poll = 50 * time.Millisecond })
+	f.mkdir(t, "srv/tree/a/b")
+	all := tree("/srv/tree")
+	f.Watch([]Target{all})
+	at := filepath.Join(f.root, "srv/tree/a")
+	if err := syscall.Mount("tmpfs", at, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("needs to mount a tmpfs: %v", err)
+	}
+	mounted := true
+	defer func() {
+		if mounted {
+			_ = syscall.Unmount(at, syscall.MNT_DETACH)
+		}
+	}()
+	f.tells(t, all.Address)
+	f.drain()
+	f.write(t, "srv/tree/a/file", "x")
+	f.tells(t, all.Address)
+	f.drain()
+	if err := syscall.Unmount(at, 0); err != nil {
+		t.Fatal(err)
+	}
+	mounted = false
+	f.tells(t, all.Address)
+	f.drain()
+	f.write(t, "srv/tree/a/b/file", "x")
+	f.tells(t, all.Address)
 }
