@@ -48,6 +48,8 @@ func (w *Watcher) listen(ctx context.Context) {
 			w.units.listens = true
 			if w.units.heard {
 				w.suspect("the connection to the service manager was lost")
+			} else {
+				w.noteUnits() // they may have been looked at before
 			}
 			w.units.heard = true
 		}, func(s host.UnitSignal) { w.heardUnit(ctx, s) })
@@ -71,15 +73,20 @@ func (w *Watcher) heardUnit(ctx context.Context, s host.UnitSignal) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if s.Unit == "" {
-		for _, r := range w.index.units {
-			w.note(w.index.list(r)...)
-		}
+		w.noteUnits()
 		return
 	}
 	for _, name := range append([]string{s.Unit}, aliases[s.Unit]...) {
 		if r, ok := w.index.units[name]; ok {
 			w.note(w.index.list(r)...)
 		}
+	}
+}
+
+// noteUnits says of all units that they may have changed; mu is held.
+func (w *Watcher) noteUnits() {
+	for _, r := range w.index.units {
+		w.note(w.index.list(r)...)
 	}
 }
 

@@ -645,3 +645,24 @@ func TestWhatIsMountedInATreeIsWatchedAndWhatWasBelowItAfterwards(t *testing.T) 
 	f.write(t, "srv/tree/a/b/file", "x")
 	f.tells(t, all.Address)
 }
+
+// lateUnits are those of a service manager that is there later.
+type lateUnits struct {
+	*fakeUnits
+	there chan struct{}
+}
+
+func (u lateUnits) Signals(ctx context.Context, begun func(), heard func(host.UnitSignal)) error {
+	<-u.there
+	return u.fakeUnits.Signals(ctx, begun, heard)
+}
+
+// What happened to units before anybody listened was told to nobody.
+func TestUnitsAreSuspectOnceTheyAreListenedFor(t *testing.T) {
+	u := lateUnits{&fakeUnits{begun: make(chan struct{}, 9)}, make(chan struct{})}
+	f := start(t, func(o *Options) { o.Units = u })
+	nginx := Target{Address: resource.Address{Kind: "unit", Name: "nginx.service"}, Watches: []resource.Watch{{Space: resource.WatchUnit, Name: "nginx.service"}}}
+	f.Watch([]Target{nginx, file("/etc/motd")})
+	close(u.there)
+	f.tells(t, nginx.Address)
+}
