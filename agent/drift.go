@@ -94,8 +94,8 @@ func (a *Agent) giveBack(b watch.Batch, err error) {
 	switch {
 	case errors.Is(err, errNotNow), errors.Is(err, state.ErrLocked), errors.As(err, &suspended):
 		a.watcher.Again(b, min(a.config.Interval, time.Minute))
-	case errors.Is(err, context.Canceled):
-		a.watcher.Again(b, warm)
+	case err != nil: // it was cut off, or cannot be written down, as on a disk that is full
+		a.watcher.Again(b, min(a.config.Interval, warm))
 	}
 }
 

@@ -1,10 +1,16 @@
 package agent
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"trued.dev/trued/internal/state"
 	"trued.dev/trued/internal/watch"
 )
 
@@ -29,5 +35,31 @@ func TestWhatHangsWhileItIsWatchedKeepsNoRunBack(t *testing.T) {
 	}
 	for !a.follow(func() {}, time.Hour) { // until the other one has left
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// Drift is not forgotten because it could not be looked into when it was seen.
+func TestDriftThatCouldNotBeLookedIntoComesAgain(t *testing.T) {
+	a := &Agent{watcher: watch.New(watch.Options{Root: t.TempDir(), Log: slog.New(slog.DiscardHandler)}), config: Config{Interval: time.Millisecond}}
+	seen := watch.Batch{Everything: "because"}
+	for _, err := range []error{
+		errNotNow, state.ErrLocked, &SuspendedError{}, context.Canceled,
+		fmt.Errorf("cannot write ledger: %w", unix.ENOSPC), errors.New("cannot collect facts"),
+	} {
+		a.giveBack(seen, err)
+		select {
+		case <-a.watcher.Ready():
+		case <-time.After(time.Minute):
+			t.Fatalf("after %q it is forgotten", err)
+		}
+		if b := a.watcher.Take(); b.Everything != seen.Everything {
+			t.Errorf("after %q comes %+v", err, b)
+		}
+	}
+	a.giveBack(seen, nil)
+	select {
+	case <-a.watcher.Ready():
+		t.Error("what was looked into comes again")
+	case <-time.After(100 * time.Millisecond):
 	}
 }
