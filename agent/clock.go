@@ -53,7 +53,11 @@ func jitter(d time.Duration) time.Duration {
 func (c *clock) finished(now time.Time, w done, retry time.Time) {
 	if w.polled != nil {
 		for _, b := range c.beats {
-			if err, ok := w.polled[b.name]; ok {
+			err, ok := w.polled[b.name]
+			switch {
+			case ok && err != nil && w.cut:
+				b.next = now // it was not the source's fault
+			case ok:
 				c.polled(now, b, err)
 			}
 		}

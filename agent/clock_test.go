@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -128,5 +129,20 @@ func TestAPollThatFailedHoldsUpNoDrift(t *testing.T) {
 		if c.w.broke() != c.broke {
 			t.Errorf("%s: it is %t that it broke", name, !c.broke)
 		}
+	}
+}
+
+// A poll that drift has cut off comes again at once, and was nobody's fault.
+func TestAPollThatWasCutOffComesAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	c := newClock(Config{Interval: time.Minute, Resync: time.Hour, Sources: []SourceConfig{{Name: "infra"}, {Name: "app"}}}, nil)
+	now := time.Now()
+	c.finished(now, done{cut: true, polled: map[string]error{"infra": nil, "app": context.Canceled}}, time.Time{})
+	if due := c.duePolls(now); len(due) != 1 || due[0] != "app" {
+		t.Errorf("due are %v, want the one that was cut off", due)
+	}
+	c.finished(now, done{polled: map[string]error{"app": nil}}, time.Time{})
+	if pause := c.next()["app"].Sub(now); pause > 70*time.Second {
+		t.Errorf("after that it is polled after %s, as one that failed", pause)
 	}
 }

@@ -35,6 +35,10 @@ type Daemon struct {
 	// breath is the pause after a look at drift, cool when what is kept for the
 	// next one goes; nil when there is nothing to wait for.
 	breath, cool <-chan time.Time
+	// polling is the poll in hand, if there is one. wasCut is true when the last one
+	// was cut off for drift, driftWaits while drift waits for that.
+	polling            *polling
+	wasCut, driftWaits bool
 
 	mu    sync.Mutex
 	sched Schedule
@@ -67,6 +71,8 @@ type done struct {
 	news bool
 	// polled is what a poll of each source came to, nil for a run.
 	polled map[string]error
+	// cut is true for a poll that was cut off.
+	cut bool
 	// reboot is true when it was one that was asked for.
 	reboot bool
 	// drift is what was looked into, nil for other work, took how long that took.
@@ -133,6 +139,10 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			busy = true
 			d.rebootFirst(hard, ctx)
 		}
+		if !busy && d.driftWaits {
+			busy, d.driftWaits = true, false
+			d.drift(hard, ctx)
+		}
 		if now := time.Now(); !busy && c.isDue(now) {
 			busy = true
 			d.take(ctx, hard, c, now)
@@ -152,6 +162,9 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			busy = true
 			d.start(hard, ctx, call.req, &call)
 		case w := <-d.work:
+			if w.polled != nil {
+				d.endPoll(w)
+			}
 			if busy = false; w.reboot {
 				d.proofs.begin(ctx, d.agent, w) // it was not made, or is yet to be
 				continue
@@ -193,8 +206,14 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 			d.proved(p)
 		case <-timer:
 		case <-d.drifts(busy):
+			if busy {
+				d.cutPoll()
+				break
+			}
 			busy = true
 			d.drift(hard, ctx)
+		case <-d.impatience():
+			d.polling.late, d.polling.patience = true, nil
 		case <-d.breath:
 			d.breath = nil
 		case <-d.cool:
@@ -254,14 +273,6 @@ const brokenPause = 10 * time.Second
 // lockWait is how long a run of the daemon's own waits for one by hand.
 const lockWait = time.Minute
 
-func (d *Daemon) poll(ctx context.Context, names []string) {
-	go func() {
-		news, polled, err := d.agent.Poll(ctx, names)
-		d.agent.told(d.agent.tellLimit(ctx))
-		d.work <- done{polled: polled, news: news, err: err}
-	}()
-}
-
 func (d *Daemon) finished(w done) {
 	d.drain.Notify()
 	switch {
@@ -278,6 +289,7 @@ func (d *Daemon) finished(w done) {
 	switch {
 	case errors.As(w.err, &sus):
 		d.notify.Status(sus.Error())
+	case w.cut:
 	case w.polled != nil:
 		d.polled(w.err)
 	case errors.Is(w.err, errNotNow):

@@ -34,10 +34,10 @@ func (a *Agent) newWatcher() *watch.Watcher {
 	return watch.New(o)
 }
 
-// drifts signals that something may have drifted; never while the daemon is busy
-// or takes a breath.
+// drifts signals that something may have drifted; never while the daemon takes a
+// breath, or is busy with what drift has to wait for.
 func (d *Daemon) drifts(busy bool) <-chan struct{} {
-	if busy || d.breath != nil || d.agent.watcher == nil {
+	if busy && !d.yields() || d.breath != nil || d.agent.watcher == nil {
 		return nil
 	}
 	return d.agent.watcher.Ready()

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"trued.dev/trued/internal/host/hosttest"
+	"trued.dev/trued/internal/report"
 )
 
 const (
@@ -206,4 +207,32 @@ func lockedKey(t *testing.T) string {
 		t.Fatalf("ssh-keygen: %v\n%s", err, out)
 	}
 	return file
+}
+
+// A Git server that says nothing keeps no drift from being put back, and is heard once
+// it speaks.
+func TestDriftWaitsForNoServerThatSaysNothing(t *testing.T) {
+	t.Parallel()
+	lab := hosttest.New(t)
+	git := lab.GitServer(t)
+	repo := git.Repository(t, "infra")
+	h := lab.Boot(t, hosttest.Options{Name: "web-1", Net: true})
+	install(t, h)
+	commit := repo.Commit(t, "Begin", map[string]string{"groups/web/all.yaml": "- file: /etc/motd\n  content: \"kept\\n\"\n"})
+	config{url: repo.HTTP(), group: "groups/web", source: []string{"limits: {time: 1h, idle: 20m}"}}.write(t, h)
+	h.Run(t, "systemctl start trued.service")
+	awaitCommit(t, h, commit)
+
+	git.Run(t, "systemctl kill -s STOP nginx")
+	// A poll that goes well is over by then.
+	await(t, h, `trued status -o json | grep -q '"doing": "running"' && sleep 2 && trued status -o json | grep -q '"doing": "running"'`)
+	h.Run(t, "echo broken >/etc/motd")
+	await(t, h, "grep -qx kept /etc/motd")
+	git.Run(t, "systemctl kill -s CONT nginx")
+	awaitCommit(t, h, repo.Commit(t, "Go on", map[string]string{"groups/web/all.yaml": "- file: /etc/motd\n  content: \"kept on\\n\"\n"}))
+	for _, e := range events(t, h) {
+		if strings.HasPrefix(string(e.Type), "source.") && e.Type != report.SourceUpdated {
+			t.Errorf("%s: %s", e.Type, e.Message)
+		}
+	}
 }
