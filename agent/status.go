@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -99,7 +100,8 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 		names = append(names, src.Name())
 		s.Sources = append(s.Sources, a.statusOf(src, snap.Sources[src.Name()]))
 	}
-	for addr, e := range snap.Inventory {
+	for _, addr := range slices.SortedFunc(maps.Keys(snap.Inventory), resource.Address.Compare) {
+		e := snap.Inventory[addr]
 		if e.Failures > 0 {
 			s.Failing = append(s.Failing, Failing{addr, e.Failures, e.RetryAt})
 		}
@@ -107,10 +109,6 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 			s.Orphans = append(s.Orphans, addr)
 		}
 	}
-	slices.SortFunc(s.Failing, func(a, b Failing) int {
-		return strings.Compare(a.Resource.String(), b.Resource.String())
-	})
-	slices.SortFunc(s.Orphans, resource.Address.Compare)
 	if s.Suspended, err = a.store.Suspended(time.Now()); err != nil {
 		return nil, err
 	}

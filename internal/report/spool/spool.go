@@ -14,7 +14,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -132,7 +131,8 @@ func Lock(ctx context.Context, file *os.File) error {
 	}
 }
 
-// list returns the segments of a directory, in order.
+// list returns the segments of a directory, in order: their names are of one length,
+// and read in the order of these.
 func list(dir string) ([]segment, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -151,12 +151,6 @@ func list(dir string) ([]segment, error) {
 		}
 		found = append(found, segment{first, info.Size()})
 	}
-	slices.SortFunc(found, func(a, b segment) int {
-		if a.first < b.first {
-			return -1
-		}
-		return 1
-	})
 	return found, nil
 }
 
