@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -48,10 +49,7 @@ func (a *app) serve(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(agent.SocketPath), 0o755); err != nil { //nolint:gosec // the socket in it is root's alone
 		return fmt.Errorf("cannot make directory of the socket: %w", err)
 	}
-	changed, stopWatch, err := watchConfig(ctx, a.configPath("/"))
-	if err != nil {
-		return err
-	}
+	changed, stopWatch := watchConfig(ctx, a.configPath("/"), a.log())
 	defer stopWatch()
 	// Said once, when it is true: systemd signals no service that says so twice.
 	defer context.AfterFunc(ctx, func() { notify(daemon.SdNotifyStopping) })()
@@ -155,48 +153,79 @@ func (a *app) reload(ctx context.Context, old *agent.Agent, changed <-chan struc
 // settle is how long a file must be quiet before it is read.
 const settle = 500 * time.Millisecond
 
-// watchConfig tells of SIGHUP and of changes to the configuration file. It
-// watches the directory, since an editor replaces the file.
-func watchConfig(ctx context.Context, path string) (<-chan struct{}, func(), error) {
+// watchConfig tells of SIGHUP and of changes to the configuration file, until ctx is
+// done. It watches the directory, since an editor replaces the file. Where the kernel
+// watches nothing more, as on a host with many containers, it looks now and then.
+func watchConfig(ctx context.Context, path string, log *slog.Logger) (<-chan struct{}, func()) {
 	changed := make(chan struct{}, 1)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
+	stop := func() { signal.Stop(hup) }
 	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot watch configuration: %w", err)
-	}
-	if err := w.Add(filepath.Dir(path)); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("cannot watch configuration: %w", err), w.Close())
-	}
-	say := func() {
-		select {
-		case changed <- struct{}{}:
-		default:
+	if err == nil {
+		if err = w.Add(filepath.Dir(path)); err != nil {
+			_ = w.Close()
 		}
 	}
-	go func() {
-		quiet := time.NewTimer(0)
-		<-quiet.C
-		for {
+	if err != nil {
+		log.Warn("the configuration is looked at now and then, since it cannot be watched", "error", err)
+		go notice(ctx, path, &fsnotify.Watcher{}, hup, changed)
+		return changed, stop
+	}
+	go notice(ctx, path, w, hup, changed)
+	return changed, func() { stop(); _ = w.Close() }
+}
+
+// configLook is how often is looked at a configuration that cannot be watched.
+const configLook = 10 * time.Second
+
+// notice waits for what the kernel tells of the configuration, or looks at that by
+// itself where the kernel tells nothing.
+func notice(ctx context.Context, path string, w *fsnotify.Watcher, hup <-chan os.Signal, changed chan<- struct{}) {
+	quiet := time.NewTimer(0)
+	<-quiet.C
+	var look <-chan time.Time
+	if w.Events == nil {
+		tick := time.NewTicker(configLook)
+		defer tick.Stop()
+		look = tick.C
+	}
+	was, _ := os.Stat(path)
+	for say := false; ; say = false {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			say = true
+		case e, ok := <-w.Events:
+			if ok && filepath.Clean(e.Name) == filepath.Clean(path) {
+				quiet.Reset(settle)
+			}
+		case err := <-w.Errors:
+			if err != nil { // something was missed: look
+				quiet.Reset(settle)
+			}
+		case <-look:
+			now, err := os.Stat(path)
+			if say = err == nil && !sameFile(was, now); say {
+				was = now
+			}
+		case <-quiet.C:
+			say = true
+		}
+		if say {
 			select {
-			case <-ctx.Done():
-				return
-			case <-hup:
-				say()
-			case e, ok := <-w.Events:
-				if ok && filepath.Clean(e.Name) == filepath.Clean(path) {
-					quiet.Reset(settle)
-				}
-			case err := <-w.Errors:
-				if err != nil { // something was missed: look
-					quiet.Reset(settle)
-				}
-			case <-quiet.C:
-				say()
+			case changed <- struct{}{}:
+			default:
 			}
 		}
-	}()
-	return changed, func() { signal.Stop(hup); _ = w.Close() }, nil
+	}
+}
+
+// sameFile reports whether a file is what it was, as far as can be told without
+// reading it.
+func sameFile(was, now os.FileInfo) bool {
+	return was != nil && os.SameFile(was, now) && was.Size() == now.Size() && was.ModTime().Equal(now.ModTime())
 }
 
 // systemd tells the init system how the daemon is doing; elsewhere it tells
