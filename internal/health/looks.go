@@ -42,7 +42,7 @@ func (p *Prober) http(ctx context.Context, probe catalog.Probe) error {
 		}
 	}
 	// No proxy and no connection of before: it is this host that is looked at.
-	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true, ForceAttemptHTTP2: true}
+	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse // to look at where it leads is another probe
 	}}
