@@ -459,6 +459,18 @@ func TestATokenIsToldToNoOtherServer(t *testing.T) {
 	}
 }
 
+// Some servers are opened by what is in a path.
+func TestAURLWithASecretInItIsNotTold(t *testing.T) {
+	s := newScene(t)
+	s.answer("/s3cr3t/x", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	m, r := s.resource(fetch.File{URL: s.url + "/s3cr3t/x?s3cr3t", Mirrors: []string{"http://127.0.0.1:1/s3cr3t"}, Checksum: sum256([]byte("x"))})
+	r.Sensitive = true
+	err := s.engine.Converge(t.Context(), m, r)
+	if err == nil || strings.Contains(err.Error(), "s3cr3t") || !strings.Contains(err.Error(), "404") || !strings.Contains(err.Error(), s.url) {
+		t.Errorf("returned %v", err)
+	}
+}
+
 func TestALinkOfAUsersLeadsTheDownloadNowhere(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")

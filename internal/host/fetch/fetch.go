@@ -145,6 +145,15 @@ func Shown(s string) string {
 	return u.String()
 }
 
+// told is Shown for an error. Of a URL that a secret may be in, its server is told.
+func told(s string, sensitive bool) string {
+	u, err := url.Parse(s)
+	if !sensitive || err != nil {
+		return Shown(s)
+	}
+	return u.Scheme + "://" + u.Host
+}
+
 // sum returns the words of the checksum.
 func (f *File) sum() (algorithm, digest string, err error) {
 	algorithm, digest, _ = strings.Cut(f.Checksum, ":")
@@ -242,11 +251,11 @@ func (f *File) Receive(ctx context.Context, h *host.Host, to *os.File, sensitive
 		case err == nil:
 			return sum, nil
 		case ctx.Err() != nil:
-			return "", fmt.Errorf("%s: %w", Shown(at), ctx.Err())
+			return "", fmt.Errorf("%s: %w", told(at, sensitive), ctx.Err())
 		case errors.As(err, &own):
 			return "", own.error // no other server mends that
 		}
-		failed = append(failed, fmt.Errorf("%s: %w", Shown(at), err))
+		failed = append(failed, fmt.Errorf("%s: %w", told(at, sensitive), err))
 	}
 	if len(failed) == 1 {
 		return "", failed[0]

@@ -1,0 +1,11 @@
+package archive
+
+import "slices"
+
+// Discloses implements resource.Discloser.
+func (module) Discloses(key string) string {
+	if slices.Contains([]string{"url", "mirrors", "source"}, key) {
+		return ""
+	}
+	return "it is told of where the archive is not had: put the secret into a token_file"
+}
