@@ -71,11 +71,23 @@ type SourceConfig struct {
 	Limits            LimitsConfig `yaml:"limits" doc:"what a server may cost"`
 	Trust             TrustConfig  `yaml:"trust" doc:"whose commits are applied"`
 	Repository        string       `yaml:"repository" doc:"the name that repository.yaml at the root of the repository must hold"`
+	// Secrets keep what is encrypted for this host in one repository from whoever
+	// copies it into another.
+	Secrets SecretsConfig `yaml:"secrets" doc:"what its secrets are decrypted with, in place of the keys of the host: identities"`
 }
 
 // SecretsConfig names the keys that secrets are decrypted with.
 type SecretsConfig struct {
 	Identities []string `yaml:"identities" doc:"SSH private keys or files of age keys, readable by root alone, and names of systemd credentials; the host's own SSH key, /etc/ssh/ssh_host_ed25519_key"`
+}
+
+func (c SecretsConfig) validate() error {
+	for i, name := range c.Identities {
+		if err := secret.CheckName(name); err != nil {
+			return fmt.Errorf("secrets: identities[%d]: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // LimitsConfig bounds what a server can cost; zero is the default.
@@ -168,11 +180,7 @@ func (c Config) Validate() error {
 	if err := c.Backups.validate(); err != nil {
 		errs = append(errs, err)
 	}
-	for i, name := range c.Secrets.Identities {
-		if err := secret.CheckName(name); err != nil {
-			errs = append(errs, fmt.Errorf("secrets: identities[%d]: %w", i, err))
-		}
-	}
+	errs = append(errs, c.Secrets.validate())
 	seen := map[string]bool{}
 	for i, s := range c.Sources {
 		if seen[s.Name] {
@@ -182,7 +190,7 @@ func (c Config) Validate() error {
 		if err := s.source().Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("sources[%d]: %w", i, err))
 		}
-		if err := s.validateTrust(); err != nil {
+		if err := errors.Join(s.validateTrust(), s.Secrets.validate()); err != nil {
 			errs = append(errs, fmt.Errorf("sources[%d]: %w", i, err))
 		}
 	}

@@ -267,7 +267,11 @@ func (s *sourceRun) loadAt(r *run, commit string, in input) (*catalog.Catalog, e
 	}
 	full := s.catalogInput(in)
 	full.Tree, full.Modules, full.Digests = tree, r.kit.modulesOf(r.agent, s.name()), r.agent.contents
-	full.Secrets = secret.HostKeys(r.agent.host, r.agent.config.Secrets.Identities)
+	identities := r.agent.config.Secrets.Identities
+	if own := s.config.Secrets.Identities; len(own) > 0 {
+		identities = own
+	}
+	full.Secrets = secret.HostKeys(r.agent.host, identities)
 	cat, err := catalog.Load(full)
 	if err == nil {
 		r.kit.loaded[key] = cat
