@@ -112,6 +112,15 @@ const secretManifest = `
 - line: password
   path: /etc/app/lines
   text: 'password={{ vars.db.password }}'
+- line: beside it
+  path: /etc/app/lines
+  text: 'user=app'
+  validate: sh -c 'cat "$0"; ! grep -q refused "$0"' {path}
+- ini: user
+  path: /etc/app/app.ini
+  section: db
+  key: user
+  value: app
 - block: db
   path: /etc/app/blocks
   content: 'password={{ vars.db.password }}'
@@ -194,9 +203,13 @@ func TestSecretsStaySecret(t *testing.T) {
 	s.keptQuiet("changed")
 
 	// A drift, put back by the daemon; the old value is in the file meanwhile.
-	h.Run(t, "echo drifted >>/etc/app/app.conf; echo drifted >>/etc/app/key")
+	h.Run(t, "echo drifted >>/etc/app/app.conf; echo drifted >>/etc/app/key; sed -i /user/d /etc/app/lines /etc/app/app.ini")
 	await(t, h, "! grep -q drifted /etc/app/app.conf /etc/app/key")
 	await(t, h, "grep 'resource.drifted' "+eventFile+" | grep -q /etc/app/app.conf")
+	await(t, h, "grep 'resource.drifted' "+eventFile+" | grep -q 'line:beside it' && grep 'resource.drifted' "+eventFile+" | grep -q ini:user")
+	h.Run(t, "systemctl stop trued; sed -i s/user=app/refused/ /etc/app/lines; echo refused >>/etc/app/lines")
+	s.try(3, "apply") // and what refuses it quotes the whole
+	h.Run(t, "sed -i /refused/d /etc/app/lines; systemctl start trued")
 	s.keptQuiet("drifted")
 
 	// Mistakes of authors, and programs that tell what they are given.
