@@ -15,6 +15,7 @@ func (w *walk) entry(s *plan.Step, reached bool) state.Entry {
 	e := state.Entry{
 		Source: s.Source, Claims: s.Resource.Claims(), Prior: s.View.Prior,
 		Digest: s.Entry.Digest, Keep: s.Keeps(), Place: s.Place, Feeds: w.feeds(s),
+		Secret: s.Resource.Common().Sensitive || s.Entry.Secret && !reached,
 	}
 	if s.Prune {
 		e = s.Entry
@@ -153,7 +154,7 @@ func (w *walk) gone(ctx context.Context, s *plan.Step, o *Outcome) error {
 // outdated reports whether the inventory says something else of a resource.
 // Its place alone is no reason to write.
 func outdated(old, now state.Entry) bool {
-	if old.Digest != now.Digest || old.Source != now.Source || old.Keep != now.Keep ||
+	if old.Digest != now.Digest || old.Source != now.Source || old.Keep != now.Keep || old.Secret != now.Secret ||
 		old.Failures != 0 || old.Reported != "" || old.Left != "" || len(old.Claims) != len(now.Claims) ||
 		len(old.Prior) != len(now.Prior) || !slices.Equal(old.Feeds, now.Feeds) {
 		return true

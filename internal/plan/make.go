@@ -205,6 +205,9 @@ func (s *Step) Look(ctx context.Context) {
 		}
 	}()
 	found, err := s.Resource.Check(ctx, s.View)
+	if s.Entry.Secret {
+		found.Diff = found.Diff.Redacted()
+	}
 	s.judge(found, err)
 }
 

@@ -80,6 +80,9 @@ type Entry struct {
 	Digest string `json:"digest,omitempty"`
 	// Keep is true for `prune: false`.
 	Keep bool `json:"keep,omitempty"`
+	// Secret is true where what the host was last brought to is sensitive: what is
+	// there is not told when something that is none takes its place.
+	Secret bool `json:"secret,omitempty"`
 	// Place is the resource's position in its catalog; what leaves goes in
 	// reverse.
 	Place int `json:"place"`
