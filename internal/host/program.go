@@ -33,15 +33,15 @@ func (h *Host) Program(name string) []string {
 	}
 	for dir := range strings.SplitSeq(searchPath, ":") {
 		file := path.Join(dir, name)
-		if h.executable(file) {
+		if h.Executable(file) {
 			return []string{"chroot", h.root, file}
 		}
 	}
 	return nil
 }
 
-// executable reports whether a path of the machine leads to a program.
-func (h *Host) executable(name string) bool {
+// Executable reports whether a path of the machine leads to a program.
+func (h *Host) Executable(name string) bool {
 	p, err := h.resolve(name, true)
 	if err != nil {
 		return false

@@ -15,7 +15,16 @@ import (
 
 // Apply makes, changes or removes the user.
 func (r *Resource) Apply(ctx context.Context, _ resource.View, found resource.Finding) (resource.Result, error) {
+	if found.Diff.Has(fieldShell) && !found.Diff.Has(fieldState) && r.noShell() {
+		return resource.Result{}, fmt.Errorf("user %q would be locked out: there is no program %s, the login shell that is declared", r.User, r.Shell)
+	}
 	return resource.Result{}, r.apply(ctx, found.Diff)
+}
+
+// noShell reports whether the login shell is no program of the machine. A tree may
+// get it later.
+func (r *Resource) noShell() bool {
+	return r.Shell != "" && !r.host.Offline() && !r.host.Executable(host.CleanPath(r.Shell))
 }
 
 func (r *Resource) apply(ctx context.Context, diff resource.Diff) error {

@@ -31,6 +31,7 @@ func TestOnHost(t *testing.T) {
 	t.Run("a home on another file system", otherFileSystem)
 	t.Run("accounts that another program has locked", lockedAccounts)
 	t.Run("subordinate ids come and go", subordinateIDs)
+	t.Run("a login shell that is not there", missingShell)
 }
 
 func running(t *testing.T) *host.Host {
@@ -180,4 +181,24 @@ func subordinateIDs(t *testing.T) {
 	sh(t, "grep -q ^rootless: /etc/subuid; grep -q ^rootless: /etc/subgid")
 	must(t, l.leave(t, Resource{User: "rootless"}))
 	sh(t, "! grep ^rootless: /etc/subuid /etc/subgid")
+}
+
+// missingShell: who could log in still can; once the shell is there, it is theirs.
+func missingShell(t *testing.T) {
+	l := newLab(t)
+	fill := Resource{User: "admin", Shell: "/bin/bash"}
+	must(t, l.converge(t, fill))
+	fill.Shell = "/usr/local/bin/zsh"
+	if err := l.converge(t, fill); err == nil || !strings.Contains(err.Error(), `user "admin" would be locked out: there is no program /usr/local/bin/zsh`) {
+		t.Errorf("returned %v", err)
+	}
+	sh(t, "getent passwd admin | grep -q :/bin/bash$")
+	sh(t, "cp /bin/sh /usr/local/bin/zsh")
+	must(t, l.converge(t, fill))
+	sh(t, "getent passwd admin | grep -q :/usr/local/bin/zsh$; rm /usr/local/bin/zsh")
+	m, r := l.user(fill)
+	if found, err := l.engine.Check(t.Context(), m, r); err != nil || !strings.Contains(found.Note, "there is no program") {
+		t.Errorf("found %+v, error %v", found, err)
+	}
+	must(t, l.leave(t, fill))
 }

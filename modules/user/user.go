@@ -314,8 +314,12 @@ func (r *Resource) withHome(files resource.Witness, now seen) resource.Witness {
 	return append(files, home...)
 }
 
-// remark tells of a home directory that is there and is not the user's.
+// remark tells of a login shell that is not there, and of a home directory that is
+// and is not the user's.
 func (r *Resource) remark(now seen, made bool) string {
+	if r.noShell() {
+		return fmt.Sprintf("there is no program %s: nobody can log in with it", r.Shell)
+	}
 	if !now.exists || !r.makesHome(made) {
 		return ""
 	}
