@@ -59,7 +59,7 @@ func (r *Resource) note(view resource.View, f *file) (resource.Prior, error) {
 			continue
 		}
 		if !known {
-			if n, err = r.firstNote(prior, view.Held, f, c.Part); err != nil {
+			if n, err = r.firstNote(prior, f, c.Part); err != nil {
 				return nil, err
 			}
 		}
@@ -77,7 +77,7 @@ func (r *Resource) note(view resource.View, f *file) (resource.Prior, error) {
 
 // firstNote is what there is of a key, or with "" of all keys, before it is managed.
 // What the resource put there under other claims was not there before.
-func (r *Resource) firstNote(prior resource.Prior, held []resource.Claim, f *file, blob string) (noted, error) {
+func (r *Resource) firstNote(prior resource.Prior, f *file, blob string) (noted, error) {
 	n := noted{File: likeOf(f.exists, f.info), Directory: likeOf(f.dirExists, f.dirInfo), Open: f.open}
 	before := f.clone()
 	others, err := notedOf(prior, r.user())
@@ -90,16 +90,14 @@ func (r *Resource) firstNote(prior resource.Prior, held []resource.Claim, f *fil
 	for other, was := range others {
 		before.giveBack(other, was)
 	}
-	if whole := keyClaim(r.user(), ""); slices.Contains(held, whole) { // it was the only one
-		was, known, err := takeNoted(prior, whole)
+	if r.others != nil {
+		was, _, err := takeNoted(prior, keyClaim(r.user(), ""))
 		if err != nil {
 			return n, err
 		}
-		if known {
-			n.File, n.Directory, n.Open = was.File, was.Directory, was.Open
-			before.lines = nil
-			before.take(was.Text)
-		}
+		n.File, n.Directory, n.Open = was.File, was.Directory, was.Open
+		before.lines = nil
+		before.take(was.Text)
 	}
 	if blob == "" {
 		n.Text = before.text()

@@ -169,14 +169,10 @@ func (f *file) remove(blob string) {
 }
 
 // keep removes all keys but some. Remarks stay.
-func (f *file) keep(wanted []Line) {
+func (f *file) keep(wanted func(blob string) bool) {
 	f.lines = slices.DeleteFunc(f.lines, func(line string) bool {
 		trimmed := strings.TrimSpace(line)
-		if trimmed == "" || strings.HasPrefix(trimmed, "#") {
-			return false
-		}
-		blob := blobOf(line)
-		return !slices.ContainsFunc(wanted, func(w Line) bool { return w.Blob == blob })
+		return trimmed != "" && !strings.HasPrefix(trimmed, "#") && !wanted(blobOf(line))
 	})
 }
 

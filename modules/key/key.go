@@ -68,6 +68,9 @@ type Resource struct {
 	// leaving is the keys that the last comparison found to leave, with what there
 	// was of them before.
 	leaving map[string]noted
+	// others is the keys that other resources have, where the last comparison found
+	// that these were the only ones before: what else there is was theirs, and goes.
+	others map[string]bool
 
 	host *host.Host
 }
@@ -283,11 +286,6 @@ func (r *Resource) Needs() []resource.Need {
 	return append(host.AccountNeeds(r.user(), ""), resource.ParentNeeds("/home/"+r.user()+"/.ssh/authorized_keys")...)
 }
 
-// moved is what another user was let in with before.
-func (r *Resource) moved(view resource.View) (shared.Moved, error) {
-	return shared.MovedFrom(r, view, New(r.host).Absent, func(c resource.Claim) bool { return c.Name == r.user() })
-}
-
 // Check compares the keys, and those of a user who had them before.
 func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Finding, error) {
 	finding, err := r.check(ctx, view)
@@ -330,6 +328,10 @@ func (r *Resource) check(ctx context.Context, view resource.View) (resource.Find
 	}
 	if r.leaving, err = r.left(view); err != nil {
 		return resource.Finding{}, err
+	}
+	r.others = nil
+	if r.wereOnly(view) {
+		r.others = othersOf(f, view)
 	}
 	diff := r.compare(f)
 	prior, err := r.note(view, f)
@@ -387,29 +389,6 @@ func (r *Resource) compare(f *file) resource.Diff {
 	return append(diff, f.compareModes()...)
 }
 
-// left returns the keys that this resource held and claims no longer.
-func (r *Resource) left(view resource.View) (map[string]noted, error) {
-	if r.Exclusive {
-		return nil, nil
-	}
-	claims := r.Claims()
-	left := map[string]noted{}
-	for _, c := range view.Held {
-		if c.Space != Space || c.Name != r.user() || c.Part == "" || slices.Contains(claims, c) {
-			continue
-		}
-		if _, managed := view.Owner(c); managed {
-			continue
-		}
-		n, _, err := takeNoted(view.Prior, c)
-		if err != nil {
-			return nil, err
-		}
-		left[c.Part] = n
-	}
-	return left, nil
-}
-
 // edit returns the file's lines as they should be.
 func (r *Resource) edit(f *file) *file {
 	after := f.clone()
@@ -419,8 +398,10 @@ func (r *Resource) edit(f *file) *file {
 		}
 		return after
 	}
-	if r.Exclusive {
-		after.keep(r.Wanted)
+	if r.Exclusive || r.others != nil {
+		after.keep(func(blob string) bool {
+			return r.others[blob] || slices.ContainsFunc(r.Wanted, func(w Line) bool { return w.Blob == blob })
+		})
 	}
 	for blob, n := range r.leaving {
 		after.giveBack(blob, n)

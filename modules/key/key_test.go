@@ -298,6 +298,22 @@ func TestKeysThatWereOnceTheOnlyOnesLetNobodyInOnceTheyLeave(t *testing.T) {
 	}
 }
 
+func TestAKeyOfTheOnlyOnesLetsNobodyInOnceTheyAreNot(t *testing.T) {
+	h, home := machine(t, blobB+"\n")
+	e := &resourcetest.Engine{Offline: true}
+	for _, fill := range []Resource{{Keys: []string{blobA, blobC}, Exclusive: true}, {Key: blobA}} {
+		m := New(h)
+		r := filled(m, fill)
+		if err := errors.Join(e.Load(r), e.Converge(t.Context(), m, r)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := blobA + "\n"
+	if text, err := os.ReadFile(filepath.Join(home, ".ssh/authorized_keys")); err != nil || string(text) != want {
+		t.Errorf("the keys are\n%s, error %v, want\n%s", text, err, want)
+	}
+}
+
 func TestWhatTheOnlyKeysLeaveBehindIsAnothers(t *testing.T) {
 	h, home := machine(t, blobB+"\n")
 	m, e := New(h), &resourcetest.Engine{Offline: true}
