@@ -17,6 +17,8 @@ type culprits interface {
 	Who(claims []resource.Claim, since time.Time) *culprit.Culprit
 	// Settle forgets what came before a time, since it has been told.
 	Settle(claims []resource.Claim, before time.Time)
+	// Ours has what is done to packages until done is called be told of nobody.
+	Ours() (done func())
 }
 
 // keptDrifts bounds how many drifts are kept with a run.
@@ -34,6 +36,22 @@ func (r *recorder) blame(o *apply.Outcome) *culprit.Culprit {
 	}
 	r.blamed = append(r.blamed, claims...)
 	return r.culprits.Who(claims, r.since)
+}
+
+// handle has nobody be blamed for what the run itself does to packages, from the
+// record before it to the one after it.
+func (r *recorder) handle(rec state.Record) {
+	if rec.Begin != nil && slices.ContainsFunc(rec.Begin.Items, isPackage) {
+		r.handled = r.culprits.Ours()
+	}
+	if rec.Done && r.handled != nil {
+		r.handled()
+		r.handled = nil
+	}
+}
+
+func isPackage(i state.Intent) bool {
+	return slices.ContainsFunc(i.Claims, func(c resource.Claim) bool { return c.Space == resource.SpacePackage })
 }
 
 // settle has what was told of be forgotten, so that it is not taken for the cause

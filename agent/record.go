@@ -44,6 +44,8 @@ type recorder struct {
 	// was looked for.
 	drifts []state.Drift
 	blamed []resource.Claim
+	// handled is called when the packages that are being changed are done with.
+	handled func()
 	// holds are the changes that waited for their windows before this run.
 	holds map[resource.Address]state.Hold
 }
@@ -53,6 +55,7 @@ func (r *recorder) Record(rec state.Record, outcomes []*apply.Outcome) error {
 	if err := r.open(); err != nil {
 		return err
 	}
+	r.handle(rec)
 	for _, o := range outcomes {
 		if h, known := r.holds[o.Step.Address]; known && waits(o) {
 			o.Told = h.Change == change(o)

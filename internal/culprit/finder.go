@@ -21,6 +21,10 @@ type Finder struct {
 	watcher *watcher
 	// requests are what the service manager was asked for.
 	requests *touches
+	// ours are the parts of the logs of packages that are of our own doing.
+	ours []span
+	// told are, by package, how far what the logs say was told already.
+	told map[string][]span
 }
 
 // New returns a finder that knows only what is written down anyway: the logs of
@@ -161,14 +165,17 @@ func (f *Finder) Who(claims []resource.Claim, since time.Time) *Culprit {
 	return last
 }
 
-// Settle forgets who changed what is claimed before a time: it has been told, and
-// is not the cause of what comes next.
+// Settle forgets who changed what is claimed before a time, and packages up to now: it
+// has been told, and is not the cause of what comes next.
 func (f *Finder) Settle(claims []resource.Claim, before time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range claims {
-		if c.Space == resource.SpaceUnit {
+		switch c.Space {
+		case resource.SpaceUnit:
 			f.requests.settleUnit(c.Name, before)
+		case resource.SpacePackage:
+			f.settlePackage(c.Name)
 		}
 		if c.Space == resource.SpacePath && f.watcher != nil {
 			f.watcher.settle(c.Name, before)

@@ -33,11 +33,11 @@ const logTail = 256 << 10
 // ofPackage returns who changed a package last, by the logs of the package
 // managers. These say it by the second.
 func (f *Finder) ofPackage(name string, since time.Time) *Culprit {
-	name, _, _ = strings.Cut(name, ":") // architecture
+	name = packageName(name)
 	zone := f.zone()
 	var last *Culprit
-	for _, l := range packageLogs() {
-		log, err := f.host.ReadEnd(l.file, logTail)
+	for i, l := range packageLogs() {
+		log, err := f.foreign(i, name)
 		if err != nil {
 			continue
 		}
@@ -45,13 +45,30 @@ func (f *Finder) ofPackage(name string, since time.Time) *Culprit {
 		if c == nil || c.When.Before(since.Truncate(time.Second)) {
 			continue
 		}
-		// The first log knows most of one and the same change.
-		if last == nil || c.When.After(last.When.Add(time.Minute)) {
+		if last == nil || !sameChange(last, c) {
 			last = c
 		}
 	}
 	return last
 }
+
+// packageName is a package's name without the architecture.
+func packageName(name string) string {
+	name, _, _ = strings.Cut(name, ":")
+	return name
+}
+
+// sameChange reports whether what another log says is no later change: the first
+// log knows most of one and the same.
+func sameChange(first, c *Culprit) bool {
+	if c.When.After(first.When.Add(time.Minute)) {
+		return false
+	}
+	return !c.When.After(first.When) || goes(c.What) == goes(first.What)
+}
+
+// goes reports whether what was done to a package took it away.
+func goes(what string) bool { return what == "removed" || what == "purged" }
 
 // zone is the time zone of the host now, which need not be that of when this
 // process began.

@@ -143,3 +143,80 @@ func FuzzLogs(f *testing.F) {
 		}
 	})
 }
+
+// What this process has a package manager do is not what somebody else did.
+func TestOurOwnWorkOnPackagesIsToldOfNobody(t *testing.T) {
+	f := machine(t, nil)
+	root := f.host.Root()
+	add := func(name, text string) {
+		t.Helper()
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if _, err := file.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Date(2026, 11, 28, 2, 0, 0, 0, time.UTC)
+	tells := func(want string) {
+		t.Helper()
+		got := ""
+		if c := f.Who([]resource.Claim{{Space: resource.SpacePackage, Name: "tree"}}, time.Time{}); c != nil {
+			got = c.Text(now)
+		}
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	const apt, dpkg = "/var/log/apt/history.log", "/var/log/dpkg.log"
+	install := func(at string) {
+		add(apt, "\nStart-Date: 2026-11-28  "+at+"\nCommandline: apt-get -q -y install -- tree\nInstall: tree:amd64 (2.1.0-1)\nEnd-Date: 2026-11-28  "+at+"\n")
+		add(dpkg, "2026-11-28 "+at+" install tree:amd64 <none> 2.1.0-1\n2026-11-28 "+at+" status installed tree:amd64 2.1.0-1\n")
+	}
+	done := f.Ours() // before there are logs
+	install("01:00:00")
+	done()
+	tells("")
+	add(dpkg, "2026-11-28 01:10:00 remove tree:amd64 2.1.0-1 <none>\n")
+	tells("removed by dpkg, 50 min before")
+	done = f.Ours()
+	install("01:10:00") // in the same second
+	done()
+	tells("removed by dpkg, 50 min before")
+	add(apt, "\nStart-Date: 2026-11-28  01:20:00\nCommandline: apt purge tree\nRequested-By: alice (1000)\nPurge: tree:amd64 (2.1.0-1)\nEnd-Date: 2026-11-28  01:20:00\n")
+	add(dpkg, "2026-11-28 01:20:00 purge tree:amd64 2.1.0-1 <none>\n")
+	tells("purged by apt, by alice behind sudo, 40 min before")
+	// Once that is told it is not the cause of what comes next, however soon.
+	f.Settle([]resource.Claim{{Space: resource.SpacePackage, Name: "tree:amd64"}}, now)
+	tells("")
+	done = f.Ours()
+	install("01:20:01")
+	done()
+	tells("")
+	add(dpkg, "2026-11-28 01:20:02 purge tree:amd64 2.1.0-1 <none>\n")
+	tells("purged by dpkg, 39 min before")
+	// That of another process of ours is not known, but is no removal.
+	install("01:30:00")
+	add(dpkg, "2026-11-28 01:30:05 remove tree:amd64 2.1.0-1 <none>\n")
+	tells("removed by dpkg, 29 min before")
+	// A log that was put aside begins anew.
+	for _, name := range []string{apt, dpkg} {
+		if err := os.Rename(filepath.Join(root, name), filepath.Join(root, name+".1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(dpkg, "2026-11-28 01:40:00 purge tree:amd64 2.1.0-1 <none>\n")
+	tells("purged by dpkg, 20 min before")
+	// Of a large one the end is read.
+	done = f.Ours()
+	add(dpkg, strings.Repeat("2026-11-28 01:41:00 status installed less:amd64 590-2\n", logTail/60)+"2026-11-28 01:41:00 install tree:amd64 <none> 2.1.0-1\n")
+	done()
+	add(dpkg, "2026-11-28 01:50:00 remove tree:amd64 2.1.0-1 <none>\n"+strings.Repeat("2026-11-28 01:51:00 status installed more:amd64 590-2\n", logTail/60))
+	tells("removed by dpkg, 10 min before")
+}

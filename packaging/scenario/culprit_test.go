@@ -99,7 +99,29 @@ func TestADriftNamesWhoDidIt(t *testing.T) {
 	if !strings.HasPrefix(e.Culprit, "removed by apt-get, by alice behind sudo, ") {
 		t.Errorf("of a package that was removed it says %q", e.Culprit)
 	}
+
+	// What puts a package back is in the same logs, by then.
+	h.Run(t, tinyRepository)
+	h.Write(t, "/srv/infra/groups/web/tiny.yaml", "- package: tiny\n")
+	h.Run(t, "trued sync || [ $? = 2 ]; dpkg-query -W tiny")
+	for _, how := range []struct{ line, want string }{
+		{"sudo apt-get -q -y remove tiny", "removed by apt-get, by alice behind sudo, "},
+		{"sudo dpkg --remove tiny", "removed by dpkg, "},
+		{"sudo apt-get -q -y remove tiny", "removed by apt-get, by alice behind sudo, "},
+	} {
+		if e = told(t, h, "package:tiny", by(how.line)); e.Outcome != report.Repaired || !strings.HasPrefix(e.Culprit, how.want) {
+			t.Errorf("after %q it is %s and says %q", how.line, e.Outcome, e.Culprit)
+		}
+	}
 }
+
+// tinyRepository makes a repository of one package the only one of the host.
+const tinyRepository = `rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*; mkdir -p /srv/deb/tiny/DEBIAN; cd /srv/deb
+printf 'Package: tiny\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@example.com>\nDescription: tiny\n' >tiny/DEBIAN/control
+dpkg-deb --root-owner-group -b tiny tiny.deb >/dev/null
+{ cat tiny/DEBIAN/control; echo "Filename: ./tiny.deb"; echo "Size: $(stat -c %s tiny.deb)"; echo "SHA256: $(sha256sum tiny.deb | cut -d' ' -f1)"; } >Packages
+echo 'deb [trusted=yes] file:/srv/deb ./' >/etc/apt/sources.list.d/tiny.list
+apt-get -q update`
 
 // blamed breaks something until it is known who did it: whoever did may be gone
 // before anybody looks.
