@@ -131,6 +131,7 @@ func (d *Daemon) Serve(ctx context.Context, trigger string, watchdog time.Durati
 	d.start(hard, ctx, Request{Trigger: trigger}, nil)
 	busy := true
 	for {
+		d.hurry()
 		if !busy && d.proofs.back != nil {
 			busy = true
 			d.goBack(hard, ctx)

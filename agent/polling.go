@@ -51,6 +51,14 @@ func (d *Daemon) impatience() <-chan time.Time {
 // yields reports whether what is in hand may be cut off for drift.
 func (d *Daemon) yields() bool { return d.polling != nil && d.polling.late }
 
+// hurry has a poll end at once when the host has to go back: what it goes back from may
+// be why no server answers.
+func (d *Daemon) hurry() {
+	if d.polling != nil && d.proofs.back != nil {
+		d.polling.cancel()
+	}
+}
+
 // cutPoll has a poll end at once. Drift comes when it has.
 func (d *Daemon) cutPoll() {
 	d.polling.late = false
