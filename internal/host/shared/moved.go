@@ -27,7 +27,7 @@ func MovedFrom(
 		return nil, nil
 	}
 	claims := r.Claims()
-	byName := map[string][]resource.Claim{}
+	var byName map[string][]resource.Claim // there is hardly ever one
 	var names []string
 	for _, c := range view.Held {
 		if slices.Contains(claims, c) || itself(c) {
@@ -35,6 +35,9 @@ func MovedFrom(
 		}
 		if _, managed := view.Owner(c); managed {
 			continue
+		}
+		if byName == nil {
+			byName = map[string][]resource.Claim{}
 		}
 		if byName[c.Name] == nil {
 			names = append(names, c.Name)
