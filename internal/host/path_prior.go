@@ -51,6 +51,13 @@ type Leaving struct {
 	Sensitive bool `json:"sensitive,omitempty"`
 }
 
+// KeptFromOthers reports whether it is a file that its owner and group alone may
+// read.
+func (p PathPrior) KeptFromOthers() bool {
+	const byOthers = 0o004
+	return p.Existed && p.Type == TypeFile && p.Mode.Bits()&byOthers == 0
+}
+
 func priorOf(i Info) PathPrior {
 	return PathPrior{
 		Existed: true, Type: i.Type(), Target: i.Target,

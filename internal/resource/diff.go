@@ -53,6 +53,16 @@ func (d Diff) Redacted() Diff {
 	return d
 }
 
+// RedactedIn returns the diff with no value of a field.
+func (d Diff) RedactedIn(field string) Diff {
+	for i, c := range d {
+		if c.Field == field {
+			d[i] = Change{Field: c.Field, Cause: c.Cause, Redacted: true}
+		}
+	}
+	return d
+}
+
 // Without returns the diff less the changes of the named fields, those of a
 // tree's files ("mode:/srv/x") included.
 func (d Diff) Without(fields []string) Diff {

@@ -182,6 +182,10 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 		return resource.Finding{}, err
 	}
 	finding := resource.Finding{Diff: found.Diff, Creates: found.Creates, Witness: found.Witness(r.Owner, r.Group)}
+	if _, managed := view.Prior[resource.Path(name)]; !managed && found.Prior.KeptFromOthers() {
+		// Nobody knows yet what somebody else has put there.
+		finding.Diff = finding.Diff.RedactedIn(host.FieldContent)
+	}
 	if found.NoParent != "" {
 		finding.Note = fmt.Sprintf("directory %s is not there yet", found.NoParent)
 	}

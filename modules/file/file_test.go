@@ -2,10 +2,12 @@ package file
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -231,5 +233,38 @@ func TestRestoreFalseDeletesWhateverWasThere(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(root, "etc/x")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the file is still there: %v", err)
+	}
+}
+
+// What others may not read is no more for whoever reads a plan or an event, until
+// it is this resource's own.
+func TestAFileThatOthersMayNotReadIsTakenOverUnseen(t *testing.T) {
+	for mode, shown := range map[os.FileMode]bool{0o644: true, 0o640: false, 0o600: false} {
+		root := t.TempDir()
+		name := filepath.Join(root, "x")
+		if err := errors.Join(os.WriteFile(name, []byte("password = s3cr3t\n"), mode), os.Chmod(name, mode)); err != nil {
+			t.Fatal(err)
+		}
+		m := New(host.New(root, host.Options{}))
+		r := m.New().(*Resource)
+		plain := "plain\n"
+		r.Path, r.Content = "/x", &plain
+		engine := &resourcetest.Engine{Offline: true}
+		if err := errors.Join(engine.Load(r), r.Validate()); err != nil {
+			t.Fatal(err)
+		}
+		found, err := engine.Check(t.Context(), m, r)
+		if err != nil || len(found.Diff) != 1 || found.Diff[0].Redacted == shown || strings.Contains(fmt.Sprint(found.Diff), "s3cr3t") != shown {
+			t.Errorf("%v: found %+v, error %v", mode, found.Diff, err)
+		}
+		if err := engine.Converge(t.Context(), m, r); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte("drifted\n"), mode); err != nil {
+			t.Fatal(err)
+		}
+		if found, err = engine.Check(t.Context(), m, r); err != nil || !strings.Contains(fmt.Sprint(found.Diff), "drifted") {
+			t.Errorf("%v: of its own found %+v, error %v", mode, found.Diff, err)
+		}
 	}
 }
