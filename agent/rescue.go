@@ -86,13 +86,14 @@ func (a *Agent) Rescue(ctx, stop context.Context, req Request) (*Result, error) 
 	if err := a.way().Release(); err != nil {
 		a.opt.Log.Warn("cannot make room", "error", err)
 	}
+	ran := a.systemctl(ctx, "is-active", "--quiet", unitName) == nil
 	a.endAgent(ctx, o.Phase == wayback.Running)
 	res, err := a.bringBack(ctx, stop, whyRescued(*o), req)
 	if err != nil {
-		return res, errors.Join(err, a.startAgent(ctx))
+		return res, errors.Join(err, a.startAgent(ctx, ran))
 	}
 	a.disarm(ctx)
-	return res, a.startAgent(ctx)
+	return res, a.startAgent(ctx, ran)
 }
 
 func whyRescued(o wayback.Order) string {
@@ -169,9 +170,9 @@ func (a *Agent) releaseLock(ctx context.Context) {
 	}
 }
 
-// startAgent starts the daemon where it is meant to run.
-func (a *Agent) startAgent(ctx context.Context) error {
-	if a.systemctl(ctx, "is-enabled", "--quiet", unitName) != nil {
+// startAgent starts the daemon where it is meant to run, or did until it was ended.
+func (a *Agent) startAgent(ctx context.Context, ran bool) error {
+	if !ran && a.systemctl(ctx, "is-enabled", "--quiet", unitName) != nil {
 		return nil
 	}
 	_ = a.systemctl(ctx, "daemon-reload") // its unit may have come back

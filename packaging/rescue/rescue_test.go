@@ -228,7 +228,8 @@ func TestAHostGoesBackWithoutItsAgent(t *testing.T) {
 	t.Run("alive, with a package whose script never comes to its end", func(t *testing.T) {
 		w.Run(t, publish+`publish stuck 1 :
 d=$(mktemp -d); dpkg-deb -R /srv/deb/stuck_1.deb $d; chmod 755 $d; printf '#!/bin/sh\necho x >>/srv/stuck; sleep 86400\n' >$d/DEBIAN/postinst; chmod 755 $d/DEBIAN/postinst
-dpkg-deb --root-owner-group -Znone -b $d /srv/deb/stuck_1.deb >/dev/null; index; apt-get -qq update`)
+dpkg-deb --root-owner-group -Znone -b $d /srv/deb/stuck_1.deb >/dev/null; index; apt-get -qq update
+systemctl -q disable trued.service`) // it runs all the same, and is to do so afterwards
 		w.before = w.Run(t, portrait)
 		w.Write(t, repository+"/groups/web/group.yaml", "health:\n  well: {file: /srv/never, within: 3s}\n")
 		commit := w.commit(t, "stuck", changes+"- package: stuck\n  timeout: 20s\n")
@@ -236,6 +237,7 @@ dpkg-deb --root-owner-group -Znone -b $d /srv/deb/stuck_1.deb >/dev/null; index;
 		// Its script is killed, and once more when that is to be repaired.
 		w.Try(t, "for i in $(seq 300); do [ $(wc -l </srv/stuck) -ge 2 ] && ! dpkg-query -W stuck >/dev/null 2>&1 && break; sleep 1; done")
 		w.back(t, commit)
+		w.Run(t, "systemctl -q enable trued.service")
 		w.revert(t)
 	})
 	t.Run("powered off in the middle", func(t *testing.T) {
