@@ -20,8 +20,8 @@ func (a *app) rollbackCommand() *cobra.Command {
 		Use:     "rollback [COMMIT] --reason REASON",
 		GroupID: "converge",
 		Short:   "Go back from the newest commit, until there is a newer one",
-		Long: `Go back to COMMIT, or else to the commit that was confirmed before, and run at
-once. The newest commit goes into quarantine: it is not tried again until there
+		Long: `Go back to COMMIT, or else to the commit that was confirmed before the last one
+that changed this host, and run at once. The newest commit goes into quarantine: it is not tried again until there
 is a newer one, or 'trued retry'.
 
 With --unconfirmed it goes back only from what is on trial, if there is anything:
