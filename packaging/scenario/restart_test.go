@@ -125,7 +125,7 @@ func TestNewConfigurationsAreNoSilenceForTheWatchdog(t *testing.T) {
 	t.Parallel()
 	h := hosttest.Boot(t, hosttest.Options{Name: "web-1"})
 	install(t, h)
-	h.Write(t, "/etc/systemd/system/trued.service.d/watchdog.conf", "[Service]\nWatchdogSec=10s\n")
+	h.Write(t, "/etc/systemd/system/trued.service.d/watchdog.conf", "[Service]\nWatchdogSec=20s\n")
 	h.Write(t, "/srv/lab/groups/web/all.yaml", "- file: /etc/motd\n  content: kept\n")
 	configure := func(interval int) {
 		t.Helper()
@@ -135,11 +135,11 @@ func TestNewConfigurationsAreNoSilenceForTheWatchdog(t *testing.T) {
 	configure(2)
 	h.Run(t, "systemctl daemon-reload; systemctl start trued.service")
 	daemon := h.Run(t, "systemctl show --value -p MainPID trued.service")
-	for i := range 8 {
+	for i := range 13 {
 		configure(3 + i)
 		h.Run(t, "sleep 2")
 	}
-	h.Write(t, "/srv/lab/groups/web/slow.yaml", "- command: wait\n  argv: [sh, -c, \"touch /run/begun; sleep 20; touch /run/ended\"]\n  creates: /run/ended\n")
+	h.Write(t, "/srv/lab/groups/web/slow.yaml", "- command: wait\n  argv: [sh, -c, \"touch /run/begun; sleep 25; touch /run/ended\"]\n  creates: /run/ended\n")
 	configure(1)
 	h.Await(t, "test -e /run/begun")
 	configure(2)
