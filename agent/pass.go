@@ -43,10 +43,8 @@ type run struct {
 	keyBefore witnessKey
 	// entries are the catalog that is watched.
 	entries []catalog.Entry
-	// trial is what is on trial during the run; nil for nothing. fresh is true when
-	// this run has begun it.
+	// trial is what is on trial during the run; nil for nothing.
 	trial *state.Trial
-	fresh bool
 	// glance is the look at the network beside a run that has no trial, reached what
 	// answered.
 	glance  *glance
@@ -264,7 +262,7 @@ func (r *run) finish(ctx context.Context, outcomes []*apply.Outcome, counts repo
 	if err != nil {
 		return nil, err
 	}
-	end := state.Record{Finished: &past, Reboot: reboot, Sources: sources, Contests: contests, Holds: r.holds(outcomes, past.Finished), Trial: r.trialAfter(past.Finished, outcomes)}
+	end := state.Record{Finished: &past, Reboot: reboot, Sources: sources, Contests: contests, Holds: r.holds(outcomes, past.Finished), Trial: r.trialAfter(past.Finished)}
 	if r.unreturned != nil {
 		past.Summary = firstLine(r.unreturned.Error()) + "; " + past.Summary
 	}

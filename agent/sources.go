@@ -128,9 +128,6 @@ type sourceRun struct {
 	err error
 	// warned is true when it was told that its pin is old.
 	warned bool
-	// retries is true when all that the run is to change is what an earlier one could
-	// not.
-	retries bool
 	// old holds the addresses that the revision has for the host as it was.
 	old map[resource.Address]bool
 }
@@ -356,7 +353,7 @@ func (r *run) newStates(outcomes []*apply.Outcome) (map[string]state.Source, err
 				now.Leave(state.Standing{Commit: s.before.Applied, Input: s.before.Input, Group: s.before.Group})
 			}
 			if !r.cut {
-				now.Whole = s.whole(r, head, outcomes)
+				now.Whole = s.whole(head, outcomes)
 			}
 			now.Applied, now.Input, now.Group = s.revision, in, s.group
 			if s.before.Applied == s.revision && sameFacts(s.before.Input, s.in) {

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -40,7 +39,7 @@ func (r *run) tryOut(ctx context.Context, p *plan.Plan) {
 	} else {
 		r.agent.health.Reach(ctx, func(what string) { r.trial.Reached = append(r.trial.Reached, what) })
 	}
-	r.rec.trial, r.fresh = r.trial, true
+	r.rec.trial = r.trial
 }
 
 // nextTrial returns what is on trial during the run: nil for nothing, and what was
@@ -52,7 +51,6 @@ func (r *run) nextTrial(old *state.Trial, p *plan.Plan) *state.Trial {
 		Moved: r.agent.host.Moment(), Sources: map[string]state.Probation{},
 	}
 	snap := r.agent.store.Head()
-	undone := r.undone()
 	for _, s := range r.sources {
 		back := snap.Confirmed(s.name())
 		switch {
@@ -61,8 +59,7 @@ func (r *run) nextTrial(old *state.Trial, p *plan.Plan) *state.Trial {
 				t.Sources[s.name()], t.Failed = p, old.Failed // nothing has become of it
 			}
 		case s.catalog != nil:
-			s.retries = s.retriesOnly(p, undone)
-			if s.retries || s.takesUp(p, snap.Holds) {
+			if s.takesUp(p, snap.Holds) {
 				back = s.before.Whole
 			}
 			if back == nil || back.Commit != s.revision {
@@ -88,64 +85,16 @@ func (s *sourceRun) takesUp(p *plan.Plan, waited map[resource.Address]state.Hold
 	})
 }
 
-// undone are the resources that the last run left undone, other than those that wait
-// for a window.
-func (r *run) undone() map[resource.Address]bool {
-	undone := map[resource.Address]bool{}
-	if r.last == nil {
-		return undone
-	}
-	for _, i := range r.last.Issues {
-		if leftUndone(apply.Status(i.Outcome)) {
-			undone[i.Resource] = true
-		}
-	}
-	return undone
-}
-
-func leftUndone(s apply.Status) bool {
-	return s == apply.Failed || s == apply.Skipped || s == apply.Pending || s == apply.Held
-}
-
-// retriesOnly reports whether all that a run is to change of the source is what an
-// earlier one could not, as where a package could not be had then. The host was seen
-// to be healthy without it.
-func (s *sourceRun) retriesOnly(p *plan.Plan, undone map[resource.Address]bool) bool {
-	if s.before.Whole == nil || s.before.Whole.Commit == s.revision {
-		return false
-	}
-	retries := false
-	for _, step := range p.Steps {
-		if step.Source != s.name() || step.Cause == resource.Drift || step.Verdict != plan.Change && step.Verdict != plan.Unknown {
-			continue
-		}
-		if !undone[step.Address] {
-			return false
-		}
-		retries = true
-	}
-	return retries
-}
-
-// whole returns the last commit that all of was brought about, where something of the
-// one that the run enforced waits for its window, or did not succeed.
-func (s *sourceRun) whole(r *run, snap state.Snapshot, outcomes []*apply.Outcome) *state.Standing {
-	waiting, undone := false, false
-	for _, o := range outcomes {
-		if o.Step.Source == s.name() && o.Cause != resource.Drift {
-			waiting = waiting || waits(o)
-			undone = undone || leftUndone(o.Status) && o.Cause != resource.Rollback && r.tries()
-		}
-	}
-	before := s.before.Whole
-	switch {
-	case !waiting && !undone:
+// whole returns the last commit of which nothing waited, where something of the
+// one that the run enforced does.
+func (s *sourceRun) whole(snap state.Snapshot, outcomes []*apply.Outcome) *state.Standing {
+	waiting := slices.ContainsFunc(outcomes, func(o *apply.Outcome) bool {
+		return waits(o) && o.Step.Source == s.name() && o.Cause != resource.Drift
+	})
+	if !waiting {
 		return nil
-	case !waiting && s.before.Applied != s.revision && s.achieved(outcomes):
-		// Who fails for weeks is no reason to go back over all that was good meanwhile.
-		before = nil
 	}
-	for _, was := range []*state.Standing{before, snap.Confirmed(s.name())} {
+	for _, was := range []*state.Standing{s.before.Whole, snap.Confirmed(s.name())} {
 		if was != nil && was.Commit != s.revision {
 			return was
 		}
@@ -153,17 +102,9 @@ func (s *sourceRun) whole(r *run, snap state.Snapshot, outcomes []*apply.Outcome
 	return nil
 }
 
-// achieved reports whether a run has changed something for the source that was not
-// drift.
-func (s *sourceRun) achieved(outcomes []*apply.Outcome) bool {
-	return slices.ContainsFunc(outcomes, func(o *apply.Outcome) bool {
-		return o.Step.Source == s.name() && o.Cause != resource.Drift && (o.Status == apply.Applied || o.Touched)
-	})
-}
-
 // trialAfter returns the record of what is on trial after the run; nil where that
 // is as it was. What nothing was changed for needs no trial.
-func (r *run) trialAfter(now time.Time, outcomes []*apply.Outcome) *state.Trial {
+func (r *run) trialAfter(now time.Time) *state.Trial {
 	if r.partial() || r.cut || r.agent.config.Mode == Observe {
 		return nil
 	}
@@ -177,15 +118,6 @@ func (r *run) trialAfter(now time.Time, outcomes []*apply.Outcome) *state.Trial 
 		return nil
 	}
 	t := *r.trial
-	t.Sources = maps.Clone(t.Sources)
-	for _, s := range r.sources {
-		if r.fresh && s.retries && !s.achieved(outcomes) {
-			delete(t.Sources, s.name()) // it came to nothing once more
-		}
-	}
-	if len(t.Sources) == 0 {
-		return &state.Trial{}
-	}
 	t.Ended, t.Until, t.Moved = now, now.Add(r.agent.config.ConfirmWithin), r.agent.host.Moment()
 	return &t
 }

@@ -55,8 +55,6 @@ type Outcome struct {
 	Duration time.Duration
 	// Creates is true when the thing did not exist before.
 	Creates bool
-	// Touched is true for a step that failed and has changed something.
-	Touched bool
 	// Told is true when the outcome is known to the sinks already and has not
 	// changed since.
 	Told bool

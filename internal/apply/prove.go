@@ -52,7 +52,7 @@ func (w *walk) prove(ctx context.Context, s *plan.Step, o *Outcome, got resource
 		if w.untouched(s, asked) {
 			done.Settle = append(done.Settle, w.withdraw(s)...)
 		} else {
-			w.changed[s.Place], o.Touched = true, true
+			w.changed[s.Place] = true
 		}
 		w.fail(s, o)
 		done.Put[s.Address] = w.failing(s)
@@ -65,7 +65,7 @@ func (w *walk) prove(ctx context.Context, s *plan.Step, o *Outcome, got resource
 		done.Settle = append(done.Settle, w.take(s.Address)...)
 	}
 	if err := w.react(ctx, s, o, done); err != nil {
-		o.Err, o.Touched = err, true
+		o.Err = err
 		w.fail(s, o)
 		done.Put[s.Address] = w.failing(s)
 		return

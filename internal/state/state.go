@@ -142,9 +142,9 @@ type Source struct {
 	// Previous are the commits that were confirmed before that, the last one first,
 	// for whoever wants to go back.
 	Previous []Standing `json:"previous,omitempty"`
-	// Whole is the last commit that all of was brought about, while changes of the
-	// applied one wait for their windows or did not succeed: when they are made and the
-	// host is not healthy then, that is where it goes back to.
+	// Whole is the last commit of which nothing waited, while changes of the applied
+	// one wait for their windows: when they are made and the host is not healthy
+	// then, that is where it goes back to.
 	Whole *Standing `json:"whole,omitempty"`
 	// Quarantine is a commit that is not tried again, Pin one that is kept to.
 	Quarantine *Quarantine `json:"quarantine,omitempty"`
