@@ -36,7 +36,7 @@ func (p *proofs) begin(ctx context.Context, a *Agent, w done) bool {
 		return false
 	}
 	if old := p.current; old != nil {
-		if w.call == nil && old.of.trial != nil && old.of.trial.SameAs(w.result.trial) {
+		if t := old.of.trial; w.call == nil && t != nil && t.SameAs(w.result.trial) && t.Run == w.result.trial.Run {
 			return false
 		}
 		p.drop()

@@ -54,9 +54,9 @@ func (a *Agent) idle(ctx context.Context) bool {
 // agent that did not: whoever has the lock is ended, and the daemon is started
 // again when the host is back. The result is nil when there was nothing to do.
 func (a *Agent) Rescue(ctx, stop context.Context, req Request) (*Result, error) {
-	now, free := a.host.Moment(), a.idle(ctx)
 	o, err := a.way().Order()
 	if errors.Is(err, wayback.ErrUnreadable) {
+		now := a.host.Moment()
 		// It is known that there is one: all of its time begins now.
 		a.opt.Log.Warn("the order to go back counts anew", "error", err)
 		o = &wayback.Order{Since: time.Now().UTC(), RunTimeout: a.config.RunTimeout, ConfirmWithin: a.config.ConfirmWithin,
@@ -70,6 +70,8 @@ func (a *Agent) Rescue(ctx, stop context.Context, req Request) (*Result, error) 
 		_ = a.systemctl(ctx, "stop", rollbackTimer) // armed by nobody
 		return nil, nil
 	}
+	// After it was read: an agent that begins another one meanwhile is at work.
+	now, free := a.host.Moment(), a.idle(ctx)
 	if o.Seen(now, free) {
 		if err := a.way().Write(*o); err != nil {
 			// It can be told again at the next look, if later than it might be.
