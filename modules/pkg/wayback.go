@@ -67,7 +67,10 @@ func (m *Module) repairInTime(ctx context.Context) error {
 	if within.Err() == nil || ctx.Err() != nil {
 		return err
 	}
-	return m.manager.End(ctx)
+	if err := m.manager.End(ctx); err == nil || !m.manager.Busy() {
+		return err
+	}
+	return m.repair(ctx) // somebody else is at work, and comes to an end
 }
 
 // returning is a package on its way back.
