@@ -150,7 +150,7 @@ func (d *Drain) empty(ctx context.Context, l *lane, q *spool.Spool) (unfilled, e
 		}
 		n, err := send(ctx, l.Sink, events)
 		if n == 0 && isRefused(err) {
-			err = d.drop(ctx, l, q, err)
+			err = d.drop(ctx, l, q, records[0].Time, err)
 		} else {
 			err = l.acknowledge(q, n, err)
 		}
@@ -192,15 +192,19 @@ func isRefused(err error) bool {
 
 // drop gives up the first event that waits, which the receiver refuses, once it has
 // taken the event that tells of that. One that refuses that as well has not judged the
-// event: a certificate has run out, or something in between speaks in its place.
-func (d *Drain) drop(ctx context.Context, l *lane, q *spool.Spool, why error) error {
+// event: a certificate has run out, or something in between speaks in its place. The
+// time is the event's, so that it is the same loss when it is told again.
+func (d *Drain) drop(ctx context.Context, l *lane, q *spool.Spool, at time.Time, why error) error {
 	if d.hooks.Lost == nil {
 		return why
 	}
 	loss := q.Loss()
-	loss.Records, loss.Last = loss.Records+1, time.Now()
+	loss.Records++
 	if loss.Since.IsZero() {
-		loss.Since = loss.Last
+		loss.Since = at
+	}
+	if at.After(loss.Last) {
+		loss.Last = at
 	}
 	if err := d.tellLoss(ctx, l, loss); isRefused(err) {
 		return why
