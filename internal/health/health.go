@@ -35,7 +35,11 @@ type Report struct {
 }
 
 // A Prober looks at one host.
-type Prober struct{ host *host.Host }
+type Prober struct {
+	host *host.Host
+	// looking has, by the probe's name, when the look began that has no answer yet.
+	looking sync.Map
+}
 
 // New returns what looks at a host that runs.
 func New(h *host.Host) *Prober { return &Prober{host: h} }
@@ -152,7 +156,15 @@ const lastWord = 10 * time.Second
 // look looks once. What it returns beside the error stands for what it saw: when
 // that is another the next time, it was not the same that was good twice.
 func (p *Prober) look(ctx context.Context, probe catalog.Probe) (same string, err error) {
-	return inTime(ctx, lookTime, lastWord, func(ctx context.Context) (string, error) { return p.see(ctx, probe) })
+	now := time.Now()
+	if since, looks := p.looking.LoadOrStore(probe.Name, now); looks && now.Sub(since.(time.Time)) > lookTime+lastWord {
+		// One more would be one more that nobody can end.
+		return "", fmt.Errorf("a look that was begun at %s has no answer yet", since.(time.Time).Format(time.TimeOnly))
+	}
+	return inTime(ctx, lookTime, lastWord, func(ctx context.Context) (string, error) {
+		defer p.looking.CompareAndDelete(probe.Name, now)
+		return p.see(ctx, probe)
+	})
 }
 
 // inTime sees something, and does not wait for what cannot be told to stop, such as to
