@@ -68,13 +68,17 @@ func (g *glance) has(known []string) bool {
 }
 
 // endGlance ends the look when the repair is done. What has answered is what the
-// next repair waits for.
+// next repair waits for, unless something is missing that did before.
 func (r *run) endGlance() {
 	if r.glance == nil {
 		return
 	}
-	r.reached, r.glance = r.glance.end(), nil
-	r.agent.answering = r.reached
+	known := r.agent.answering
+	r.reached, r.agent.answering = r.glance.end(), nil
+	if r.glance.has(known) {
+		r.agent.answering = r.reached
+	} // or else it may answer again, and is waited for like whatever may
+	r.glance = nil
 }
 
 // end returns what has answered, which may be nothing and is not nil.

@@ -21,14 +21,14 @@ const pollPatience = time.Second
 
 // poll hands out a look for new commits.
 func (d *Daemon) poll(ctx context.Context, names []string) {
-	ctx, cancel := context.WithCancel(ctx)
+	within, cancel := context.WithCancel(ctx)
 	d.polling = &polling{cancel: cancel}
 	if !d.wasCut {
 		d.polling.patience = time.After(pollPatience)
 	}
 	go func() {
-		news, polled, err := d.agent.Poll(ctx, names)
-		cut := ctx.Err() != nil
+		news, polled, err := d.agent.Poll(within, names)
+		cut := within.Err() != nil
 		d.agent.told(d.agent.tellLimit(ctx))
 		d.work <- done{polled: polled, news: news, err: err, cut: cut}
 	}()
