@@ -263,8 +263,6 @@ func TestOnlyWhatWasSignedByAListedKeyIsApplied(t *testing.T) {
 	}
 }
 
-// A key that is revoked later stops what it signed from being new, and leaves the
-// host as it is.
 // What a server has by the time that an operator accepts a commit is not what he
 // looked at.
 func TestAnOperatorAcceptsTheCommitThatHeLookedAt(t *testing.T) {
@@ -282,6 +280,8 @@ func TestAnOperatorAcceptsTheCommitThatHeLookedAt(t *testing.T) {
 	g.accept(seen, "seen", agent.Request{AcceptCommit: seen[:12]})
 }
 
+// A key that is revoked later stops what it signed from being new, and leaves the
+// host as it is.
 func TestAKeyThatIsRevokedTakesNothingAway(t *testing.T) {
 	t.Parallel()
 	g := guard(t, false)

@@ -206,9 +206,9 @@ func notice(ctx context.Context, path string, w *fsnotify.Watcher, hup <-chan os
 				quiet.Reset(settle)
 			}
 		case <-look:
-			now, err := os.Stat(path)
-			if say = err == nil && !sameFile(was, now); say {
+			if now, err := os.Stat(path); err == nil && !sameFile(was, now) {
 				was = now
+				quiet.Reset(settle)
 			}
 		case <-quiet.C:
 			say = true

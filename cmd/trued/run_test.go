@@ -50,7 +50,7 @@ func TestAConfigurationThatCannotBeWatchedIsLookedAt(t *testing.T) {
 			t.Fatal(err)
 		}
 		told(false, "it was removed")
-		write("again")
+		write("once more")
 		told(true, "it is there again")
 	})
 }
