@@ -138,10 +138,10 @@ func (a apt) reads() ([]string, error) {
 }
 
 // twice looks for the repository in other files of apt's, of either form. apt
-// warns of a second definition, and reads nothing at all where one has another
-// key.
+// warns of a second definition, and reads nothing at all where one has another key
+// than one before it: but a key after none is one that it takes.
 func (a apt) twice(r *Resource) ([]second, error) {
-	own := path.Join(aptSources, r.Title+".sources")
+	own, key := path.Join(aptSources, r.Title+".sources"), a.signedBy(r)
 	names, err := a.reads()
 	if err != nil {
 		return nil, err
@@ -164,7 +164,12 @@ func (a apt) twice(r *Resource) ([]second, error) {
 			continue
 		}
 		found = append(found, second{file: name, breaks: (r.Enabled == nil || *r.Enabled) &&
-			slices.ContainsFunc(all, func(d definition) bool { return d.key != a.signedBy(r) })})
+			slices.ContainsFunc(all, func(d definition) bool {
+				if name < own { // the order that apt reads them in, with its list before all
+					return d.key != "" && d.key != key
+				}
+				return key != "" && d.key != key
+			})})
 	}
 	return found, nil
 }
@@ -219,7 +224,7 @@ func definedInStanzas(text string) []definition {
 				fields[last] = value
 			}
 		}
-		if strings.TrimSpace(fields["enabled"]) == "no" {
+		if isOff(fields["enabled"]) {
 			continue
 		}
 		for _, uri := range strings.Fields(fields["uris"]) {
@@ -229,4 +234,9 @@ func definedInStanzas(text string) []definition {
 		}
 	}
 	return all
+}
+
+// isOff reports whether apt takes a value for a no.
+func isOff(value string) bool {
+	return slices.Contains([]string{"no", "false", "without", "off", "disable", "0"}, strings.ToLower(strings.TrimSpace(value)))
 }

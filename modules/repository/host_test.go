@@ -2,6 +2,7 @@ package repository
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -45,6 +46,68 @@ func TestOnHost(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 	t.Run("a second file with another key", secondFile)
+	t.Run("what apt says of a second file", asAptSays)
+}
+
+// asAptSays: what is held to break apt is what breaks it, and nothing else.
+func asAptSays(t *testing.T) {
+	const first, place = "/etc/apt/sources.list", "https://packages.example.com/debian"
+	before, err := os.ReadFile(first)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	h := host.New("/", host.Options{Backups: host.OpenBackups(t.TempDir())})
+	broken := map[bool]int{}
+	judge := func(own, at, text string) {
+		put(t, "/", at, text)
+		e, m := &resourcetest.Engine{}, New(h)
+		r := filled(m, debian(Resource{Title: "middle", SignedBy: own}))
+		e.Owner = func(c resource.Claim) (resource.Address, bool) {
+			return resource.Address{Kind: "file", Name: at}, c == resource.Path(at)
+		}
+		if err := e.Converge(t.Context(), m, r); err != nil {
+			t.Fatal(err)
+		}
+		found, err := e.Check(t.Context(), m, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.CommandContext(t.Context(), "apt-get", "indextargets").CombinedOutput()
+		breaks := strings.Contains(string(out), "Conflicting values set for option Signed-By")
+		if (err != nil) != breaks || strings.Contains(found.Note, "apt reads none at all") != breaks {
+			t.Errorf("the key %q, and %s is\n%s\nthe note is %q, and apt says %v, %s", own, at, text, found.Note, err, out)
+		}
+		broken[breaks]++
+		if err := os.Remove(at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, own := range []string{"", "/x"} {
+		for _, key := range []string{"", "/x", "/y"} {
+			line, field := "", ""
+			if key != "" {
+				line, field = "[signed-by="+key+"]", "Signed-By: "+key+"\n"
+			}
+			for _, at := range []string{first, first + ".d/early.list", first + ".d/middle.list", first + ".d/old.list"} {
+				judge(own, at, "deb "+line+" "+place+"/ bookworm extra\n")
+			}
+			for _, at := range []string{first + ".d/early.sources", first + ".d/old.sources"} {
+				judge(own, at, "Types: deb\nURIs: "+place+"\nSuites: bookworm\nComponents: extra\n"+field)
+			}
+		}
+	}
+	for _, off := range []string{"no", "No", "FALSE", "off", "0", "without", "disable", "yes", "none", "disabled"} {
+		judge("/x", first+".d/old.sources", "Enabled: "+off+"\nTypes: deb\nURIs: "+place+"\nSuites: bookworm\nComponents: extra\nSigned-By: /y\n")
+	}
+	if broken[true] == 0 || broken[false] == 0 {
+		t.Errorf("of both there was %v", broken)
+	}
+	if before != nil {
+		put(t, "/", first, string(before))
+	}
+	if err := os.Remove(first + ".d/middle.sources"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // secondFile: what would keep apt from reading anything is not written.
@@ -79,5 +142,8 @@ func secondFile(t *testing.T) {
 	}
 	if err := reads(); err != nil {
 		t.Errorf("apt reads nothing: %v", err)
+	}
+	if err := os.Remove("/etc/apt/sources.list.d/again.sources"); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -351,18 +351,23 @@ func TestASecondDefinitionIsRemarked(t *testing.T) {
 		release, at, text, key string
 		twice, clash           bool
 	}{
-		"a line":                {ofDebian, "/etc/apt/sources.list.d/old.list", "deb [arch=amd64 signed-by=/x] https://packages.example.com/debian/ bookworm main # old\n", fromX, true, false},
-		"a line, another key":   {ofDebian, "/etc/apt/sources.list.d/old.list", "deb-src [arch=amd64 signed-by=/y] https://packages.example.com/debian/ bookworm main\n", fromX, true, true},
-		"a line, any key":       {ofDebian, "/etc/apt/sources.list.d/old.list", "deb https://packages.example.com/debian/ bookworm main\n", fromX, true, true},
-		"a line of the first":   {ofDebian, "/etc/apt/sources.list", "deb https://packages.example.com/debian bookworm extra\n", fromAny, true, false},
-		"a line, and it is off": {ofDebian, "/etc/apt/sources.list.d/old.list", "deb [signed-by=/y] https://packages.example.com/debian/ bookworm main\n", off, true, false},
-		"a stanza":              {ofDebian, "/etc/apt/sources.list.d/old.sources", "Types: deb\nURIs: http://x.example.com\n https://packages.example.com/debian\nSuites: trixie bookworm\n", fromAny, true, false},
-		"a stanza, another key": {ofDebian, "/etc/apt/sources.list.d/old.sources", "Types: deb\nURIs: https://packages.example.com/debian\nSuites: bookworm\nSigned-By:\n -----BEGIN\n", fromX, true, true},
-		"one that is off":       {ofDebian, "/etc/apt/sources.list.d/old.sources", "Enabled: no\nURIs: https://packages.example.com/debian\nSuites: bookworm\n", fromX, false, false},
-		"another suite":         {ofDebian, "/etc/apt/sources.list.d/old.list", "deb https://packages.example.com/debian trixie main\n", fromX, false, false},
-		"a line that is off":    {ofDebian, "/etc/apt/sources.list", "# deb https://packages.example.com/debian bookworm main\n", fromX, false, false},
-		"a section":             {ofRHEL, "/etc/yum.repos.d/old.repo", "[other]\nname=x\n[example]\nname=y\n", fromAny, true, false},
-		"another section":       {ofRHEL, "/etc/yum.repos.d/old.repo", "[other]\nname=x\n", fromAny, false, false},
+		"a line":                       {ofDebian, "/etc/apt/sources.list.d/old.list", "deb [arch=amd64 signed-by=/x] https://packages.example.com/debian/ bookworm main # old\n", fromX, true, false},
+		"a line, another key":          {ofDebian, "/etc/apt/sources.list.d/old.list", "deb-src [arch=amd64 signed-by=/y] https://packages.example.com/debian/ bookworm main\n", fromX, true, true},
+		"a line, any key":              {ofDebian, "/etc/apt/sources.list.d/old.list", "deb https://packages.example.com/debian/ bookworm main\n", fromX, true, true},
+		"a line before, any key":       {ofDebian, "/etc/apt/sources.list.d/early.list", "deb https://packages.example.com/debian/ bookworm main\n", fromX, true, false},
+		"a line of the first, any key": {ofDebian, "/etc/apt/sources.list", "deb https://packages.example.com/debian/ bookworm main\n", fromX, true, false},
+		"a line before, with a key":    {ofDebian, "/etc/apt/sources.list.d/early.list", "deb [signed-by=/y] https://packages.example.com/debian/ bookworm main\n", fromAny, true, true},
+		"a line behind, with a key":    {ofDebian, "/etc/apt/sources.list.d/old.list", "deb [signed-by=/y] https://packages.example.com/debian/ bookworm main\n", fromAny, true, false},
+		"a line of the first":          {ofDebian, "/etc/apt/sources.list", "deb https://packages.example.com/debian bookworm extra\n", fromAny, true, false},
+		"a line, and it is off":        {ofDebian, "/etc/apt/sources.list.d/old.list", "deb [signed-by=/y] https://packages.example.com/debian/ bookworm main\n", off, true, false},
+		"a stanza":                     {ofDebian, "/etc/apt/sources.list.d/old.sources", "Types: deb\nURIs: http://x.example.com\n https://packages.example.com/debian\nSuites: trixie bookworm\n", fromAny, true, false},
+		"a stanza, another key":        {ofDebian, "/etc/apt/sources.list.d/old.sources", "Types: deb\nURIs: https://packages.example.com/debian\nSuites: bookworm\nSigned-By:\n -----BEGIN\n", fromX, true, true},
+		"one that is off":              {ofDebian, "/etc/apt/sources.list.d/old.sources", "Enabled: no\nURIs: https://packages.example.com/debian\nSuites: bookworm\n", fromX, false, false},
+		"one that is Off":              {ofDebian, "/etc/apt/sources.list.d/old.sources", "Enabled: Off\nURIs: https://packages.example.com/debian\nSuites: bookworm\n", fromX, false, false},
+		"another suite":                {ofDebian, "/etc/apt/sources.list.d/old.list", "deb https://packages.example.com/debian trixie main\n", fromX, false, false},
+		"a line that is off":           {ofDebian, "/etc/apt/sources.list", "# deb https://packages.example.com/debian bookworm main\n", fromX, false, false},
+		"a section":                    {ofRHEL, "/etc/yum.repos.d/old.repo", "[other]\nname=x\n[example]\nname=y\n", fromAny, true, false},
+		"another section":              {ofRHEL, "/etc/yum.repos.d/old.repo", "[other]\nname=x\n", fromAny, false, false},
 	} {
 		h, root := newTree(t, c.release)
 		put(t, root, c.at, c.text)
