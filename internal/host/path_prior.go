@@ -51,11 +51,28 @@ type Leaving struct {
 	Sensitive bool `json:"sensitive,omitempty"`
 }
 
-// KeptFromOthers reports whether it is a file that its owner and group alone may
+// keptFromOthers reports whether it is a file that its owner and group alone may
 // read.
-func (p PathPrior) KeptFromOthers() bool {
+func (p PathPrior) keptFromOthers() bool {
 	const byOthers = 0o004
 	return p.Existed && p.Type == TypeFile && p.Mode.Bits()&byOthers == 0
+}
+
+// Shown returns the difference without what is in a file that others may not read,
+// as long as that is what was there before the path was managed: nobody knows what
+// somebody else has put there, and a first change may have been tried, and failed.
+func (f PathFinding) Shown(noted resource.Prior, name string) (resource.Diff, error) {
+	if !f.Prior.keptFromOthers() || !f.Diff.Has(FieldContent) {
+		return f.Diff, nil
+	}
+	before, managed, err := NotedPath(noted, name)
+	if err != nil {
+		return nil, err
+	}
+	if !managed || before.Existed && (before.SHA256 == "" || before.SHA256 == f.Prior.SHA256) {
+		return f.Diff.RedactedIn(FieldContent), nil
+	}
+	return f.Diff, nil
 }
 
 func priorOf(i Info) PathPrior {

@@ -307,7 +307,11 @@ func (r *Resource) check(ctx context.Context, view resource.View) (resource.Find
 	if err != nil {
 		return resource.Finding{}, err
 	}
-	finding := resource.Finding{Diff: found.Diff, Creates: found.Creates, Witness: found.Witness(owner(), owner())}
+	diff, err := found.Shown(view.Prior, r.path())
+	if err != nil {
+		return resource.Finding{}, err
+	}
+	finding := resource.Finding{Diff: diff, Creates: found.Creates, Witness: found.Witness(owner(), owner())}
 	if r.State != host.Absent && !r.installed() {
 		finding.Note = "no cron is installed that would run it"
 		finding.Witness = nil

@@ -2,6 +2,7 @@ package cron
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -120,6 +121,32 @@ func TestCronKeepsThePromisesOfAModule(t *testing.T) {
 				Dirs:     []string{root}, Offline: true, Secret: c.secret,
 			})
 		})
+	}
+}
+
+// The tree's file is one that others may not read.
+func TestAnEntryThatOthersMayNotReadIsTakenOverUnseen(t *testing.T) {
+	h, root := tree(t, "* * * * * root login s3cr3t\n")
+	m, e := New(h), &resourcetest.Engine{Offline: true}
+	r := filled(m, Resource{Title: "job", Schedule: "@daily", Line: "true"})
+	found, err := e.Check(t.Context(), m, r)
+	if err != nil || !found.Diff.Has(host.FieldContent) || strings.Contains(fmt.Sprint(found.Diff), "s3cr3t") {
+		t.Errorf("found %+v, error %v", found.Diff, err)
+	}
+	view := e.View(m, r)
+	view.Prior = found.Prior
+	if again, err := r.Check(t.Context(), view); err != nil || !slices.Equal(again.Diff, found.Diff) {
+		t.Errorf("once it was tried, found %+v, error %v", again.Diff, err)
+	}
+	if err := e.Converge(t.Context(), m, r); err != nil {
+		t.Fatal(err)
+	}
+	at := filepath.Join(root, "etc/cron.d/job")
+	if err := errors.Join(os.WriteFile(at, []byte("drifted\n"), 0o640), os.Chmod(at, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	if found, err = e.Check(t.Context(), m, r); err != nil || !strings.Contains(fmt.Sprint(found.Diff), "drifted") {
+		t.Errorf("of its own found %+v, error %v", found.Diff, err)
 	}
 }
 

@@ -70,6 +70,30 @@ func fill(m resource.Module, with Resource) *Resource {
 	return &with
 }
 
+func TestAFileThatOthersMayNotReadIsTakenOverUnseen(t *testing.T) {
+	h, root := scratch(t)
+	put(t, root, map[string]string{"srv/www/a": "s3cr3t", "srv/www/b": "plain to see"})
+	if err := os.Chmod(filepath.Join(root, "srv/www/a"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, e := New(h), &resourcetest.Engine{Tree: tree(map[string]string{"a": "new", "b": "new"}), Offline: true}
+	r := fill(m, Resource{Source: "t"})
+	if err := e.Load(r); err != nil {
+		t.Fatal(err)
+	}
+	view := e.View(m, r)
+	for range 2 { // the second time as after a first change that failed
+		found, err := r.Check(t.Context(), view)
+		said := fmt.Sprint(found.Diff)
+		if err != nil || !found.Diff.Has("content:/srv/www/a") || strings.Contains(said, "s3cr3t") || !strings.Contains(said, "plain to see") {
+			t.Errorf("found %+v, error %v", found.Diff, err)
+		}
+		if found.Prior != nil {
+			view.Prior = found.Prior
+		}
+	}
+}
+
 func listed(t *testing.T, root string) string {
 	t.Helper()
 	var names []string

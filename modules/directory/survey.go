@@ -232,6 +232,9 @@ func (s *survey) file(ctx context.Context, at string, e resource.TreeEntry) (hos
 		spec.Force = true
 		found, err = s.r.host.CompareFile(ctx, at, spec)
 	}
+	if err == nil {
+		found.Diff, err = found.Shown(s.view.Prior, at)
+	}
 	return found, err
 }
 

@@ -181,11 +181,11 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if err != nil {
 		return resource.Finding{}, err
 	}
-	finding := resource.Finding{Diff: found.Diff, Creates: found.Creates, Witness: found.Witness(r.Owner, r.Group)}
-	if _, managed := view.Prior[resource.Path(name)]; !managed && found.Prior.KeptFromOthers() {
-		// Nobody knows yet what somebody else has put there.
-		finding.Diff = finding.Diff.RedactedIn(host.FieldContent)
+	diff, err := found.Shown(view.Prior, name)
+	if err != nil {
+		return resource.Finding{}, err
 	}
+	finding := resource.Finding{Diff: diff, Creates: found.Creates, Witness: found.Witness(r.Owner, r.Group)}
 	if found.NoParent != "" {
 		finding.Note = fmt.Sprintf("directory %s is not there yet", found.NoParent)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -256,6 +257,12 @@ func TestAFileThatOthersMayNotReadIsTakenOverUnseen(t *testing.T) {
 		found, err := engine.Check(t.Context(), m, r)
 		if err != nil || len(found.Diff) != 1 || found.Diff[0].Redacted == shown || strings.Contains(fmt.Sprint(found.Diff), "s3cr3t") != shown {
 			t.Errorf("%v: found %+v, error %v", mode, found.Diff, err)
+		}
+		// That it was noted before a first change, which failed, makes it nobody's.
+		view := engine.View(m, r)
+		view.Prior = found.Prior
+		if again, err := r.Check(t.Context(), view); err != nil || !slices.Equal(again.Diff, found.Diff) {
+			t.Errorf("%v: once it was tried, found %+v, error %v", mode, again.Diff, err)
 		}
 		if err := engine.Converge(t.Context(), m, r); err != nil {
 			t.Fatal(err)

@@ -1,6 +1,10 @@
 package unit
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -113,6 +117,21 @@ func TestUnitInATreeKeepsThePromisesOfAModule(t *testing.T) {
 				Offline: true,
 			})
 		})
+	}
+}
+
+func TestADropInThatOthersMayNotReadIsTakenOverUnseen(t *testing.T) {
+	root := tree(t)
+	at := filepath.Join(root, "etc/systemd/system/off.service.d/10-a.conf")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, []byte("[Service]\nEnvironment=P=s3cr3t\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	m := New(host.New(root, host.Options{}))
+	u := loaded(t, m, Unit{Unit: "off.service", DropIns: map[string]string{"10-a.conf": "[Service]\nNice=5\n"}})
+	engine := resourcetest.Engine{Offline: true}
+	found, err := engine.Check(t.Context(), m, u)
+	if err != nil || !found.Diff.Has("drop_ins:10-a.conf") || strings.Contains(fmt.Sprint(found.Diff), "s3cr3t") {
+		t.Errorf("found %+v, error %v", found.Diff, err)
 	}
 }
 

@@ -87,7 +87,11 @@ func Check(ctx context.Context, h *host.Host, view resource.View, all []File) (r
 		if i == 0 {
 			finding.Creates = found.Creates
 		}
-		for _, c := range found.Diff {
+		diff, err := found.Shown(view.Prior, f.Path)
+		if err != nil {
+			return resource.Finding{}, err
+		}
+		for _, c := range diff {
 			c.Field = f.field(c.Field)
 			finding.Diff = append(finding.Diff, c)
 		}

@@ -3,6 +3,7 @@ package files_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,6 +66,34 @@ func TestAFileThatIsOfNoMoreUseIsGivenBack(t *testing.T) {
 	}
 	if key, err := os.ReadFile(at("/etc/key")); err != nil || string(key) != "earlier" {
 		t.Errorf("the key is %q, error %v", key, err)
+	}
+}
+
+func TestAFileThatOthersMayNotReadIsTakenOverUnseen(t *testing.T) {
+	h, root := newTree(t)
+	for name, mode := range map[string]os.FileMode{"main": 0o644, "key": 0o600} {
+		if err := os.WriteFile(filepath.Join(root, "etc", name), []byte("s3cr3t of "+name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	view := resource.View{Owner: func(resource.Claim) (resource.Address, bool) { return resource.Address{}, false }, Offline: true}
+	all := []files.File{of("/etc/main", "", "a"), of("/etc/key", "key", "b")}
+	for range 2 { // the second time as after a first change that failed
+		found, err := files.Check(t.Context(), h, view, all)
+		said := fmt.Sprint(found.Diff)
+		if err != nil || !found.Diff.Has("key.content") || strings.Contains(said, "of key") || !strings.Contains(said, "of main") {
+			t.Errorf("found %+v, error %v", found, err)
+		}
+		if found.Prior != nil {
+			view.Prior = found.Prior
+		}
+	}
+	view = converge(t, h, view, all)
+	if err := os.WriteFile(filepath.Join(root, "etc/key"), []byte("drifted"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := files.Check(t.Context(), h, view, all); err != nil || !strings.Contains(fmt.Sprint(found.Diff), "drifted") {
+		t.Errorf("of its own found %+v, error %v", found, err)
 	}
 }
 

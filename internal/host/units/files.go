@@ -87,7 +87,11 @@ func (c *check) file(ctx context.Context, p part) error {
 	if p.field == FieldContent && found.Creates {
 		c.makesFile, c.found.Creates = true, true
 	}
-	for _, change := range found.Diff {
+	diff, err := found.Shown(c.view.Prior, p.path)
+	if err != nil {
+		return err
+	}
+	for _, change := range diff {
 		if change.Field == host.FieldContent {
 			change.Field = p.field
 			c.found.Diff = append(c.found.Diff, change)
