@@ -86,7 +86,7 @@ func (r *Resource) create(ctx context.Context, now seen) error {
 	}
 	args = append(args, "--home-dir", r.home(now))
 	if r.Shell != "" {
-		args = append(args, "--shell", r.Shell)
+		args = append(args, "--shell", host.CleanPath(r.Shell))
 	}
 	if len(r.Groups) > 0 {
 		args = append(args, "--groups", describe(r.Groups))
@@ -111,7 +111,7 @@ func (r *Resource) change(ctx context.Context, diff resource.Diff) error {
 		args = append(args, "--comment", *r.Comment)
 	}
 	if diff.Has(fieldShell) {
-		args = append(args, "--shell", r.Shell)
+		args = append(args, "--shell", host.CleanPath(r.Shell))
 	}
 	if diff.Has(fieldExpires) {
 		when := r.Expires

@@ -233,7 +233,7 @@ func (r *Resource) Joins() []string {
 func (r *Resource) Runs() []resource.Program {
 	enters := r.Password != "" || r.Lock != nil && !*r.Lock
 	if u, ok, err := r.host.FindUser(r.User); err != nil || ok {
-		enters = enters || err != nil || r.Shell != "" && r.Shell != u.Shell || r.Home != "" && host.CleanPath(r.Home) != u.Home
+		enters = enters || err != nil || r.Shell != "" && host.CleanPath(r.Shell) != u.Shell || r.Home != "" && host.CleanPath(r.Home) != u.Home
 	}
 	if r.absent() || !enters {
 		return nil

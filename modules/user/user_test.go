@@ -88,6 +88,7 @@ var cases = map[string]kase{
 	"no comment":          {fill: Resource{User: "old", Comment: ptr("")}},
 	"another number":      {fill: Resource{User: "old", UID: ptr(2222)}},
 	"another shell":       {fill: Resource{User: "old", Shell: "/usr/sbin/nologin"}},
+	"a shell's two names": {fill: Resource{User: "old", Shell: "/bin//bash"}},
 	"another home":        {fill: Resource{User: "old", Home: "/srv/elsewhere"}},
 	"a home that is made": {fill: Resource{User: "old", Home: "/srv/new", CreateHome: ptr(true)}, leaves: true},
 	"a home that moves":   {fill: Resource{User: "old", Home: "/srv/moved", MoveHome: true}, leaves: true},
@@ -216,6 +217,18 @@ func TestWhatLeavesTheListOfGroupsLeavesTheGroup(t *testing.T) {
 				t.Errorf("the groups are %q, want %q, error %v", describe(s.groups), c.want, err)
 			}
 		})
+	}
+}
+
+// Where an account leads already, nobody is let in who was not.
+func TestOnlyAnotherShellLetsSomebodyIn(t *testing.T) {
+	h, _ := tree(t)
+	for shell, lets := range map[string]bool{"/bin/sh": false, "/bin//sh": false, "/bin/bash": true} {
+		r := New(h).New().(*Resource)
+		r.User, r.Shell = "old", shell
+		if got := len(r.Runs()) > 0; got != lets {
+			t.Errorf("%s lets somebody in: %v", shell, got)
+		}
 	}
 }
 
