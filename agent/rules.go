@@ -147,20 +147,47 @@ func (s *sourceRun) admit(ctx context.Context, r *run, commit string, in input) 
 	return cat, nil
 }
 
-// leaving tells the judgements of sources of which something leaves the host.
+// leaving tells the judgements of sources of which something leaves the host, or
+// leaves where it was for another place.
 func (r *run) leaving(inventory map[resource.Address]state.Entry) {
 	for _, s := range r.sources {
 		l := r.kit.limited[s.name()]
 		if l == nil || s.catalog == nil || l.judged.Load() == nil {
 			continue
 		}
+		here := make(map[resource.Address]resource.Resource, len(s.catalog.Entries))
+		for _, e := range s.catalog.Entries {
+			here[e.Address] = e.Resource
+		}
 		for a, e := range inventory {
-			if _, stays := s.catalog.Find(a); e.Source == s.name() && !stays {
+			if e.Source != s.name() {
+				continue
+			}
+			if now, stays := here[a]; !stays || moves(e.Claims, now) {
 				l.judged.Load().Leaving()
 				break
 			}
 		}
 	}
+}
+
+// moves reports whether a resource that stays gives back something that it has held:
+// a claim of a name by which it claims nothing any more. It gives back what was noted
+// there, just as what leaves does.
+func moves(held []resource.Claim, now resource.Resource) bool {
+	if now == nil || now.Common().Keeps() {
+		return false
+	}
+	claims := now.Claims()
+	if slices.Equal(held, claims) {
+		return false
+	}
+	type name struct{ space, name string }
+	stays := make(map[name]bool, len(claims))
+	for _, c := range claims {
+		stays[name{c.Space, c.Name}] = true
+	}
+	return slices.ContainsFunc(held, func(c resource.Claim) bool { return !stays[name{c.Space, c.Name}] })
 }
 
 // byRules reports whether a commit was refused by the host's rules, or for want of

@@ -152,3 +152,55 @@ func TestWhatLeavesGoesUnderRules(t *testing.T) {
 	k.run("srv/app/a", "one")
 	k.holds("srv/app/d/b", "")
 }
+
+func TestWhatMovesLeavesItsOldPlaceUnderRules(t *testing.T) {
+	for kind, text := range map[string]string{
+		"line":  "- line: x\n  path: %s\n  text: x = 1\n  create: true\n",
+		"block": "- block: x\n  path: %s\n  content: x = 1\n  create: true\n",
+		"ini":   "- ini: x\n  path: %s\n  section: s\n  key: x\n  value: \"1\"\n  create: true\n",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			k := ruled(t)
+			k.rules("rules: [{name: no setuid, deny: setuid}]\n")
+			put(t, filepath.Join(k.root, "etc/a"), "mine\n")
+			put(t, filepath.Join(k.root, "etc/b"), "mine\n")
+			k.write("groups/web/a.yaml", fmt.Sprintf(text, "/etc/a"))
+			if verdict, summary := k.ask(); verdict != agent.InOrder {
+				t.Fatalf("%s: %s", verdict, summary)
+			}
+			there, err := os.ReadFile(filepath.Join(k.root, "etc/a"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.write("groups/web/a.yaml", fmt.Sprintf(text, "/etc/b"))
+			for range 2 {
+				if verdict, summary := k.ask(); verdict != agent.InOrder {
+					t.Errorf("%s: %s", verdict, summary)
+				}
+				k.holds("etc/a", "mine\n")
+				k.holds("etc/b", string(there))
+			}
+		})
+	}
+}
+
+func TestWhatMovesGivesNothingBackOverALink(t *testing.T) {
+	k := ruled(t)
+	k.rules("rules: [{name: no setuid, deny: setuid}]\n")
+	at := filepath.Join(k.root, "etc/a")
+	put(t, at, "mine\n")
+	k.write("groups/web/a.yaml", "- line: x\n  path: /etc/a\n  text: x = 1\n")
+	k.run("etc/a", "mine\nx = 1\n")
+	put(t, filepath.Join(k.root, "etc/victim"), "x = 1\n")
+	if err := os.Remove(at); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/victim", at); err != nil {
+		t.Fatal(err)
+	}
+	k.write("groups/web/a.yaml", "- line: x\n  path: /etc/b\n  text: x = 1\n  create: true\n")
+	if verdict, summary := k.ask(); verdict == agent.InOrder || !strings.Contains(summary, "may not write") {
+		t.Errorf("%s: %s", verdict, summary)
+	}
+	k.holds("etc/victim", "x = 1\n")
+}
