@@ -115,21 +115,37 @@ func (o *owners) of(c resource.Claim) (resource.Address, bool) {
 	return a, ok
 }
 
+// exactly reports whether a claim is somebody's, and not just one that clashes with it.
+func (o *owners) exactly(c resource.Claim) bool {
+	whole := resource.Claim{Space: c.Space, Name: c.Name}
+	if _, taken := o.whole[whole]; taken {
+		return c == whole
+	}
+	_, taken := o.parts[c]
+	return taken && c != whole
+}
+
 // inheritPrior hands what was noted about a claim to the resource that holds
-// it now.
+// it now. A claim that was let go before is nobody's to hand on: what was noted of
+// it is out of date. Nor is all of something where its resource is to stay on the
+// host, for one that takes over a part.
 func inheritPrior(steps []*Step, snap state.Snapshot, owners *owners) {
 	byAddress := make(map[resource.Address]*Step, len(steps))
 	for _, s := range steps {
 		byAddress[s.Address] = s
 	}
 	for from, e := range snap.Inventory {
+		var held map[resource.Claim]bool // made for what is handed on alone
 		for c, note := range e.Prior {
 			to, ok := owners.of(c)
 			if !ok || to == from {
 				continue
 			}
+			if held == nil {
+				held = claimsOf(e.Claims)
+			}
 			s := byAddress[to]
-			if _, has := s.View.Prior[c]; has || s.Resource == nil {
+			if _, has := s.View.Prior[c]; has || s.Resource == nil || !held[c] || e.Keep && !owners.exactly(c) {
 				continue
 			}
 			s.View.Prior = maps.Clone(s.View.Prior)
@@ -139,6 +155,14 @@ func inheritPrior(steps []*Step, snap state.Snapshot, owners *owners) {
 			s.View.Prior[c] = note
 		}
 	}
+}
+
+func claimsOf(claims []resource.Claim) map[resource.Claim]bool {
+	set := make(map[resource.Claim]bool, len(claims))
+	for _, c := range claims {
+		set[c] = true
+	}
+	return set
 }
 
 // check runs the Check of those of the steps that can be checked, in parallel.

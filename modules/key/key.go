@@ -68,8 +68,8 @@ type Resource struct {
 	// leaving is the keys that the last comparison found to leave, with what there
 	// was of them before.
 	leaving map[string]noted
-	// others is the keys that other resources have, where the last comparison found
-	// that these were the only ones before: what else there is was theirs, and goes.
+	// others is the keys that stay beside these, where the last comparison found that
+	// these were the only ones before: what else there is was theirs, and goes.
 	others map[string]bool
 
 	host *host.Host
@@ -331,7 +331,7 @@ func (r *Resource) check(ctx context.Context, view resource.View) (resource.Find
 	}
 	r.others = nil
 	if r.wereOnly(view) {
-		r.others = othersOf(f, view)
+		r.others = r.othersOf(f, view)
 	}
 	diff := r.compare(f)
 	prior, err := r.note(view, f)

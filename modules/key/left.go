@@ -20,12 +20,14 @@ func (r *Resource) wereOnly(view resource.View) bool {
 	return known && !r.Exclusive && !r.absent() && (len(view.Held) == 0 || slices.Contains(view.Held, whole))
 }
 
-func othersOf(f *file, view resource.View) map[string]bool {
+// othersOf returns the keys that stay where these were the only ones before: those
+// that other resources have, and all of them where nothing is to go.
+func (r *Resource) othersOf(f *file, view resource.View) map[string]bool {
 	others := map[string]bool{}
 	for _, line := range f.lines {
 		blob := blobOf(line)
 		_, managed := view.Owner(keyClaim(f.user.Name, blob))
-		others[blob] = blob != "" && managed
+		others[blob] = managed && blob != "" || r.Keeps()
 	}
 	return others
 }
