@@ -29,6 +29,7 @@ func TestKeysOfAUserOverSeveralCommits(t *testing.T) {
 		b     = "- {authorized_key: b, user: ada, key: TEAM}\n"
 		other = "- {authorized_key: b, user: ada, key: OTHER}\n"
 		two   = "- {authorized_key: a, user: ada, keys: [TEAM, OTHER], exclusive: true}\n"
+		twice = "- {authorized_key: a, user: ada, keys: [TEAM, HAND]}\n"
 		hand  = "by hand"
 		none  = good
 	)
@@ -41,6 +42,8 @@ func TestKeysOfAUserOverSeveralCommits(t *testing.T) {
 		"the only one is renamed at once":        {[]string{two, b}, "TEAM\n"},
 		"what stays is replaced by another":      {[]string{strings.Replace(two, "exclusive", "prune: false, exclusive", 1), other}, "TEAM\nOTHER\n"},
 		"what stays is the only one no more":     {[]string{strings.Replace(two, "exclusive", "prune: false, exclusive", 1), stays}, "TEAM\nOTHER\n"},
+		"a key by hand, which had left before":   {[]string{twice, a, hand, only, none}, "HAND\n"},
+		"a key by hand, and another all of it":   {[]string{only, a, hand, only, none}, "HAND\n"},
 		"what stays no more takes its own along": {[]string{kept, stays, a, none}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

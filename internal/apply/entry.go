@@ -22,6 +22,7 @@ func (w *walk) entry(s *plan.Step, reached bool) state.Entry {
 	}
 	if reached {
 		e.Digest = s.Digest
+		e.Prior = e.Prior.LettingGo(s.Entry.Claims, e.Claims)
 	}
 	return e
 }

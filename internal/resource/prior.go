@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // A Prior is what a module noted about the host before it changed anything,
@@ -42,4 +43,28 @@ func (p Prior) With(c Claim, value any) (Prior, error) {
 	}
 	added[c] = raw
 	return added, nil
+}
+
+// LettingGo returns what is still noted by one that held some claims, and has others
+// now: what it was told of a claim that it let go is out of date when it, or another,
+// has that again.
+func (p Prior) LettingGo(held, claims []Claim) Prior {
+	if slices.Equal(held, claims) || len(p) == 0 {
+		return p
+	}
+	stays := make(map[Claim]bool, len(claims))
+	for _, c := range claims {
+		stays[c] = true
+	}
+	left := p
+	for _, c := range held {
+		if _, noted := left[c]; !noted || stays[c] {
+			continue
+		}
+		if len(left) == len(p) {
+			left = maps.Clone(p)
+		}
+		delete(left, c)
+	}
+	return left
 }

@@ -135,6 +135,7 @@ func (e *Engine) Converge(ctx context.Context, m resource.Module, r resource.Res
 		return err
 	}
 	e.note(address, r.Claims(), result.Prior)
+	e.note(address, r.Claims(), e.held[address].Prior.LettingGo(before, r.Claims()))
 	if reactor, ok := r.(resource.Reactor); ok && len(found.Owes) > 0 && !result.Settled {
 		result, err := reactor.React(ctx, view, found.Owes)
 		e.hear(result, err)
