@@ -156,11 +156,7 @@ func (n *Names) ofUnit(w resource.Write, name string) []resource.Write {
 	}
 	for _, s := range settings {
 		made = append(made, makes(s, user)...)
-		for word := range strings.FieldsSeq(s.Value) {
-			if word = strings.Trim(word, `"'`); others(s) || starts(s) && ends(word) {
-				n.Units = include(n.Units, word)
-			}
-		}
+		n.reach(s, name)
 	}
 	if raised {
 		user = root
@@ -174,7 +170,7 @@ func (n *Names) ofUnit(w resource.Write, name string) []resource.Write {
 	for i := first; i < len(n.Runs); i++ {
 		n.Runs[i].With = given(settings)
 	}
-	if raised && unit.dropIn || slices.Contains([]string{".mount", ".swap", ".automount"}, path.Ext(unit.unit)) {
+	if raised && unit.dropIn || len(n.Runs) == first && slices.ContainsFunc(settings, ofHost) || slices.Contains([]string{".mount", ".swap", ".automount"}, path.Ext(unit.unit)) {
 		n.opaque("the unit of "+name, "")
 	}
 	if !whole {
@@ -193,12 +189,21 @@ func raises(s units.Setting) bool {
 		// what root reads and hands over
 		"EnvironmentFile", "LoadCredential", "LoadCredentialEncrypted", "ImportCredential", "OpenFile":
 		return s.Value != ""
-	case "FailureAction", "SuccessAction", "StartLimitAction", "JobTimeoutAction": // of the whole host
-		return s.Value != "" && s.Value != "none"
 	case "StandardInput", "StandardOutput", "StandardError":
 		return strings.Contains(s.Value, ":")
 	}
-	return homeOf(s.Key) != "" && strings.ContainsAny(s.Value, "%\\")
+	return ofHost(s) || homeOf(s.Key) != "" && (strings.ContainsAny(s.Value, "%\\") || quotesWithin(s.Value))
+}
+
+// quotesWithin reports whether there are quotes elsewhere than around a word, which
+// systemd takes away wherever they are.
+func quotesWithin(value string) bool {
+	for word := range strings.FieldsSeq(value) {
+		if strings.ContainsAny(strings.Trim(word, `"'`), `"'`) {
+			return true
+		}
+	}
+	return false
 }
 
 // given is what a unit gives its programs that may make something else of them.
@@ -225,40 +230,6 @@ func given(settings []units.Setting) []string {
 func alters(s units.Setting) bool {
 	return slices.Contains([]string{"User", "DynamicUser", "Environment", "EnvironmentFile", "PassEnvironment", "WorkingDirectory"}, s.Key) ||
 		homeOf(s.Key) != "" // given to a user that is written elsewhere
-}
-
-// others reports whether a setting names other units, which then are what this
-// one says, are enabled with it, are stopped for it, or share with it what is
-// theirs.
-func others(s units.Setting) bool {
-	switch s.Section {
-	case "Install":
-		return s.Key == "Alias" || s.Key == "Also"
-	case "Unit":
-		return slices.Contains([]string{"Conflicts", "PropagatesStopTo", "PropagatesReloadTo", "JoinsNamespaceOf"}, s.Key)
-	case "Timer", "Path":
-		return s.Key == "Unit"
-	case "Socket":
-		return s.Key == "Service"
-	case "Service":
-		return s.Key == "Sockets"
-	}
-	return false
-}
-
-// starts reports whether a setting names other units that are started for this one.
-func starts(s units.Setting) bool {
-	return s.Section == "Unit" && slices.Contains([]string{"Wants", "Requires", "BindsTo", "Upholds", "OnFailure", "OnSuccess"}, s.Key)
-}
-
-// ends reports whether a unit is one whose start is the end of others: the host
-// goes down by it, or comes to where an operator sits.
-func ends(unit string) bool {
-	name, isTarget := strings.CutSuffix(unit, ".target")
-	return isTarget && (strings.HasPrefix(name, "runlevel") || slices.Contains([]string{
-		"poweroff", "reboot", "halt", "kexec", "soft-reboot", "exit", "shutdown", "final", "umount", "ctrl-alt-del", "rescue", "emergency",
-		"sleep", "suspend", "hibernate", "hybrid-sleep", "suspend-then-hibernate",
-	}, name))
 }
 
 // homeOf is where systemd makes the directories of a setting, and gives them, with
