@@ -20,7 +20,7 @@ func (n *Names) reach(s units.Setting, file string) {
 	unclear := !ok
 	for _, unit := range strings.Fields(strings.Join(words, " ")) {
 		switch {
-		case all:
+		case all && !(s.Key == "Conflicts" && atShutdown(unit)):
 			n.Units = include(n.Units, unit)
 			unclear = unclear || veiled(unit)
 		case some && ends(unit):
@@ -51,6 +51,10 @@ func others(s units.Setting) bool {
 	}
 	return false
 }
+
+// atShutdown reports whether a unit is one with which all others are in conflict,
+// so that they are stopped when the host goes down.
+func atShutdown(unit string) bool { return unit == "shutdown.target" || unit == "umount.target" }
 
 // starts reports whether a setting names other units that are started for this one.
 func starts(s units.Setting) bool {
