@@ -395,6 +395,11 @@ func TestWhatRootRunsIsGivenNothingThatNoRuleSpeaksOf(t *testing.T) {
 		"a unit's root":             {unit("RootDirectory=/srv/app\n"), false, false},
 		"what is mounted over it":   {unit("BindReadOnlyPaths=/srv/x:/usr/bin/backup\n"), false, false},
 		"a unit's input":            {unit("StandardInputText=x\n"), false, false},
+		"an input of a unit":        {unit("StandardInput=file:/srv/x\n"), false, false},
+		"no input":                  {unit("StandardInput=null\n"), true, true},
+		"who sits at the terminal":  {unit("StandardInput=tty\n"), true, true},
+		"a unit's credential":       {unit("SetCredential=a:x\n"), false, false},
+		"one that is encrypted":     {unit("SetCredentialEncrypted=a:x\n"), false, false},
 		"a limit of a unit":         {unit("LimitNOFILE=9\n"), true, true},
 	} {
 		for _, rule := range []struct {

@@ -215,10 +215,15 @@ func given(settings []units.Setting) []string {
 			with = append(with, "env "+s.Key+"="+s.Value)
 		case "WorkingDirectory":
 			with = append(with, "cwd "+s.Value)
-		case "StandardInput", "StandardInputText", "StandardInputData":
+		case "StandardInput":
+			if !slices.Contains([]string{"", "null", "tty"}, s.Value) {
+				with = append(with, "stdin")
+			}
+		case "StandardInputText", "StandardInputData":
 			with = append(with, "stdin")
 		case "ExecSearchPath", "RootDirectory", "RootImage", "BindPaths", "BindReadOnlyPaths", "MountImages", "ExtensionImages",
-			"ExtensionDirectories", "OpenFile", "LoadCredential", "LoadCredentialEncrypted", "ImportCredential":
+			"ExtensionDirectories", "OpenFile", "LoadCredential", "LoadCredentialEncrypted", "ImportCredential",
+			"SetCredential", "SetCredentialEncrypted":
 			with = append(with, "root "+s.Key+"="+s.Value)
 		}
 	}
