@@ -65,10 +65,15 @@ func ofSystemd(name string) bool {
 
 // standing reports whether a path is where systemd itself looks for a unit, so that
 // whoever writes it is judged for that. What is at a path that only looks like one
-// is whatever its owner likes.
-func standing(name string) bool {
+// is whatever its owner likes, and what is for the system says nothing of what it is
+// in a user's own manager.
+func standing(name string, ofUser bool) bool {
+	dir := "/system"
+	if ofUser {
+		dir = "/user"
+	}
 	name = path.Clean(name)
-	return slices.ContainsFunc(unitHomes(), func(home string) bool { return below(name, home+"/system") })
+	return slices.ContainsFunc(unitHomes(), func(home string) bool { return below(name, home+dir) })
 }
 
 // launches reports whether what is at a path is run, or says what is.

@@ -80,7 +80,7 @@ rules:
     deny: setuid or setgid
   - name: the app team stays under /srv/app
     sources: [app]
-    require: within("/srv/app", "/etc/cron.d", "/etc/systemd/system")
+    require: within("/srv/app", "/etc/cron.d", "/etc/systemd")
   - name: nobody touches /etc/trued
     deny: touches("/etc/trued")
   - name: root owns nothing of the app team's
@@ -190,6 +190,12 @@ func TestAConfinedSourceRunsWhatARuleAllows(t *testing.T) {
 		"a directory by a link":         {"- {link: /etc/systemd/system/c.service.d, target: /srv/app/systemd/system}\n", false},
 		"a unit of the system":          {"- {link: /etc/systemd/system/c.service, target: /usr/lib/systemd/system/d.service}\n", true},
 		"one beside it":                 {"- {link: /etc/systemd/system/c.service, target: d.service}\n", true},
+		"a user's unit":                 {"- {link: /etc/systemd/user/c.service, target: /usr/lib/systemd/user/d.service}\n", true},
+		"a user's, wanted by another":   {"- {link: /etc/systemd/user/default.target.wants/c.service, target: ../../../../usr/lib/systemd/user/c.service}\n", true},
+		"a system's for users":          {"- {link: /etc/systemd/user/c.service, target: /etc/systemd/system/d.service}\n", false},
+		"a user's for the system":       {"- {link: /etc/systemd/system/c.service, target: /usr/lib/systemd/user/d.service}\n", false},
+		"a likely place of users":       {"- {link: /etc/systemd/user/c.service, target: /srv/app/systemd/user/c.service}\n", false},
+		"a generator by a link":         {"- {link: /etc/systemd/system-generators/c, target: /etc/systemd/system/d.service}\n", false},
 		"mask by a link":                {"- {link: /etc/systemd/system/c.service, target: /dev/null}\n", true},
 		"that ends the host":            {unit("[Unit]\nFailureAction=reboot-force\n[Service]\nUser=app\nExecStart=/srv/app/bin/a"), false},
 		"cron by file":                  {"- {file: /etc/cron.d/x, content: \"* * * * * root /srv/app/bin/a\\n\"}\n", false},
@@ -485,6 +491,19 @@ func TestAUnitIsWhatItIsAnotherNameFor(t *testing.T) {
 		_, err := rules.Judge(t.Context(), load(t, "infra", fmt.Sprintf("- unit: app-a.service\n  content: %q\n", text)), mapped{})
 		if got := broken(err); !slices.Equal(got, want) {
 			t.Errorf("%q breaks %q, want %q (%v)", text, got, want, err)
+		}
+	}
+}
+
+func TestALinkNamesTheUnitThatIsWanted(t *testing.T) {
+	rules := parse(t, `rules: [{name: own, require: 'all(units, # startsWith "app-")'}]`)
+	for name, want := range map[string][]string{
+		"app-a.service.wants/app-b.service": nil,
+		"app-a.service.wants/reboot.target": {"own"},
+	} {
+		_, err := rules.Judge(t.Context(), load(t, "infra", "- {link: /etc/systemd/system/"+name+", target: /etc/systemd/system/app-b.service}\n"), mapped{})
+		if got := broken(err); !slices.Equal(got, want) {
+			t.Errorf("%q breaks %q, want %q (%v)", name, got, want, err)
 		}
 	}
 }

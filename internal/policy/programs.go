@@ -134,11 +134,13 @@ func (n *Names) ofUnit(w resource.Write, name string) []resource.Write {
 	if w.Target == "/dev/null" {
 		return nil // it is masked
 	}
-	if at := leads(w.Target, name); at != "" && standing(at) {
-		n.Units = include(n.Units, path.Base(at))
+	unit, known := unitAt(name)
+	if at := leads(w.Target, name); at != "" && known && standing(at, unit.ofUser) {
+		if n.Units = include(n.Units, path.Base(at)); ends(unit.unit) {
+			n.Units = include(n.Units, unit.unit) // what is wanted goes by the link's name
+		}
 		return nil // another name of a unit that is there by its own right
 	}
-	unit, known := unitAt(name)
 	data, ok := text(w)
 	if !ok || !known {
 		n.opaque("the file "+name+" of systemd", "")
