@@ -76,7 +76,7 @@ func (p *Policy) Judge(ctx context.Context, cat *catalog.Catalog, on Host) (*Jud
 	probes := make([]*subject, len(cat.Health))
 	for i := range cat.Health {
 		probes[i] = j.probe(&cat.Health[i])
-		refusal.Breaches = append(refusal.Breaches, j.judgeRuns(probes[i])...)
+		refusal.Breaches = append(refusal.Breaches, j.judgeProbe(probes[i])...)
 	}
 	if len(refusal.Breaches) > 0 {
 		return nil, refusal
@@ -277,6 +277,23 @@ func (j *Judgement) probe(p *catalog.Probe) *subject {
 	return s
 }
 
+// judgeProbe returns the rules that a probe breaks by what it has run, or read. A
+// rule about what must be so is about it where it speaks of that: another, such as
+// one about kinds, is about resources.
+func (j *Judgement) judgeProbe(s *subject) []Breach {
+	if len(s.names.Runs) == 0 {
+		return nil
+	}
+	breaches := j.brokenOf(s, &s.names, func(r *rule) bool { return r.deny != nil || r.aboutRuns() })
+	return append(breaches, j.judgeRuns(s)...)
+}
+
+// aboutRuns reports whether a rule is about what is run or read.
+func (r *rule) aboutRuns() bool {
+	text := r.When + r.Require
+	return strings.Contains(text, "runs") || strings.Contains(text, "reads")
+}
+
 // add adds what somebody says that it has run.
 func (n *Names) add(p resource.Program, deputy bool) {
 	run := stated(p)
@@ -344,8 +361,16 @@ func (j *Judgement) judge(s *subject, on Host) []Breach {
 
 // broken returns the rules about resources that names break.
 func (j *Judgement) broken(s *subject, n *Names) []Breach {
+	return j.brokenOf(s, n, func(*rule) bool { return true })
+}
+
+// brokenOf is the same for some of the rules.
+func (j *Judgement) brokenOf(s *subject, n *Names, some func(*rule) bool) []Breach {
 	var list []Breach
 	for _, r := range j.policy.rules {
+		if !some(r) {
+			continue
+		}
 		about, err := r.about(n)
 		broken := err != nil
 		if r.aboutOrigins() && slices.Contains(n.Origins, unknownOrigin) && r.concerns(n.Source) && (about || r.When != "") &&

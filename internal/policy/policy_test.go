@@ -362,6 +362,35 @@ func TestAConfinedSourceHasProbesRunWhatARuleAllows(t *testing.T) {
 	}
 }
 
+// What no resource may have run or read, no probe may either, whosever it is.
+func TestAProbeIsUnderTheRulesAboutWhatIsRunAndRead(t *testing.T) {
+	rules := parse(t, `
+rules:
+  - name: kinds
+    require: kind in ["file"]
+  - name: no keys
+    deny: any(reads, under(#, "/etc/ssh"))
+  - name: no shells
+    deny: any(runs, .program endsWith "/sh")
+  - name: what may be read
+    require: all(reads, under(#, "/run") or under(#, "/etc"))
+`)
+	for probe, want := range map[string][]string{
+		`{file: /etc/ssh/key, contains: x}`: {"no keys"},
+		`{file: /etc/ssh/key}`:              nil,
+		`{file: /run/ready, contains: x}`:   nil,
+		`{file: /srv/x, contains: x}`:       {"what may be read"},
+		`{command: "/bin/sh -c id"}`:        {"no shells"},
+		`{command: "/bin/true"}`:            nil,
+		`{http: "http://localhost/"}`:       nil,
+	} {
+		_, err := rules.Judge(t.Context(), loadGroup(t, "infra", "health:\n  x: "+probe+"\n", "[]"), mapped{})
+		if got := broken(err); !slices.Equal(got, want) {
+			t.Errorf("%s breaks %q, want %q (%v)", probe, got, want, err)
+		}
+	}
+}
+
 // What runs as root by a rule is the program that the rule names, with nothing of
 // its author's that could make another of it.
 func TestWhatRootRunsIsGivenNothingThatNoRuleSpeaksOf(t *testing.T) {
