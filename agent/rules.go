@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -72,15 +73,48 @@ func (a *Agent) rulesBefore(wrong error) (*policy.Policy, error) {
 }
 
 // unruly returns a failure when the commit on trial has broken the host's rules:
-// nothing would be enforced any more, not even what takes it back.
+// nothing would be enforced any more, not even what takes it back. What an operator
+// has broken meanwhile is no fault of the commit's.
 func (a *Agent) unruly(t *state.Trial) []health.Failure {
 	if !t.HasWayBack() {
 		return nil
 	}
-	if _, err := loadRules(a.rulesFile()); err != nil {
+	if _, err := loadRules(a.rulesFile()); err != nil && a.writesRules(t) {
 		return []health.Failure{{Probe: "rules", Why: (&RulesError{err}).Error()}}
 	}
 	return nil
+}
+
+// writesRules reports whether a source on trial has, or had before the trial, the
+// file of rules, or something above it, by any of their names.
+func (a *Agent) writesRules(t *state.Trial) bool {
+	if a.store.Reload() != nil {
+		return false // whoever judges the commit fails by that
+	}
+	known := func(name string) []string {
+		also, err := a.host.KnownAs(name, true)
+		if err != nil {
+			return []string{name}
+		}
+		return append(also, name)
+	}
+	rules := known(policy.File)
+	above := func(name string) bool {
+		return slices.ContainsFunc(rules, func(file string) bool {
+			return file == name || strings.HasPrefix(file, strings.TrimSuffix(name, "/")+"/")
+		})
+	}
+	snap := a.store.Snapshot()
+	for _, held := range []map[resource.Address]state.Entry{snap.Inventory, snap.Dropped} {
+		for _, e := range held {
+			if _, on := t.Sources[e.Source]; on && slices.ContainsFunc(e.Claims, func(c resource.Claim) bool {
+				return c.Space == resource.SpacePath && slices.ContainsFunc(known(c.Name), above)
+			}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // loadRules reads a file of rules that nobody but root, or the agent's own user,

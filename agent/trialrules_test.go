@@ -53,6 +53,42 @@ func TestACommitThatBreaksTheHostsRulesIsGoneBackFrom(t *testing.T) {
 	}
 }
 
+// Who does not write the rules has not broken them: an operator's slip of the pen is
+// no reason to go back from a good commit.
+func TestACommitIsNotBlamedForRulesThatAnOperatorBreaks(t *testing.T) {
+	s, _ := tried(t, goodManifest)
+	s.put(rulesFile, someRules)
+	s.converge()
+	s.write("groups/web/a.yaml", strings.ReplaceAll(goodManifest, "good", "better"))
+	s.run()
+	s.put(rulesFile, "nonsense")
+	s.converge()
+	s.wantFile("kept", "better\n")
+	if q := s.snapshot().Sources[s.source].Quarantine; q != nil {
+		t.Errorf("in quarantine because of %q", q.Why)
+	}
+}
+
+// A link to the directory, and a directory that others may write to, are the rules
+// as well.
+func TestACommitIsBlamedForWhatIsAboveTheRules(t *testing.T) {
+	for name, manifest := range map[string]string{
+		"by a link": "- {file: /link/policy.yaml, content: nonsense}\n", "above": "- {directory: /etc/trued, mode: \"0777\"}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := tried(t, goodManifest)
+			s.put(rulesFile, someRules)
+			s.must(os.Symlink("/etc/trued", s.at("link")))
+			s.converge()
+			s.write("groups/web/a.yaml", strings.ReplaceAll(goodManifest, "good", "bad")+manifest)
+			s.converge()
+			if q := s.snapshot().Sources[s.source].Quarantine; q == nil || !strings.Contains(q.Why, "rules: ") {
+				t.Errorf("in quarantine: %v", q)
+			}
+		})
+	}
+}
+
 // Rules that somebody else broke count all the same: nobody knows any that do.
 func TestWithoutRulesFromBeforeNothingIsGoneBackFrom(t *testing.T) {
 	s, _ := tried(t, goodManifest)
