@@ -24,7 +24,7 @@ func launchers() []string {
 		"/etc/aliases", "/etc/postfix", "/etc/exim4", "/etc/resolvconf", "/etc/wireguard", "/etc/openvpn", "/etc/letsencrypt", "/etc/cloud",
 		"/etc/docker", "/etc/containers", "/etc/libvirt", "/etc/audit", "/etc/xdg", "/etc/X11",
 		// who may become root, and who decides that
-		"/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/nsswitch.conf", "/etc/sudoers", "/etc/sudoers.d",
+		"/etc/passwd", "/etc/shells", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/nsswitch.conf", "/etc/sudoers", "/etc/sudoers.d",
 		"/etc/subuid", "/etc/subgid", "/etc/login.defs", "/etc/sssd", "/etc/krb5.conf", "/etc/selinux", "/etc/apparmor", "/etc/apparmor.d",
 		"/etc/sudo.conf", "/etc/doas.conf", "/etc/pam.conf", "/etc/pam.d", "/etc/security", "/etc/polkit-1", "/etc/dbus-1",
 		"/etc/ssh", "/root", "/etc/trued", "/var/lib/trued", "/run/trued",

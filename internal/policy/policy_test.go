@@ -299,6 +299,8 @@ func TestAConfinedSourceDoesNotBecomeRoot(t *testing.T) {
 		"another who is let in again":            {"- {user: ops, lock: false, create_home: false}\n", false},
 		"another who is locked out":              {"- {user: ops, lock: true, create_home: false}\n", true},
 		"a shell of one who is there":            {"- {user: daemon, shell: /srv/app/bin/sh, create_home: false}\n", false},
+		"a shell that lets nobody in":            {"- {user: daemon, shell: /bin/false, create_home: false}\n", true},
+		"which shells there are":                 {quoted("file", "/etc/shells", "/srv/app/bin/sh\n"), false},
 		"a home of one who is there":             {"- {user: daemon, home: /srv/app, create_home: false}\n", false},
 		"a key of the user":                      {"- {authorized_key: a, user: app, key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1rvNbVhsVmQ2bHcMGbBvmCXZgXJmhvHcxoUmRgGDbk}\n", true},
 		"a key of root":                          {"- {authorized_key: a, user: root, key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1rvNbVhsVmQ2bHcMGbBvmCXZgXJmhvHcxoUmRgGDbk}\n", false},

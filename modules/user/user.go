@@ -233,12 +233,37 @@ func (r *Resource) Joins() []string {
 func (r *Resource) Runs() []resource.Program {
 	enters := r.Password != "" || r.Lock != nil && !*r.Lock
 	if u, ok, err := r.host.FindUser(r.User); err != nil || ok {
-		enters = enters || err != nil || r.Shell != "" && host.CleanPath(r.Shell) != u.Shell || r.Home != "" && host.CleanPath(r.Home) != u.Home
+		enters = enters || err != nil || r.leadsInto(u.Shell) || r.Home != "" && host.CleanPath(r.Home) != u.Home
 	}
 	if r.absent() || !enters {
 		return nil
 	}
 	return []resource.Program{{By: "user", User: r.User}}
+}
+
+// leadsInto reports whether an account that has a shell gets into another that it
+// would not get into by itself. Users may choose among the shells that the machine
+// lists, where they have one of them: that they did so says nothing of the resource.
+func (r *Resource) leadsInto(now string) bool {
+	shell := host.CleanPath(r.Shell)
+	if r.Shell == "" || shell == now || slices.Contains(noLogins(), shell) {
+		return false
+	}
+	const most = 1 << 16
+	list, err := r.host.ReadFile("/etc/shells", most)
+	if err != nil {
+		return true
+	}
+	chosen := func(shell string) bool {
+		return (strings.HasPrefix(shell, "/bin/") || strings.HasPrefix(shell, "/usr/")) && !slices.Contains(noLogins(), shell) &&
+			slices.Contains(strings.Split(string(list), "\n"), shell)
+	}
+	return !chosen(now) || !chosen(shell)
+}
+
+// noLogins are shells that let nobody in.
+func noLogins() []string {
+	return []string{"/usr/sbin/nologin", "/sbin/nologin", "/usr/bin/nologin", "/bin/nologin", "/bin/false", "/usr/bin/false"}
 }
 
 // Needs are the groups, the shell, and the directories above the home.

@@ -268,3 +268,48 @@ func TestWrongValuesAreNamed(t *testing.T) {
 		t.Errorf("the password is in %v", err)
 	}
 }
+
+// Whose shell a user may have changed himself is no run, or he could have the
+// resource refused.
+func TestAShellThatUsersChooseThemselvesIsNoRun(t *testing.T) {
+	h, root := tree(t)
+	for name, text := range map[string]string{
+		"etc/shells": "# shells\n/bin/sh\n/bin/bash\n/usr/sbin/nologin\n/srv/app/sh\n",
+		"etc/passwd": "plain:x:1:1::/home/plain:/bin/sh\nclosed:x:2:2::/home/closed:/usr/sbin/nologin\nown:x:3:3::/home/own:/srv/app/sh\n",
+	} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		user, shell string
+		runs        bool
+	}{
+		{"plain", "", false},
+		{"plain", "/bin/sh", false},
+		{"plain", "/bin/bash", false},
+		{"plain", "/usr/sbin/nologin", false},
+		{"plain", "/bin/false", false},
+		{"plain", "/srv/app/sh", true}, // which others may write
+		{"plain", "/srv/app/other", true},
+		{"plain", "/bin/../srv/app/other", true},
+		{"closed", "/bin/sh", true},
+		{"closed", "/bin/false", false},
+		{"own", "/bin/sh", true},
+		{"new", "/srv/app/other", false},
+	} {
+		r := New(h).New().(*Resource)
+		r.User, r.Shell = c.user, c.shell
+		if got := len(r.Runs()) > 0; got != c.runs {
+			t.Errorf("the shell %q of %s: run %v, want %v", c.shell, c.user, got, c.runs)
+		}
+	}
+	if err := os.Remove(filepath.Join(root, "etc/shells")); err != nil {
+		t.Fatal(err)
+	}
+	r := New(h).New().(*Resource)
+	r.User, r.Shell = "plain", "/bin/bash"
+	if len(r.Runs()) == 0 {
+		t.Error("without a list of shells any may be another's")
+	}
+}
