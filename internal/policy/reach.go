@@ -20,7 +20,7 @@ func (n *Names) reach(s units.Setting, file string) {
 	unclear := !ok
 	for _, unit := range strings.Fields(strings.Join(words, " ")) {
 		switch {
-		case all && !(s.Key == "Conflicts" && atShutdown(unit)):
+		case all && (s.Key != "Conflicts" || !atShutdown(unit)):
 			n.Units = include(n.Units, unit)
 			unclear = unclear || veiled(unit)
 		case some && ends(unit):
