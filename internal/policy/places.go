@@ -2,6 +2,7 @@ package policy
 
 import (
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -90,6 +91,33 @@ func listed(name string) bool {
 	}
 	at := func(dir string) bool { return below(name, dir) }
 	return slices.ContainsFunc(launchers(), at) && !slices.ContainsFunc(harmless(), at)
+}
+
+// placed puts directories in for the specifiers of systemd that stand for them. It
+// is told where that is if the others have no slash in them, and cannot make the path
+// that of a launcher, or lead out of a directory.
+func placed(word string) (at string, told bool) {
+	const percent = "\x00" // which is in no path
+	word = strings.NewReplacer("%%", percent, "%t", "/run", "%S", "/var/lib", "%C", "/var/cache", "%L", "/var/log", "%E", "/etc",
+		"%T", "/tmp", "%V", "/var/tmp", "%h", "/root").Replace(word)
+	at = strings.ReplaceAll(word, percent, "%")
+	before, _, unknown := strings.Cut(word, "%")
+	if !unknown {
+		return at, true
+	}
+	parts := strings.Split(word, "/")
+	for i, part := range parts {
+		if !strings.Contains(part, "%") {
+			continue
+		}
+		rest := regexp.MustCompile(`%[inpNjbmHlvaAoBMwWuUgG]`).ReplaceAllString(part, "")
+		if strings.Contains(rest, "%") || i < len(parts)-1 && strings.Trim(rest, ".") == "" {
+			return at, false
+		}
+	}
+	return at, !strings.HasPrefix(word, "/") || !slices.ContainsFunc(append(unitHomes(), launchers()...), func(launcher string) bool {
+		return strings.HasPrefix(launcher, before)
+	})
 }
 
 // holdsLauncher reports whether something that is run is below a path.

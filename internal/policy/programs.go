@@ -267,7 +267,11 @@ func makes(s units.Setting, user string) []resource.Write {
 	case s.Section == "Socket" && (strings.HasPrefix(s.Key, "Listen") || s.Key == "Symlinks"),
 		s.Section == "Path" && s.Value != "":
 		for word := range strings.FieldsSeq(s.Value) {
-			if word = strings.Trim(word, `"'`); strings.HasPrefix(word, "/") {
+			word, told := placed(strings.Trim(word, `"'`))
+			switch {
+			case !told:
+				writes = append(writes, resource.Write{Path: "/", Tree: true})
+			case strings.HasPrefix(word, "/"):
 				writes = append(writes, resource.Write{Path: path.Clean(word)})
 			}
 		}
