@@ -210,6 +210,9 @@ func (r *run) planInput(entries []catalog.Entry) plan.Input {
 		Window:      r.windows(),
 	}
 	r.leaving(in.State.Inventory)
+	if !r.partial() {
+		r.agent.host.AllStay() // what leaves is found by the plan
+	}
 	in.Only, in.Blocked = r.only()
 	if name := r.req.PruneSource; name != "" {
 		in.Configured = append(in.Configured, name)

@@ -56,6 +56,9 @@ func (h *Host) Departing(name string) bool {
 	return departs
 }
 
+// AllStay forgets which paths are to be given back, before that is found anew.
+func (h *Host) AllStay() { h.departing.Clear() }
+
 // DeepestFirst orders paths so that what is in a directory comes before it.
 func DeepestFirst(a, b string) int {
 	if n := strings.Count(b, "/") - strings.Count(a, "/"); n != 0 {

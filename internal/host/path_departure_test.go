@@ -75,3 +75,20 @@ func TestWhatAnotherResourceHoldsIsNotGivenBack(t *testing.T) {
 		t.Errorf("found %+v, error %v", found, err)
 	}
 }
+
+func TestAPathDepartsUntilItIsGoneOrAllIsFoundAnew(t *testing.T) {
+	for name, end := range map[string]func(*Host) error{
+		"gone": func(h *Host) error { return h.Discard("/x", false, false) },
+		"anew": func(h *Host) error { h.AllStay(); return nil },
+	} {
+		h := scratch(t)
+		put(t, h, "/x", "x")
+		leaving(t, h, "file", "/x")
+		if !h.Departing("/x") {
+			t.Errorf("%s: it does not depart", name)
+		}
+		if err := end(h); err != nil || h.Departing("/x") {
+			t.Errorf("%s: it departs still, error %v", name, err)
+		}
+	}
+}

@@ -243,7 +243,11 @@ func (h *Host) earlier(name, sum string) (*resource.Content, error) {
 // first when backup is set; a directory that is not empty stays, and is an
 // error, unless force is set.
 func (h *Host) Discard(name string, force, backup bool) error {
-	return h.discard(name, Leaving{Force: force, NoBackup: !backup})
+	err := h.discard(name, Leaving{Force: force, NoBackup: !backup})
+	if err == nil {
+		h.departing.Delete(name) // what comes there later is another's
+	}
+	return err
 }
 
 func (h *Host) discard(name string, how Leaving) error {

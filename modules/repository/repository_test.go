@@ -449,6 +449,11 @@ func TestARepositoryThatGetsAnotherNameTakesThePlaceOfTheFirst(t *testing.T) {
 	if found, err := e.Check(t.Context(), m, then); err != nil || !found.InOrder() || found.Note != "" {
 		t.Errorf("found %+v, error %v", found, err)
 	}
+	// What somebody puts there later is not what left.
+	put(t, root, "/etc/apt/sources.list.d/first.sources", "Types: deb\nURIs: https://packages.example.com/debian\nSuites: bookworm\nSigned-By: /x\n")
+	if found, err := e.Check(t.Context(), m, then); err != nil || !found.InOrder() || found.Note == "" {
+		t.Errorf("with one that came later found %+v, error %v", found, err)
+	}
 }
 
 func TestWhatThePackageManagerCannotDoIsAnError(t *testing.T) {
