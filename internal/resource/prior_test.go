@@ -26,3 +26,15 @@ func TestWhatIsNotedIsRecalled(t *testing.T) {
 		t.Errorf("returned %v", err)
 	}
 }
+
+func TestWhatIsNotedGoesWithItsClaim(t *testing.T) {
+	a, b, never := Claim{Space: "path", Name: "/a"}, Claim{Space: "path", Name: "/b"}, Claim{Space: "edition", Name: "/a"}
+	noted := Prior{a: []byte("1"), b: []byte("2"), never: []byte("3")}
+	left := noted.LettingGo([]Claim{a, b}, []Claim{b})
+	if _, there := left[a]; there || len(left) != 2 || len(noted) != 3 {
+		t.Errorf("there is %v of %v", left, noted)
+	}
+	if same := noted.LettingGo([]Claim{a}, []Claim{a, b}); len(same) != 3 {
+		t.Errorf("nothing was let go, and there is %v", same)
+	}
+}
