@@ -184,6 +184,31 @@ func TestWhatMovesLeavesItsOldPlaceUnderRules(t *testing.T) {
 	}
 }
 
+func TestWhatIgnoresItsTextLeavesItsOldPlaceAllTheSame(t *testing.T) {
+	for kind, text := range map[string]string{
+		"line":  "- line: x\n  path: %s\n  text: x = 1\n  ignore: [text]\n",
+		"block": "- block: x\n  path: %s\n  content: x = 1\n  ignore: [content]\n",
+		"ini":   "- ini: x\n  path: %s\n  section: s\n  key: x\n  value: \"1\"\n  ignore: [value]\n",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			k := ruled(t)
+			put(t, filepath.Join(k.root, "etc/a"), "mine\n")
+			put(t, filepath.Join(k.root, "etc/b"), "others\n")
+			before, _, _ := strings.Cut(text, "  ignore")
+			k.write("groups/web/a.yaml", fmt.Sprintf(before, "/etc/a"))
+			if verdict, summary := k.ask(); verdict != agent.InOrder {
+				t.Fatalf("%s: %s", verdict, summary)
+			}
+			k.write("groups/web/a.yaml", fmt.Sprintf(text, "/etc/b"))
+			if verdict, summary := k.ask(); verdict != agent.InOrder {
+				t.Errorf("%s: %s", verdict, summary)
+			}
+			k.holds("etc/a", "mine\n")
+			k.holds("etc/b", "others\n")
+		})
+	}
+}
+
 func TestWhatMovesGivesNothingBackOverALink(t *testing.T) {
 	k := ruled(t)
 	k.rules("rules: [{name: no setuid, deny: setuid}]\n")

@@ -105,6 +105,21 @@ func TestSeveralSourcesAreToldApart(t *testing.T) {
 	}
 }
 
+func TestWhatGivesSomethingBackIsNotSaidToHaveLeft(t *testing.T) {
+	run := report.NewRun(report.Context{})
+	for want, changes := range map[string]resource.Diff{
+		"line:x gave back what it has no longer (text:/etc/a)": {{Field: "text:/etc/a", Cause: resource.Prune}},
+		"line:x left its group, and was pruned":                {{Field: "text"}},
+	} {
+		e := run.Resource(report.ResourceOutcome{
+			Address: resource.Address{Kind: "line", Name: "x"}, Outcome: report.Applied, Cause: resource.Prune, Changes: changes,
+		})
+		if e.Message != want {
+			t.Errorf("it says %q, want %q", e.Message, want)
+		}
+	}
+}
+
 // The schema must refuse what is wrong, or Valid proves nothing.
 func TestTheSchemaRefuses(t *testing.T) {
 	run := report.NewRun(report.Context{HostID: "i", HostName: "h", Version: "v"})

@@ -126,6 +126,12 @@ func (o ResourceOutcome) reacted() bool {
 	return done && len(o.Changes) == 0 && !leaves
 }
 
+// stays reports whether a resource did nothing but give back what it has no longer: of
+// one that leaves as a whole, no single change says so.
+func (o ResourceOutcome) stays() bool {
+	return o.Cause == resource.Prune && len(o.Changes) > 0 && o.Changes[0].Cause == resource.Prune
+}
+
 // message says in one line what came of the resource.
 func (o ResourceOutcome) message() string {
 	name, what := o.Address.String(), o.fields()
@@ -149,6 +155,8 @@ func (o ResourceOutcome) message() string {
 		s = name + " reacted"
 	case o.Cause == resource.Drift:
 		s = name + " drifted, and was put back" + what
+	case o.stays():
+		s = name + " gave back what it has no longer" + what
 	case o.Cause == resource.Prune:
 		s = name + " left its group, and was pruned"
 	case o.Cause == resource.Rollback:

@@ -64,14 +64,15 @@ func (d Diff) RedactedIn(field string) Diff {
 }
 
 // Without returns the diff less the changes of the named fields, those of a
-// tree's files ("mode:/srv/x") included.
+// tree's files ("mode:/srv/x") included. What is given back stays in it: its claim
+// is let go with it.
 func (d Diff) Without(fields []string) Diff {
 	if len(fields) == 0 {
 		return d
 	}
 	var kept Diff
 	for _, c := range d {
-		if field, _, _ := strings.Cut(c.Field, ":"); !slices.Contains(fields, field) {
+		if field, _, _ := strings.Cut(c.Field, ":"); c.Cause == Prune || !slices.Contains(fields, field) {
 			kept = append(kept, c)
 		}
 	}

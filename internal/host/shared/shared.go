@@ -224,9 +224,9 @@ func Transact(ctx context.Context, h *host.Host, items []resource.Item) []resour
 			results[i].Err = fmt.Errorf("%q owns no part of a file", item.Resource.Name())
 			continue
 		}
-		if len(item.Found.Diff) == 0 {
+		if own, _ := Split(item.Found.Diff); len(own) == 0 {
 			results[i].Err = ctx.Err()
-			continue
+			continue // what is in its own place is right, or ignored
 		}
 		k := key{p.Place().Path, p.Place().Validate, p.Place().ValidateAs}
 		if together[k] == nil {
