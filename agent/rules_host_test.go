@@ -234,8 +234,10 @@ func comeAndGo(t *testing.T, k *kept) {
 	sh(t, "tar -C /srv/app/bin -cf "+filepath.Join(k.source, "groups/web/files/a.tar")+" .")
 	k.accepts(manyKinds)
 	sh(t, "set -e; test -e /srv/k/archive/check; test -e /etc/cron.d/tock; grep -q x /srv/lines; findmnt /srv/k/tmp; test -e /home/ada/.ssh/authorized_keys")
+	k.accepts(strings.NewReplacer("/srv/lines", "/srv/moved", "/srv/keys", "/srv/moved-keys", "user: ada\n  key", "user: app\n  key").Replace(manyKinds))
+	sh(t, "set -e; test ! -e /srv/lines; test ! -e /srv/keys; grep -q y /srv/moved; test ! -e /home/ada/.ssh; test -e /home/app/.ssh/authorized_keys")
 	k.accepts("- directory: /srv/app/first\n")
-	sh(t, "set -e; test ! -e /srv/k/archive; test ! -e /etc/cron.d/tock; test ! -e /srv/lines; ! findmnt /srv/k/tmp; test ! -e /home/ada")
+	sh(t, "set -e; test ! -e /srv/moved; test ! -e /srv/moved-keys; test ! -e /home/app/.ssh; test ! -e /srv/k/archive; test ! -e /etc/cron.d/tock; test ! -e /srv/lines; ! findmnt /srv/k/tmp; test ! -e /home/ada")
 }
 
 // probes has the commands of a group that looks whether the host is healthy run as

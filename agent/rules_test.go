@@ -184,6 +184,26 @@ func TestWhatMovesLeavesItsOldPlaceUnderRules(t *testing.T) {
 	}
 }
 
+func TestAnEntryOfCronLeavesItsOwnFileUnderRules(t *testing.T) {
+	k := ruled(t)
+	k.rules("rules: [{name: no setuid, deny: setuid}]\n")
+	put(t, filepath.Join(k.root, "etc/passwd"), "root:x:0:0::/root:/bin/sh\n")
+	if err := os.MkdirAll(filepath.Join(k.root, "var/spool/cron/crontabs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(k.root, "var/spool/cron/crontabs/root"), "")
+	for _, crontab := range []bool{false, true, false} {
+		k.write("groups/web/a.yaml", fmt.Sprintf("- {cron: x, schedule: '@daily', run: 'true', user: root, crontab: %t}\n", crontab))
+		if verdict, summary := k.ask(); verdict != agent.InOrder {
+			t.Errorf("%s: %s", verdict, summary)
+		}
+		if _, err := os.Stat(filepath.Join(k.root, "etc/cron.d/x")); (err == nil) == crontab {
+			t.Errorf("with crontab %t its own file: %v", crontab, err)
+		}
+	}
+	k.holds("var/spool/cron/crontabs/root", "")
+}
+
 func TestWhatIgnoresItsTextLeavesItsOldPlaceAllTheSame(t *testing.T) {
 	for kind, text := range map[string]string{
 		"line":  "- line: x\n  path: %s\n  text: x = 1\n  ignore: [text]\n",
