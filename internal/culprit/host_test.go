@@ -74,7 +74,7 @@ func sightings() map[string]sighting {
 			do: `chmod 666 /etc/motd; sleep 0.1; su alice -c 'echo x >>/etc/motd; :'`, claim: motd,
 			what: "edited", name: "bash", user: "alice", login: "root", via: "su"},
 		"a service": {
-			do: "systemd-run --quiet --wait --unit=worker sh -c 'echo x >>/etc/motd; :'", claim: motd,
+			do: "systemd-run --quiet --wait --unit=worker sh -c 'echo x >>/etc/motd; sleep 1'", claim: motd,
 			what: "edited", name: "sh", user: "root", unit: "worker.service"},
 		"systemctl": {do: "systemctl start cron; systemctl stop cron", claim: cron, what: "stopped", name: "systemctl", user: "root"},
 		"sudo systemctl": {
