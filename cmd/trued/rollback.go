@@ -21,8 +21,8 @@ func (a *app) rollbackCommand() *cobra.Command {
 		GroupID: "converge",
 		Short:   "Go back from the newest commit, until there is a newer one",
 		Long: `Go back to COMMIT, or else to the commit that was confirmed before the last one
-that changed this host, and run at once. The newest commit goes into quarantine: it is not tried again until there
-is a newer one, or 'trued retry'.
+that changed this host, and run at once. The newest commit goes into quarantine:
+it is not tried again until there is a newer one, or 'trued retry'.
 
 With --unconfirmed it goes back only from what is on trial, if there is anything:
 for a host whose agent does not come to that by itself. (trued-rollback.timer does
