@@ -292,12 +292,7 @@ func (r *Resource) Check(ctx context.Context, view resource.View) (resource.Find
 	if err != nil {
 		return resource.Finding{}, err
 	}
-	moved, err := r.moved(view)
-	if err != nil {
-		return resource.Finding{}, err
-	}
-	err = moved.Check(ctx, view, &finding)
-	return finding, err
+	return shared.CheckMoved(ctx, view, r.moved, finding)
 }
 
 func (r *Resource) check(ctx context.Context, view resource.View) (resource.Finding, error) {

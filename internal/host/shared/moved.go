@@ -55,6 +55,17 @@ func MovedFrom(
 	return all, nil
 }
 
+// CheckMoved adds to what was found of a resource's own place what it gives back
+// elsewhere.
+func CheckMoved(ctx context.Context, view resource.View, from func(resource.View) (Moved, error), finding resource.Finding) (resource.Finding, error) {
+	moved, err := from(view)
+	if err != nil {
+		return resource.Finding{}, err
+	}
+	err = moved.Check(ctx, view, &finding)
+	return finding, err
+}
+
 // Check adds to a finding what is to be given back.
 func (m Moved) Check(ctx context.Context, view resource.View, finding *resource.Finding) error {
 	if finding.Unknown != "" {

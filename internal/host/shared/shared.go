@@ -125,12 +125,7 @@ func Check(
 	if err != nil || !moves {
 		return finding, err
 	}
-	moved, err := mover.Moved(view)
-	if err != nil {
-		return resource.Finding{}, err
-	}
-	err = moved.Check(ctx, view, &finding)
-	return finding, err
+	return CheckMoved(ctx, view, mover.Moved, finding)
 }
 
 func check(
